@@ -1,0 +1,83 @@
+# Thin calls: each target makes the environment if it is missing and runs one command of the package.
+# Variables: MODEL WEIGHTS PRECISION TARGET DATA OUT (see `make help`), EXTRA (cpu or gpu),
+# PYTHON, TORCH_INDEX (an index of CPU wheels of PyTorch, where PyPI's CUDA build is too large).
+
+PYTHON ?= python3
+# The gpu extra where an NVIDIA driver answers, else cpu.
+EXTRA ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := $(BIN)/exporter
+
+CONSTRAINTS := $(if $(filter cpu,$(EXTRA)),-c constraints/cpu.txt,)
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) \
+	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX),)
+READY := $(VENV)/.ready-$(EXTRA)
+READY_DEV := $(VENV)/.ready-$(EXTRA)-dev
+
+# A variable that is not set adds nothing to the command line: the command's own defaults hold.
+OPTIONS = $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(PRECISION),--precision "$(PRECISION)") \
+	$(if $(TARGET),--target "$(TARGET)") $(if $(DATA),--data "$(DATA)") $(ARGS)
+BUILD = $(or $(OUT),build/$(or $(notdir $(basename $(subst :,/,$(MODEL)))),resnet20-digits))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup export models trace validate benchmark report doctor digits test lint \
+	test-variants test-gpu clean
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): pyproject.toml constraints/cpu.txt
+	@echo "making $(VENV) with the $(EXTRA) extra (a few minutes on a new machine)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(PIP_INSTALL) --editable '.[$(EXTRA)]'
+	@touch $@
+
+$(READY_DEV): $(READY)
+	@$(PIP_INSTALL) --editable '.[$(EXTRA),dev]'
+	@touch $@
+
+setup: $(READY) ## Make .venv (again where pyproject.toml or the constraints changed)
+
+export: $(READY) ## Compile MODEL (default: resnet20-digits) to verified engines and a report
+	@$(RUN) export $(if $(MODEL),"$(MODEL)") $(OPTIONS) $(if $(OUT),--out "$(OUT)")
+
+models: $(READY) ## The built-in models
+	@$(RUN) models $(ARGS)
+
+trace: $(READY) ## How a tensor moves through MODEL
+	@$(RUN) trace "$(or $(MODEL),resnet34)" $(ARGS)
+
+validate: $(READY) ## Replay the goldens through every engine of MODEL's build (or OUT)
+	@$(RUN) validate "$(BUILD)" $(ARGS)
+
+benchmark: $(READY) ## Measure MODEL's build (or OUT) again against eager PyTorch
+	@$(RUN) benchmark "$(BUILD)" $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(ARGS)
+
+report: $(READY) ## Write the report of MODEL's build (or OUT) again
+	@$(RUN) report "$(BUILD)" $(ARGS)
+
+doctor: $(READY) ## What this machine can build and run
+	@$(RUN) doctor $(ARGS)
+
+digits: $(READY_DEV) ## Train resnet20-digits again from its embedded data
+	@$(BIN)/python -m exporter.models.digits $(ARGS)
+
+lint: $(READY_DEV) ## Formatter, linter and strict types
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+test: lint ## Everything that continuous integration runs
+	@$(BIN)/python -m pytest -m "not variants and not gpu" $(ARGS)
+
+test-variants: $(READY_DEV) ## Every variant of the table through export, parity and receipt
+	@$(BIN)/python -m pytest -m variants $(ARGS)
+
+test-gpu: $(READY_DEV) ## Exactly the GPU tests; writes build/gpu-tests.xml to attach to a report
+	@mkdir -p build
+	@$(BIN)/python -m pytest -m gpu -rs --junit-xml=build/gpu-tests.xml $(ARGS)
+
+clean: ## Remove the environment, the caches and build/
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

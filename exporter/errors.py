@@ -1,0 +1,53 @@
+"""Everything this package raises on purpose.
+
+    ExporterError
+    ├── UsageError          the request cannot be carried out as asked        exit code 2
+    │   ├── InputError      a file or a folder that was given is unusable     exit code 2
+    │   └── MissingDependencyError   an optional library or device is absent  exit code 2
+    ├── BuildError          a stage or a vendor's builder failed              exit code 1
+    └── GateError           a result was obtained and is not good enough      exit code 1
+
+A message is one line that names the thing, says what was expected and how to fix it.
+Exit codes are turned into process exits in `cli.py` alone.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ExporterError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+    exit_code = 1
+
+
+class UsageError(ExporterError):
+    """The request cannot be carried out as asked."""
+
+    exit_code = 2
+
+
+class InputError(UsageError):
+    """A file or folder that was given is missing, malformed or unsafe."""
+
+
+class MissingDependencyError(UsageError):
+    """An optional library or a device that the request needs is absent."""
+
+
+class BuildError(ExporterError):
+    """A stage or a vendor's builder failed on a request that looked valid."""
+
+
+class GateError(ExporterError):
+    """An engine was made, measured against a limit, and found wanting."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
+    """The error for a name that is in no registry, with the nearest names that are."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
+    return UsageError(f"unknown {kind} {name!r}; {hint}")

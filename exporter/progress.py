@@ -1,0 +1,66 @@
+"""How long work shows that it lives: a bar on a terminal, a line a stage elsewhere, or silence.
+
+Stages take a `Progress` and never print. `cli.py` chooses which one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Advance = Callable[[int], None]
+
+
+class Progress(Protocol):
+    """What a stage may tell the user while it works."""
+
+    def stage(self, title: str, total: int | None = None) -> AbstractContextManager[Advance]:
+        """A piece of work of `total` steps (None: unknown); call the yielded function to advance."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Something that the user must read, a paragraph."""
+        ...
+
+
+class Silent:
+    """Shows nothing; keeps the notes for whoever asks."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    @contextmanager
+    def stage(self, title: str, total: int | None = None) -> Iterator[Advance]:  # noqa: ARG002
+        yield lambda _steps: None
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+class Terminal:
+    """A bar while a stage runs (on a terminal), and a line with its duration when it ends."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    @contextmanager
+    def stage(self, title: str, total: int | None = None) -> Iterator[Advance]:
+        from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn
+        from rich.progress import Progress as Bars
+        from rich.progress import TimeElapsedColumn
+
+        counting = (BarColumn(), MofNCompleteColumn()) if total else ()
+        start = time.perf_counter()
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), *counting)
+        with Bars(*columns, TimeElapsedColumn(), console=self.console, transient=True) as bars:
+            task = bars.add_task(title, total=total)
+            yield lambda steps: bars.advance(task, steps)
+        self.console.print(f"  {title}  [dim]{time.perf_counter() - start:.1f} s[/dim]")
+
+    def note(self, text: str) -> None:
+        self.console.print(f"[yellow]note:[/yellow] {text}")

@@ -277,6 +277,15 @@ class Parity:
     passed: bool
     failures: tuple[str, ...] = ()
     """Each limit that was missed: the figure, the limit, the worst input."""
+    rel_l2_float64: float | Skipped = Skipped("not compared")
+    """Against the float64 reference, on the few inputs that were run in float64."""
+    reference_rel_l2_float64: float | Skipped = Skipped("not compared")
+    """The error that the FP32 reference itself makes, on the same inputs."""
+    near_ties: int = 0
+    """Samples whose top-1 margin is within the reference's own error; they gate nothing."""
+    batch_sizes: tuple[int, ...] = ()
+    batch_max_abs: float = 0.0
+    """Largest difference between the same inputs run one at a time and in batches."""
     blocks: tuple[BlockDrift, ...] = ()
 
 
@@ -327,4 +336,9 @@ class EngineRecord:
     parity: Parity | Skipped
     accuracy: Accuracy | None
     latency: Latency | Skipped
+    """At the first batch size that was asked for."""
     latency_by_batch: tuple[Latency, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What the user should know of this engine: a recommendation, a count of flushed values."""
+    predicted: tuple[dict[str, Any], ...] = ()
+    """Roofline estimates for named GPUs (`predict.py`); never mixed with measured figures."""

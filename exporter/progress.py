@@ -20,7 +20,7 @@ class Progress(Protocol):
     """What a stage may tell the user while it works."""
 
     def stage(self, title: str, total: int | None = None) -> AbstractContextManager[Advance]:
-        """A piece of work of `total` steps (None: unknown); call the yielded function to advance."""
+        """Work of `total` steps (None: unknown); call the yielded function to advance."""
         ...
 
     def note(self, text: str) -> None:
@@ -50,9 +50,14 @@ class Terminal:
 
     @contextmanager
     def stage(self, title: str, total: int | None = None) -> Iterator[Advance]:
-        from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            SpinnerColumn,
+            TextColumn,
+            TimeElapsedColumn,
+        )
         from rich.progress import Progress as Bars
-        from rich.progress import TimeElapsedColumn
 
         counting = (BarColumn(), MofNCompleteColumn()) if total else ()
         start = time.perf_counter()

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-
 import numpy.typing as npt
 
 from exporter.artifact import Dialect, Kernel, Precision, Skipped, Verdict
@@ -129,5 +128,3 @@ def get_target(text: str) -> Target:
 def folder_name(target: str) -> str:
     """The target's folder under `engines/`: a colon is not portable in file names."""
     return target.replace(":", "-")
-
-

@@ -1,0 +1,148 @@
+"""Where a build lands: written whole beside its destination, then moved there.
+
+Layout (DESIGN of `manifest.json` paths): onnx/, engines/<target>/, debug/, golden.npz, report.html,
+report.json, manifest.json. A destination that holds anything else is left alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from exporter import manifest as manifests
+from exporter.artifact import EngineFile, Precision
+from exporter.errors import InputError, UsageError
+from exporter.targets import folder_name
+
+CONTENTS = (
+    "onnx",
+    "engines",
+    "debug",
+    "golden.npz",
+    "report.html",
+    "report.json",
+    manifests.FILE_NAME,
+)
+REJECTED = ".rejected"
+
+
+@dataclass(frozen=True)
+class BuildFolder:
+    """The folder of one build, with the names that things have in it."""
+
+    root: Path
+    model: str
+
+    def graph(self, precision: Precision) -> Path:
+        """The portable ONNX file of a precision."""
+        return self.root / "onnx" / f"{self.model}.{precision}.onnx"
+
+    def engine(self, target: str, precision: Precision) -> Path:
+        """The engine's file, without its suffix."""
+        return self.root / "engines" / folder_name(target) / str(precision)
+
+    @property
+    def golden(self) -> Path:
+        return self.root / "golden.npz"
+
+    def entry(self, path: Path) -> EngineFile:
+        """A file of this folder as the manifest lists it."""
+        return EngineFile(
+            path=path.relative_to(self.root).as_posix(),
+            sha256=sha256_of(path),
+            bytes=path.stat().st_size,
+        )
+
+    def reject(self, files: tuple[Path, ...]) -> tuple[Path, ...]:
+        """Gives the files of an engine that failed a gate a name that no runtime will load."""
+        rejected = []
+        for path in files:
+            target = path.with_name(path.name + REJECTED)
+            # The portable graph stays what it is; the engine that pointed at it gets a copy.
+            if path.parent.name == "onnx":
+                target = self.root / "engines" / "rejected" / (path.name + REJECTED)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
+            else:
+                path.replace(target)
+            rejected.append(target)
+        return tuple(rejected)
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def check_destination(destination: Path, model: str) -> None:
+    """Refuses a destination that a build of `model` must not replace.
+
+    Raises:
+        UsageError: it is a file, holds another model's build, or things that no build made.
+    """
+    if destination.is_file():
+        raise UsageError(f"--out {destination} is a file; give a folder that is new or a build's")
+    if not destination.is_dir():
+        return
+    names = {entry.name for entry in destination.iterdir()}
+    if manifests.FILE_NAME not in names:
+        if names:
+            raise UsageError(
+                f"--out {destination} is not empty and holds no build; give a new or empty folder"
+            )
+        return
+    held = manifests.read(destination)["model"]["name"]
+    if held != model:
+        raise UsageError(
+            f"--out {destination} holds a build of {held}, not {model}; "
+            "give another folder or remove that one"
+        )
+
+
+@contextmanager
+def staged(destination: Path, model: str) -> Iterator[BuildFolder]:
+    """A folder to build in; on success its contents replace those of `destination`.
+
+    On any error or interruption the staging folder is removed and the destination is untouched.
+
+    Raises:
+        UsageError: see `check_destination`.
+        InputError: the destination cannot be written.
+    """
+    check_destination(destination, model)
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(
+            tempfile.mkdtemp(
+                prefix=f".{destination.name}.", suffix=".partial", dir=destination.parent
+            )
+        )
+    except OSError as error:
+        raise InputError(
+            f"cannot write to {destination}: {error.strerror}; choose another folder with --out"
+        ) from None
+    try:
+        yield BuildFolder(staging, model)
+        _move_into(staging, destination)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _move_into(staging: Path, destination: Path) -> None:
+    destination.mkdir(exist_ok=True)
+    # The manifest goes first and comes last: without it the folder is no build.
+    for name in reversed(CONTENTS):
+        old = destination / name
+        if old.is_dir():
+            shutil.rmtree(old)
+        else:
+            old.unlink(missing_ok=True)
+    for name in CONTENTS:
+        if (staging / name).exists():
+            (staging / name).replace(destination / name)

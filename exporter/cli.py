@@ -1,0 +1,379 @@
+"""The command line: parse, call, print. Exit codes are decided here and nowhere else.
+
+0 done; 1 a gate or a build failed (everything else was finished); 2 an unusable request or input;
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+try:
+    import typer
+    from rich.console import Console
+except ModuleNotFoundError as missing:
+    raise SystemExit(
+        f"error: the command line needs {missing.name}; install the compiler with "
+        "pip install 'resnet-exporter[cpu]' (exporter.runtime works without it)"
+    ) from None
+
+from exporter.artifact import Precision
+from exporter.errors import ExporterError, UsageError
+from exporter.progress import Progress, Silent, Terminal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+app = typer.Typer(
+    name="exporter",
+    help="Compile ResNets to ONNX Runtime, OpenVINO and TensorRT engines, and prove each one.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Folder = Annotated[Path, typer.Argument(help="A folder that `exporter export` wrote.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Weights = Annotated[
+    str,
+    typer.Option(
+        help="auto (embedded, else published, else random, said so), a torchvision weights name "
+        "(IMAGENET1K_V2), a .pth, .pt or .safetensors file, or random."
+    ),
+]
+Source = Annotated[
+    str,
+    typer.Argument(
+        help="A built-in name (see `exporter models`), timm:NAME, package.module:factory, "
+        "or the path of an .onnx file."
+    ),
+]
+Seed = Annotated[int, typer.Option(help="Seeds random weights and synthetic images.")]
+NumClasses = Annotated[int | None, typer.Option(min=2, help="Outputs of a built-in model.")]
+ImageSize = Annotated[int | None, typer.Option(min=1, help="Side of the input, in pixels.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="CPU threads (default: what this machine grants).")
+]
+Batches = Annotated[str, typer.Option(help="Batch sizes to measure: 1 or 1,8,32.")]
+Rounds = Annotated[int, typer.Option(min=5, help="Interleaved rounds of measurement.")]
+
+
+@app.command()
+def export(
+    model: Source = "resnet20-digits",
+    weights: Weights = "auto",
+    precision: Annotated[
+        str, typer.Option(help="fp32,fp16,int8 (default: what is useful on this machine).")
+    ] = "",
+    target: Annotated[
+        str,
+        typer.Option(help="ort-cpu,openvino,tensorrt-rtx:sm89,... (default: what it can build)."),
+    ] = "",
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Images to calibrate and to evaluate on: a folder of pictures (run through the "
+            "model's own preprocessing) or an .npz/.npy of ready tensors."
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Default: build/MODEL.")] = None,
+    seed: Seed = 0,
+    num_classes: NumClasses = None,
+    image_size: ImageSize = None,
+    samples: Annotated[int, typer.Option(min=8, help="Evaluation inputs.")] = 64,
+    calibration_samples: Annotated[int, typer.Option(min=1, help="Images INT8 sees.")] = 128,
+    batches: Batches = "1",
+    threads: Threads = None,
+    rounds: Rounds = 30,
+    keep: Annotated[
+        str, typer.Option(help="Module paths that INT8 leaves in float: layer1.0,fc.")
+    ] = "",
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(help="A target's own setting, KEY=VALUE (profile=1:8:32); repeatable."),
+    ] = None,
+    allow_partial: Annotated[
+        bool, typer.Option(help="Accept a receipt below what the target is known to reach.")
+    ] = False,
+    allow_fallback: Annotated[
+        bool, typer.Option(help="Accept nodes that a GPU provider leaves on the CPU.")
+    ] = False,
+    measure: Annotated[bool, typer.Option(help="Measure latency against the baseline.")] = True,
+    quiet: Quiet = False,
+) -> None:
+    """Compile MODEL: engines, a fusion receipt and a parity certificate each, latency, a report.
+
+    Example: exporter export resnet50 --target ort-cpu,openvino --precision fp32,int8
+    """
+    from exporter import tables
+    from exporter.pipeline import ExportRequest, export_model
+
+    request = ExportRequest(
+        source=model,
+        weights=weights,
+        targets=_words(target),
+        precisions=_precisions(precision),
+        data=data,
+        out=out,
+        seed=seed,
+        num_classes=num_classes,
+        image_size=image_size,
+        samples=samples,
+        calibration_samples=calibration_samples,
+        batches=_sizes(batches),
+        threads=threads,
+        rounds=rounds,
+        keep=_words(keep),
+        settings=_settings(setting or []),
+        allow_partial=allow_partial,
+        allow_fallback=allow_fallback,
+        measure=measure,
+    )
+    outcome = export_model(request, _progress(quiet))
+    console = Console()
+    tables.engines(outcome.manifest, console)
+    console.print(f"\n{outcome.folder / 'report.html'}  {outcome.folder / 'manifest.json'}")
+    _finish(outcome.failures)
+
+
+@app.command()
+def models(as_json: AsJson = False) -> None:
+    """List the built-in models."""
+    from exporter import tables
+    from exporter.models.variants import VARIANTS
+
+    if as_json:
+        print(json.dumps(tables.variant_rows(VARIANTS), indent=1))  # noqa: T201
+    else:
+        tables.variants(VARIANTS, Console())
+
+
+@app.command()
+def trace(
+    model: Source,
+    weights: Weights = "random",
+    num_classes: NumClasses = None,
+    image_size: ImageSize = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print how a tensor moves through MODEL: shapes, strides, parameters and MACs per module.
+
+    Example: exporter trace resnet34
+    """
+    from exporter.models import trace as tracing
+    from exporter.models.sources import define
+
+    defined = define(
+        model, weights, num_classes=num_classes, image_size=image_size, progress=Silent()
+    )
+    traced = tracing.trace(defined)
+    if as_json:
+        print(traced.to_json())  # noqa: T201
+    else:
+        tracing.render(traced, Console())
+
+
+@app.command()
+def validate(
+    folder: Folder,
+    blocks: Annotated[
+        bool, typer.Option(help="Also the error at each residual block, built up and added.")
+    ] = False,
+    threads: Threads = None,
+    quiet: Quiet = False,
+) -> None:
+    """Check every engine of a build: its files' hashes, and its answers on the golden inputs."""
+    from exporter import recheck, tables
+
+    outcome = recheck.validate_build(
+        folder, blocks=blocks, threads=threads, progress=_progress(quiet)
+    )
+    console = Console()
+    tables.replays(outcome.replays, console)
+    if blocks:
+        tables.drift(outcome.manifest, console)
+    _finish(outcome.failures)
+
+
+@app.command()
+def benchmark(
+    folder: Folder,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Where the model is, if it was a file or is not importable from here."),
+    ] = None,
+    weights: Weights = "auto",
+    batches: Batches = "1",
+    threads: Threads = None,
+    rounds: Rounds = 30,
+    quiet: Quiet = False,
+) -> None:
+    """Measure a build again against eager PyTorch, and update its manifest and report.
+
+    The weights must be those of the build: they are compared by hash.
+    """
+    from exporter import recheck, tables
+
+    updated = recheck.benchmark_build(
+        folder,
+        model=model,
+        weights=weights,
+        batches=_sizes(batches),
+        threads=threads,
+        rounds=rounds,
+        progress=_progress(quiet),
+    )
+    tables.engines(updated, Console())
+
+
+@app.command()
+def explain(
+    folder: Folder,
+    engine: Annotated[str, typer.Option(help="One engine's id, for example ort-cpu.fp32.")] = "",
+) -> None:
+    """Print the fusion receipts: what each runtime made of each residual block."""
+    from exporter import manifest, tables
+
+    tables.receipts(manifest.read(folder), engine, Console())
+
+
+@app.command()
+def report(folder: Folder) -> None:
+    """Write report.html and report.json of a build again, from its manifest."""
+    from exporter import manifest
+    from exporter.report import write_report
+
+    for path in write_report(folder, manifest.read(folder)):
+        Console().print(str(path), soft_wrap=True)
+
+
+@app.command()
+def compare(
+    old: Annotated[Path, typer.Argument(help="A build folder or its manifest.json.")],
+    new: Annotated[Path, typer.Argument(help="The one to judge.")],
+    max_slowdown: Annotated[
+        float | None, typer.Option(help="Fail where an engine is slower by more than this (0.05).")
+    ] = None,
+    max_error_growth: Annotated[
+        float | None, typer.Option(help="Fail where rel_l2 grows by more than this (0.1).")
+    ] = None,
+    allow_other_host: Annotated[
+        bool, typer.Option(help="Compare timings although the hosts differ.")
+    ] = False,
+) -> None:
+    """Compare two builds: engines gained, lost, slower, faster, less accurate."""
+    from exporter import compare as comparing
+
+    comparison = comparing.compare(
+        comparing.load(old),
+        comparing.load(new),
+        max_slowdown=max_slowdown,
+        max_error_growth=max_error_growth,
+        allow_other_host=allow_other_host,
+    )
+    comparing.render(comparison, Console())
+    _finish(comparison.failures)
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Say what this machine can build and run, and what would add the rest."""
+    from exporter import doctor as doctoring
+
+    diagnosis = doctoring.diagnose()
+    if as_json:
+        print(diagnosis.to_json())  # noqa: T201
+    else:
+        doctoring.render(diagnosis, Console())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The console script."""
+    _silence_third_parties()
+    try:
+        code = app(args=arguments, standalone_mode=False)
+    except (typer.Abort, KeyboardInterrupt):
+        code = 130
+    except typer.TyperException as error:
+        _say_error(f"{error.format_message()} (exporter --help lists commands and options)")
+        code = error.exit_code
+    except ExporterError as error:
+        _say_error(str(error))
+        code = error.exit_code
+    except OSError as error:
+        # A full disk or a vanished file, wherever it happens.
+        _say_error(f"{error.filename or 'input/output'}: {error.strerror or error}")
+        code = 1
+    if code == 130:
+        _say_error("interrupted; nothing half-written was left behind")
+    sys.exit(code or 0)
+
+
+def _silence_third_parties() -> None:
+    # A good run prints our lines only. What matters of theirs is read from return values.
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    logging.getLogger().setLevel(logging.ERROR)
+    os.environ.setdefault("TORCH_LOGS", "-all")
+
+
+def _finish(failures: Sequence[str]) -> None:
+    for failure in failures:
+        _say_error(failure)
+    if failures:
+        raise typer.Exit(1)
+
+
+def _say_error(text: str) -> None:
+    line = " ".join(text.split())
+    Console(stderr=True).print(f"[bold red]error:[/] {_escaped(line)}", soft_wrap=True)
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def _progress(quiet: bool) -> Progress:
+    return Silent() if quiet else Terminal(Console(stderr=True))
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _precisions(text: str) -> tuple[Precision, ...]:
+    from exporter.errors import unknown_name
+
+    found = []
+    for word in _words(text):
+        if word not in set(Precision):
+            raise unknown_name("precision", word, list(Precision))
+        found.append(Precision(word))
+    return tuple(found)
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    words = _words(text)
+    if not words or not all(word.isdigit() and int(word) > 0 for word in words):
+        raise UsageError(f"--batches {text!r}: give positive numbers, as in 1,8,32")
+    return tuple(dict.fromkeys(int(word) for word in words))
+
+
+def _settings(pairs: list[str]) -> dict[str, str]:
+    settings: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--setting {pair!r}: give KEY=VALUE, as in profile=1:8:32")
+        settings[key] = value
+    return settings

@@ -1,0 +1,534 @@
+"""The stages in order: define -> export -> optimize -> calibrate -> lower -> correct -> build ->
+validate -> measure -> report. This is the only file that knows that order; read it first.
+
+An engine that fails does not stop the others: its failure is listed in the manifest and in the
+`Outcome`, and the command line turns it into exit code 1.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from exporter import host, manifest, measure, report
+from exporter.artifact import (
+    Accuracy,
+    Dialect,
+    Engine,
+    EngineRecord,
+    Latency,
+    Model,
+    Parity,
+    Precision,
+    Receipt,
+    Skipped,
+    Verdict,
+)
+from exporter.blocks import GraphFacts, find_residual_blocks
+from exporter.build_folder import BuildFolder, staged
+from exporter.calibrate import Ranges, calibrate
+from exporter.correct import correct
+from exporter.data import Data, open_data
+from exporter.errors import BuildError, UsageError
+from exporter.export import export, save
+from exporter.lower import lower
+from exporter.models.sources import define
+from exporter.optimize import optimize
+from exporter.progress import Progress
+from exporter.receipt import make_receipt, unverified_receipt
+from exporter.targets import BuildOptions, Target, UnreadableKernels, get_target
+from exporter.targets.ort_session import open_graph
+from exporter.validate import (
+    Reference,
+    batch_size,
+    check_accuracy,
+    check_parity,
+    make_reference,
+)
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+DEFAULT_MODEL = "resnet20-digits"
+GOLDEN_SAMPLES = 8
+
+# What is built where nothing is asked for: a literal list for each kind of machine, not a product.
+DEFAULT_PAIRS: Mapping[str, tuple[tuple[str, Precision], ...]] = {
+    "cpu": (
+        ("ort-cpu", Precision.FP32),
+        ("ort-cpu", Precision.FP16),
+        ("ort-cpu", Precision.INT8),
+        ("openvino", Precision.FP32),
+        ("openvino", Precision.INT8),
+        ("tensorrt-rtx", Precision.FP16),
+    ),
+    "gpu": (
+        ("tensorrt", Precision.FP32),
+        ("tensorrt", Precision.FP16),
+        ("tensorrt", Precision.INT8),
+        ("ort-cuda", Precision.FP32),
+        ("ort-cuda", Precision.FP16),
+        ("ort-tensorrt", Precision.FP16),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What `exporter export` may be asked for; the defaults are those of the command line."""
+
+    source: str = DEFAULT_MODEL
+    weights: str = "auto"
+    targets: tuple[str, ...] = ()
+    precisions: tuple[Precision, ...] = ()
+    data: Path | None = None
+    out: Path | None = None
+    seed: int = 0
+    num_classes: int | None = None
+    image_size: int | None = None
+    samples: int = 64
+    """Evaluation inputs; a labelled embedded set is used whole."""
+    calibration_samples: int = 128
+    batches: tuple[int, ...] = (1,)
+    threads: int | None = None
+    rounds: int = measure.DEFAULT_ROUNDS
+    keep: tuple[str, ...] = ()
+    settings: Mapping[str, str] = field(default_factory=dict)
+    allow_partial: bool = False
+    allow_fallback: bool = False
+    measure: bool = True
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished build and what did not pass in it."""
+
+    folder: Path
+    manifest: dict[str, Any]
+    failures: tuple[str, ...]
+
+
+def export_model(request: ExportRequest, progress: Progress) -> Outcome:
+    """The main job: a model to verified engines, a manifest and a report.
+
+    Raises:
+        UsageError: the request or an input cannot be used; nothing was written.
+        BuildError: a stage that all engines need failed; nothing was written.
+    """
+    host.check_single_onnxruntime()
+    pairs = plan(request)
+    clock = Clock()
+    with clock.time("define"), progress.stage(f"define {request.source}"):
+        model = define(
+            request.source,
+            request.weights,
+            num_classes=request.num_classes,
+            image_size=request.image_size,
+            seed=request.seed,
+            progress=progress,
+        )
+    data = open_data(model.spec, request.data, seed=request.seed)
+    for note in (*model.notes, *data.notes):
+        progress.note(note)
+    destination = request.out or Path("build") / model.spec.name
+    with staged(destination, model.spec.name) as folder:
+        compiler = Compiler(request, folder, clock, progress)
+        result = compiler.compile(model, data, pairs)
+        manifest.write(folder.root, result)
+        with clock.time("report"), progress.stage("report"):
+            report.write_report(folder.root, result)
+    return Outcome(destination, result, tuple(result["failures"]))
+
+
+def plan(request: ExportRequest) -> tuple[tuple[Target, Precision], ...]:
+    """The engines to build. With no target and no precision: the default list of this machine."""
+    kind = "gpu" if host.describe_host().gpu else "cpu"
+    defaults = DEFAULT_PAIRS[kind]
+    if not request.targets:
+        names = [
+            (target, precision)
+            for target, precision in defaults
+            if not request.precisions or precision in request.precisions
+        ]
+    else:
+        precisions = request.precisions or tuple(Precision)
+        names = [(target, precision) for target in request.targets for precision in precisions]
+    resolved = {name: get_target(name) for name, _ in names}
+    pairs = []
+    for name, precision in names:
+        target = resolved[name]
+        try:
+            target.dialect(precision)
+        except UsageError:
+            # Asked for by name it is an error; as part of "all precisions" it is left out.
+            if request.precisions:
+                raise
+            continue
+        pairs.append((target, precision))
+    if not pairs:
+        asked = ", ".join(request.precisions)
+        raise UsageError(f"nothing to build for {asked}; name a --target that has this precision")
+    return tuple(pairs)
+
+
+class Clock:
+    """How long each stage took, in seconds."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def time(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        spent = self.seconds.get(stage, 0.0) + time.perf_counter() - start
+        self.seconds[stage] = round(spent, 3)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What every engine of a build shares."""
+
+    model: Model
+    data: Data
+    graph: ir.Model
+    facts: GraphFacts
+    reference: Reference
+
+
+class Compiler:
+    """One run of the pipeline into one staging folder."""
+
+    def __init__(
+        self, request: ExportRequest, folder: BuildFolder, clock: Clock, progress: Progress
+    ) -> None:
+        self.request = request
+        self.folder = folder
+        self.clock = clock
+        self.progress = progress
+        self.threads = request.threads or host.usable_threads()
+        self.failures: list[str] = []
+        self._ranges: Ranges | None = None
+        self._lowered: dict[tuple[Precision, Dialect, bool], tuple[Path, tuple[str, ...]]] = {}
+
+    def compile(
+        self, model: Model, data: Data, pairs: tuple[tuple[Target, Precision], ...]
+    ) -> dict[str, Any]:
+        """Builds, proves and measures every pair; returns the manifest."""
+        with tempfile.TemporaryDirectory(dir=self.folder.root, prefix=".lowered-") as lowered:
+            prepared = self.prepare(model, data)
+            records = []
+            for target, precision in pairs:
+                record = self.compile_engine(prepared, target, precision, Path(lowered))
+                if record is not None:
+                    records.append(record)
+            records = self.measure(prepared.model, records)
+        return self.describe(prepared, records)
+
+    def prepare(self, model: Model, data: Data) -> Prepared:
+        """Define's result to the optimized graph, the portable files, reference and goldens."""
+        with self.clock.time("export"), self.progress.stage("export to ONNX"):
+            exported = export(model)
+        with self.clock.time("optimize"), self.progress.stage("optimize"):
+            graph, reports = optimize(exported)
+            blocks = find_residual_blocks(graph)
+            facts = GraphFacts.of(graph, reports, blocks)
+        spec = replace(model.spec, residual_blocks=tuple(block.name for block in blocks))
+        model = replace(model, spec=spec)
+        self.folder.graph(Precision.FP32).parent.mkdir()
+        save(graph, self.folder.graph(Precision.FP32))
+        half, _ = lower(graph, Precision.FP16, Dialect.FLOAT, fuse_residual=False)
+        save(half, self.folder.graph(Precision.FP16))
+        evaluation = data.evaluation
+        if evaluation.labels is None:
+            evaluation = evaluation.take(self.request.samples)
+        inputs = np.concatenate(list(evaluation.batches(32)))
+        with self.clock.time("reference"):
+            reference = make_reference(model, inputs, evaluation.labels, self.progress)
+        self.save_goldens(reference)
+        return Prepared(model, data, graph, facts, reference)
+
+    def save_goldens(self, reference: Reference) -> None:
+        """golden.npz: the first inputs, what eager answers, and in float64."""
+        arrays = {
+            "inputs": reference.inputs[:GOLDEN_SAMPLES],
+            "outputs": reference.outputs[:GOLDEN_SAMPLES].astype(np.float32),
+        }
+        if not isinstance(reference.outputs_float64, Skipped):
+            arrays["outputs_float64"] = reference.outputs_float64[:GOLDEN_SAMPLES]
+        np.savez(self.folder.golden, allow_pickle=False, **arrays)
+
+    def compile_engine(
+        self, prepared: Prepared, target: Target, precision: Precision, scratch: Path
+    ) -> EngineRecord | None:
+        """One engine with its receipt, parity and accuracy; None where it could not be built."""
+        identity = f"{target.name}.{precision}"
+        try:
+            graph, notes = self.lowered(prepared, target, precision, scratch)
+            with self.clock.time("build"), self.progress.stage(f"build {identity}"):
+                out = self.folder.engine(target.name, precision)
+                out.parent.mkdir(parents=True, exist_ok=True)
+                options = BuildOptions(
+                    allow_fallback=self.request.allow_fallback,
+                    keep=self.request.keep,
+                    settings=self.request.settings,
+                )
+                built = target.build(graph, precision, out, options)
+                files = self.share_portable(built.files, precision)
+                receipt = self.read_receipt(prepared, target, precision, files[0])
+            with self.clock.time("validate"):
+                parity, accuracy = self.prove(prepared, target, precision, graph, files[0])
+        except BuildError as error:
+            self.failures.append(f"{identity}: {error}")
+            return None
+        problems = self.problems(receipt, parity)
+        if problems:
+            self.failures.extend(f"{identity}: {problem}" for problem in problems)
+            files = self.folder.reject(files)
+        engine = Engine(
+            id=identity,
+            target=target.name,
+            precision=precision,
+            dialect=target.dialect(precision),
+            files=tuple(self.folder.entry(path) for path in files),
+            trained=prepared.model.spec.weights.trained,
+            requires=built.requires,
+        )
+        return EngineRecord(
+            engine=engine,
+            receipt=receipt,
+            parity=parity,
+            accuracy=accuracy,
+            latency=Skipped("not measured yet"),
+            notes=notes,
+        )
+
+    def lowered(
+        self, prepared: Prepared, target: Target, precision: Precision, scratch: Path
+    ) -> tuple[Path, tuple[str, ...]]:
+        """The ONNX file that a target builds from, made once for all targets that share it."""
+        dialect = target.dialect(precision)
+        key = (precision, dialect, target.fuses_residual(precision))
+        if key not in self._lowered:
+            ranges = None
+            if precision is Precision.INT8:
+                ranges = self.ranges(prepared)
+            with self.clock.time("lower"), self.progress.stage(f"lower to {precision} {dialect}"):
+                graph, reports = lower(
+                    prepared.graph,
+                    precision,
+                    dialect,
+                    fuse_residual=key[2],
+                    ranges=ranges,
+                    keep=self.request.keep,
+                )
+            if precision is Precision.INT8:
+                with self.clock.time("correct"):
+                    graph = correct(
+                        graph, prepared.graph, self.calibration(prepared), self.progress
+                    )
+            path = scratch / f"{precision}-{dialect}{'-fused' if key[2] else ''}.onnx"
+            save(graph, path)
+            self._lowered[key] = path, notes_of(reports)
+        return self._lowered[key]
+
+    def calibration(self, prepared: Prepared) -> Any:
+        return prepared.data.calibration.take(self.request.calibration_samples)
+
+    def ranges(self, prepared: Prepared) -> Ranges:
+        """The ranges of all tensors, calibrated once for all dialects."""
+        if self._ranges is None:
+            with self.clock.time("calibrate"):
+                self._ranges = calibrate(
+                    prepared.graph, self.calibration(prepared), progress=self.progress
+                )
+        return self._ranges
+
+    def share_portable(self, files: tuple[Path, ...], precision: Precision) -> tuple[Path, ...]:
+        """An engine that is byte for byte the portable file points at it."""
+        portable = self.folder.graph(precision)
+        if len(files) == 1 and portable.exists() and files[0].read_bytes() == portable.read_bytes():
+            files[0].unlink()
+            return (portable,)
+        return files
+
+    def read_receipt(
+        self, prepared: Prepared, target: Target, precision: Precision, engine: Path
+    ) -> Receipt:
+        """What the runtime made of the graph; `unverified`, with the reason, where it won't tell."""
+        dialect = target.dialect(precision)
+        expected = target.expected(precision)
+        try:
+            kernels, source = target.kernels(engine)
+        except UnreadableKernels as error:
+            return unverified_receipt(str(error), graph_facts=prepared.facts, expected=expected)
+        return make_receipt(
+            kernels,
+            source,
+            graph_facts=prepared.facts,
+            precision=precision,
+            dialect=dialect,
+            expected=expected,
+            kept=self.request.keep,
+        )
+
+    def prove(
+        self,
+        prepared: Prepared,
+        target: Target,
+        precision: Precision,
+        graph: Path,
+        engine: Path,
+    ) -> tuple[Parity, Accuracy | None]:
+        """Parity and accuracy of the engine, or of its lowered graph where it cannot run here."""
+        here = target.runs_here() is None
+        spec = prepared.model.spec
+        with (
+            target.open(engine, self.threads)
+            if here
+            else open_graph(graph, self.threads) as session
+        ):
+            parity, outputs = check_parity(
+                session,
+                prepared.reference,
+                precision,
+                trained=spec.weights.trained,
+                scope="engine" if here else "graph",
+                size=batch_size(prepared.model),
+                dynamic=not isinstance(spec.input.shape[0], int),
+                progress=self.progress,
+                title=f"{target.name}.{precision}",
+            )
+        return parity, check_accuracy(outputs, prepared.reference, prepared.data.evaluation.source)
+
+    def problems(self, receipt: Receipt, parity: Parity) -> list[str]:
+        """Each gate that the engine failed, in words."""
+        problems = [f"parity: {failure}" for failure in parity.failures]
+        order = (Verdict.UNVERIFIED, Verdict.PARTIAL, Verdict.FUSED)
+        below = order.index(receipt.verdict) < order.index(receipt.expected)
+        if below and not self.request.allow_partial:
+            problems.append(
+                f"receipt: {receipt.verdict}, expected {receipt.expected}: {receipt.reason} "
+                "(--allow-partial accepts it)"
+            )
+        return problems
+
+    def measure(self, model: Model, records: list[EngineRecord]) -> list[EngineRecord]:
+        """The records with their latencies against eager, in one interleaved run."""
+        if not self.request.measure:
+            return [replace(r, latency=Skipped("not asked for (--no-measure)")) for r in records]
+        with self.clock.time("measure"):
+            return measure_records(
+                model,
+                records,
+                self.folder.root,
+                batches=self.request.batches,
+                threads=self.threads,
+                rounds=self.request.rounds,
+                seed=self.request.seed,
+                progress=self.progress,
+            )
+
+    def describe(self, prepared: Prepared, records: list[EngineRecord]) -> dict[str, Any]:
+        """The manifest."""
+        request = self.request
+        data = prepared.data
+        calibrated: dict[str, Any] = {"skipped": "no INT8 engine was asked for"}
+        if self._ranges is not None:
+            used = self.calibration(prepared)
+            calibrated = {"source": used.source, "samples": used.count, "sha256": used.sha256}
+        described: dict[str, Any] = manifest.plain(
+            {
+                "schema": manifest.SCHEMA,
+                "model": prepared.model.spec,
+                "request": {
+                    "weights": Path(request.weights).name,
+                    "seed": request.seed,
+                    "num_classes": request.num_classes,
+                    "image_size": request.image_size,
+                    "threads": self.threads,
+                    "batches": request.batches,
+                },
+                "host": host.describe_host(),
+                "data": {
+                    "calibration": calibrated,
+                    "evaluation": {
+                        "source": data.evaluation.source,
+                        "samples": len(prepared.reference.inputs),
+                        "sha256": data.evaluation.sha256,
+                    },
+                },
+                "engines": [manifest.engine_entry(record) for record in records],
+                "failures": self.failures,
+                "timings": self.clock.seconds,
+            }
+        )
+        return described
+
+
+def measure_records(
+    model: Model,
+    records: list[EngineRecord],
+    root: Path,
+    *,
+    batches: tuple[int, ...],
+    threads: int,
+    rounds: int,
+    seed: int,
+    progress: Progress,
+) -> list[EngineRecord]:
+    """Measures every engine that passed and runs here; the others say why they were not."""
+    reasons = {record.engine.id: _not_measured(record) for record in records}
+    engines = [
+        measure.EngineToMeasure(r.engine.id, r.engine.target, root / r.engine.path)
+        for r in records
+        if reasons[r.engine.id] is None
+    ]
+    declared = model.spec.input.shape[0]
+    sizes = (declared,) if isinstance(declared, int) else batches
+    results = measure.measure(
+        engines,
+        measure.baseline_of(model),
+        batches=sizes,
+        threads=threads,
+        rounds=rounds,
+        seed=seed,
+        progress=progress,
+    )
+    measured = []
+    for record in records:
+        reason = reasons[record.engine.id]
+        if reason is not None:
+            measured.append(replace(record, latency=reason))
+            continue
+        by_batch = results[record.engine.id]
+        measured.append(
+            replace(
+                record,
+                latency=by_batch[sizes[0]],
+                latency_by_batch=tuple(x for x in by_batch.values() if isinstance(x, Latency)),
+            )
+        )
+    return measured
+
+
+def _not_measured(record: EngineRecord) -> Skipped | None:
+    if record.engine.path.endswith(REJECTED):
+        return Skipped("rejected: it failed a gate")
+    return get_target(record.engine.target).runs_here()
+
+
+def notes_of(reports: tuple[PassReport, ...]) -> tuple[str, ...]:
+    """What the passes of a lowering left alone or lost, in words."""
+    notes = []
+    for passed in reports:
+        notes.extend(f"{passed.name}: {node}: {reason}" for node, reason in passed.refused)
+        notes.extend(f"{passed.name}: {n} {what}" for what, n in passed.counts.items() if n)
+    return tuple(notes)

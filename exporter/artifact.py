@@ -237,6 +237,8 @@ class Engine:
     trained: bool
     requires: dict[str, Any] = field(default_factory=dict)
     """cpu_flags, compute_capability, versions, session options."""
+    graph: str = ""
+    """The lowered ONNX file that it was built from, relative to the build folder."""
 
     @property
     def path(self) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from exporter import manifest as manifests
-from exporter.artifact import EngineFile, Precision
+from exporter.artifact import Dialect, EngineFile, Precision
 from exporter.errors import InputError, UsageError
 from exporter.targets import folder_name
 
@@ -41,6 +41,10 @@ class BuildFolder:
     def graph(self, precision: Precision) -> Path:
         """The portable ONNX file of a precision."""
         return self.root / "onnx" / f"{self.model}.{precision}.onnx"
+
+    def lowered(self, precision: Precision, dialect: Dialect) -> Path:
+        """A lowered graph that no engine's file already is."""
+        return self.root / "onnx" / f"{self.model}.{precision}.{dialect}.onnx"
 
     def engine(self, target: str, precision: Precision) -> Path:
         """The engine's file, without its suffix."""

@@ -114,7 +114,8 @@ def export(
     Example: exporter export resnet50 --target ort-cpu,openvino --precision fp32,int8
     """
     from exporter import tables
-    from exporter.pipeline import ExportRequest, export_model
+    from exporter.pipeline import export_model
+    from exporter.plan import ExportRequest
 
     request = ExportRequest(
         source=model,

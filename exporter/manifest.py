@@ -32,6 +32,7 @@ def engine_entry(record: EngineRecord) -> dict[str, Any]:
         "path": first.path,
         "sha256": first.sha256,
         "bytes": sum(file.bytes for file in engine.files),
+        "graph": engine.graph,
         "files": plain(engine.files),
         "trained": engine.trained,
         "requires": plain(engine.requires),

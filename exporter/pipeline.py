@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,21 +26,23 @@ from exporter.artifact import (
     Latency,
     Model,
     Parity,
+    PassReport,
     Precision,
     Receipt,
     Skipped,
     Verdict,
 )
 from exporter.blocks import GraphFacts, find_residual_blocks
-from exporter.build_folder import BuildFolder, staged
+from exporter.build_folder import REJECTED, BuildFolder, sha256_of, staged
 from exporter.calibrate import Ranges, calibrate
 from exporter.correct import correct
-from exporter.data import Data, open_data
-from exporter.errors import BuildError, UsageError
+from exporter.data import Data, Samples, open_data
+from exporter.errors import BuildError
 from exporter.export import export, save
 from exporter.lower import lower
 from exporter.models.sources import define
 from exporter.optimize import optimize
+from exporter.plan import ExportRequest, plan
 from exporter.progress import Progress
 from exporter.receipt import make_receipt, unverified_receipt
 from exporter.targets import BuildOptions, Target, UnreadableKernels, get_target
@@ -56,54 +58,7 @@ from exporter.validate import (
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-DEFAULT_MODEL = "resnet20-digits"
 GOLDEN_SAMPLES = 8
-
-# What is built where nothing is asked for: a literal list for each kind of machine, not a product.
-DEFAULT_PAIRS: Mapping[str, tuple[tuple[str, Precision], ...]] = {
-    "cpu": (
-        ("ort-cpu", Precision.FP32),
-        ("ort-cpu", Precision.FP16),
-        ("ort-cpu", Precision.INT8),
-        ("openvino", Precision.FP32),
-        ("openvino", Precision.INT8),
-        ("tensorrt-rtx", Precision.FP16),
-    ),
-    "gpu": (
-        ("tensorrt", Precision.FP32),
-        ("tensorrt", Precision.FP16),
-        ("tensorrt", Precision.INT8),
-        ("ort-cuda", Precision.FP32),
-        ("ort-cuda", Precision.FP16),
-        ("ort-tensorrt", Precision.FP16),
-    ),
-}
-
-
-@dataclass(frozen=True)
-class ExportRequest:
-    """What `exporter export` may be asked for; the defaults are those of the command line."""
-
-    source: str = DEFAULT_MODEL
-    weights: str = "auto"
-    targets: tuple[str, ...] = ()
-    precisions: tuple[Precision, ...] = ()
-    data: Path | None = None
-    out: Path | None = None
-    seed: int = 0
-    num_classes: int | None = None
-    image_size: int | None = None
-    samples: int = 64
-    """Evaluation inputs; a labelled embedded set is used whole."""
-    calibration_samples: int = 128
-    batches: tuple[int, ...] = (1,)
-    threads: int | None = None
-    rounds: int = measure.DEFAULT_ROUNDS
-    keep: tuple[str, ...] = ()
-    settings: Mapping[str, str] = field(default_factory=dict)
-    allow_partial: bool = False
-    allow_fallback: bool = False
-    measure: bool = True
 
 
 @dataclass(frozen=True)
@@ -147,37 +102,6 @@ def export_model(request: ExportRequest, progress: Progress) -> Outcome:
     return Outcome(destination, result, tuple(result["failures"]))
 
 
-def plan(request: ExportRequest) -> tuple[tuple[Target, Precision], ...]:
-    """The engines to build. With no target and no precision: the default list of this machine."""
-    kind = "gpu" if host.describe_host().gpu else "cpu"
-    defaults = DEFAULT_PAIRS[kind]
-    if not request.targets:
-        names = [
-            (target, precision)
-            for target, precision in defaults
-            if not request.precisions or precision in request.precisions
-        ]
-    else:
-        precisions = request.precisions or tuple(Precision)
-        names = [(target, precision) for target in request.targets for precision in precisions]
-    resolved = {name: get_target(name) for name, _ in names}
-    pairs = []
-    for name, precision in names:
-        target = resolved[name]
-        try:
-            target.dialect(precision)
-        except UsageError:
-            # Asked for by name it is an error; as part of "all precisions" it is left out.
-            if request.precisions:
-                raise
-            continue
-        pairs.append((target, precision))
-    if not pairs:
-        asked = ", ".join(request.precisions)
-        raise UsageError(f"nothing to build for {asked}; name a --target that has this precision")
-    return tuple(pairs)
-
-
 class Clock:
     """How long each stage took, in seconds."""
 
@@ -216,6 +140,7 @@ class Compiler:
         self.threads = request.threads or host.usable_threads()
         self.failures: list[str] = []
         self._ranges: Ranges | None = None
+        self._graphs: dict[tuple[Precision, Dialect, bool], str] = {}
         self._lowered: dict[tuple[Precision, Dialect, bool], tuple[Path, tuple[str, ...]]] = {}
 
     def compile(
@@ -229,6 +154,7 @@ class Compiler:
                 record = self.compile_engine(prepared, target, precision, Path(lowered))
                 if record is not None:
                     records.append(record)
+            records = [self.with_graph(record) for record in records]
             records = self.measure(prepared.model, records)
         return self.describe(prepared, records)
 
@@ -339,7 +265,26 @@ class Compiler:
             self._lowered[key] = path, notes_of(reports)
         return self._lowered[key]
 
-    def calibration(self, prepared: Prepared) -> Any:
+    def with_graph(self, record: EngineRecord) -> EngineRecord:
+        """The record, naming the lowered ONNX file that its engine was built from.
+
+        Where no engine or portable file is that very file, it is kept under `onnx/`.
+        """
+        engine = record.engine
+        target = get_target(engine.target)
+        key = (engine.precision, engine.dialect, target.fuses_residual(engine.precision))
+        if key not in self._graphs:
+            lowered, _ = self._lowered[key]
+            wanted = sha256_of(lowered)
+            candidates = sorted(self.folder.root.glob("*/**/*.onnx"))
+            kept = next((path for path in candidates if sha256_of(path) == wanted), None)
+            if kept is None:
+                kept = self.folder.lowered(engine.precision, engine.dialect)
+                lowered.replace(kept)
+            self._graphs[key] = kept.relative_to(self.folder.root).as_posix()
+        return replace(record, engine=replace(engine, graph=self._graphs[key]))
+
+    def calibration(self, prepared: Prepared) -> Samples:
         return prepared.data.calibration.take(self.request.calibration_samples)
 
     def ranges(self, prepared: Prepared) -> Ranges:
@@ -362,7 +307,7 @@ class Compiler:
     def read_receipt(
         self, prepared: Prepared, target: Target, precision: Precision, engine: Path
     ) -> Receipt:
-        """What the runtime made of the graph; `unverified`, with the reason, where it won't tell."""
+        """What the runtime made of the graph; `unverified` with the reason where it is silent."""
         dialect = target.dialect(precision)
         expected = target.expected(precision)
         try:

@@ -19,7 +19,7 @@ from exporter.errors import InputError, UsageError
 from exporter.models.sources import define
 from exporter.progress import Progress
 from exporter.targets import get_target
-from exporter.validate import BATCH, LIMITS, Reference, check_parity
+from exporter.validate import BATCH, Reference, check_parity
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,8 @@
-"""Results as tables on the terminal. Each function takes the manifest (a plain dict) or a registry
-and prints; nothing is computed here that the manifest does not hold."""
+"""Results as tables on the terminal.
+
+Each function takes the manifest (a plain dict) or a registry and prints; nothing is computed here
+that the manifest does not hold.
+"""
 
 from __future__ import annotations
 

@@ -1,0 +1,91 @@
+"""What was asked for, and which engines that means on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from exporter import host
+from exporter.artifact import Precision
+from exporter.errors import UsageError
+from exporter.measure import DEFAULT_ROUNDS
+from exporter.targets import Target, get_target
+
+DEFAULT_MODEL = "resnet20-digits"
+# What is built where nothing is asked for: a literal list for each kind of machine, not a product.
+DEFAULT_PAIRS: Mapping[str, tuple[tuple[str, Precision], ...]] = {
+    "cpu": (
+        ("ort-cpu", Precision.FP32),
+        ("ort-cpu", Precision.FP16),
+        ("ort-cpu", Precision.INT8),
+        ("openvino", Precision.FP32),
+        ("openvino", Precision.INT8),
+        ("tensorrt-rtx", Precision.FP16),
+    ),
+    "gpu": (
+        ("tensorrt", Precision.FP32),
+        ("tensorrt", Precision.FP16),
+        ("tensorrt", Precision.INT8),
+        ("ort-cuda", Precision.FP32),
+        ("ort-cuda", Precision.FP16),
+        ("ort-tensorrt", Precision.FP16),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What `exporter export` may be asked for; the defaults are those of the command line."""
+
+    source: str = DEFAULT_MODEL
+    weights: str = "auto"
+    targets: tuple[str, ...] = ()
+    precisions: tuple[Precision, ...] = ()
+    data: Path | None = None
+    out: Path | None = None
+    seed: int = 0
+    num_classes: int | None = None
+    image_size: int | None = None
+    samples: int = 64
+    """Evaluation inputs; a labelled embedded set is used whole."""
+    calibration_samples: int = 128
+    batches: tuple[int, ...] = (1,)
+    threads: int | None = None
+    rounds: int = DEFAULT_ROUNDS
+    keep: tuple[str, ...] = ()
+    settings: Mapping[str, str] = field(default_factory=dict)
+    allow_partial: bool = False
+    allow_fallback: bool = False
+    measure: bool = True
+
+
+def plan(request: ExportRequest) -> tuple[tuple[Target, Precision], ...]:
+    """The engines to build. With no target and no precision: the default list of this machine."""
+    kind = "gpu" if host.describe_host().gpu else "cpu"
+    defaults = DEFAULT_PAIRS[kind]
+    if not request.targets:
+        names = [
+            (target, precision)
+            for target, precision in defaults
+            if not request.precisions or precision in request.precisions
+        ]
+    else:
+        precisions = request.precisions or tuple(Precision)
+        names = [(target, precision) for target in request.targets for precision in precisions]
+    resolved = {name: get_target(name) for name, _ in names}
+    pairs = []
+    for name, precision in names:
+        target = resolved[name]
+        try:
+            target.dialect(precision)
+        except UsageError:
+            # Asked for by name it is an error; as part of "all precisions" it is left out.
+            if request.precisions:
+                raise
+            continue
+        pairs.append((target, precision))
+    if not pairs:
+        asked = ", ".join(request.precisions)
+        raise UsageError(f"nothing to build for {asked}; name a --target that has this precision")
+    return tuple(pairs)

@@ -1,0 +1,136 @@
+"""ONNX Runtime sessions: the one place that says with which options they are made.
+
+What the options guard against (each was met in ONNX Runtime 1.32):
+
+* `WeightBiasQuantization` quantizes a convolution that was *kept* in float, if its input is
+  dequantized and its output quantized. It is disabled everywhere, in debug copies too.
+* U8 x S8 products saturate in 16 bits on x86 CPUs without VNNI. `session.x64quantprecision`
+  prevents that by making the weights U8; but it does so on CPUs with VNNI as well, where nothing
+  saturates and the U8 x U8 kernels are three times slower. So it is set on the serving machine,
+  by its CPU flags, and only where they lack VNNI.
+* `InferenceSession` answers a failed load by a second one, without the disabled optimizers and
+  with a message on stdout. That is switched off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+import numpy as np
+import onnxruntime as ort
+
+from exporter.errors import BuildError
+from exporter.host import cpu_flags, has_vnni
+from exporter.targets import Array
+
+DISABLED_OPTIMIZERS: Final = ("WeightBiasQuantization",)
+CONFIG_WITHOUT_VNNI: Final[Mapping[str, str]] = MappingProxyType({"session.x64quantprecision": "1"})
+"""What a session on an INT8 graph needs on an x86 CPU without VNNI."""
+
+CPU: Final = ("CPUExecutionProvider",)
+_ERRORS_ONLY: Final = 3
+
+
+def session_options(threads: int, *, optimize: bool = True) -> ort.SessionOptions:
+    """The options that every session of ours starts from: sequential, on `threads` threads."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = _ERRORS_ONLY
+    level = ort.GraphOptimizationLevel
+    options.graph_optimization_level = level.ORT_ENABLE_ALL if optimize else level.ORT_DISABLE_ALL
+    if not has_vnni(cpu_flags()):
+        for key, value in CONFIG_WITHOUT_VNNI.items():
+            options.add_session_config_entry(key, value)
+    return options
+
+
+def make_session(
+    model: Path | bytes, options: ort.SessionOptions, providers: Sequence[str] = CPU
+) -> ort.InferenceSession:
+    """A session on an ONNX file, or on its bytes.
+
+    Raises:
+        BuildError: ONNX Runtime refuses the model.
+    """
+    try:
+        return ort.InferenceSession(
+            str(model) if isinstance(model, Path) else model,
+            options,
+            providers=list(providers),
+            disabled_optimizers=set(DISABLED_OPTIMIZERS),
+            enable_fallback=0,
+        )
+    except Exception as error:  # its exceptions share no narrower base
+        name = model.name if isinstance(model, Path) else "the given model"
+        reason = " ".join(str(error).split())
+        raise BuildError(f"onnxruntime {ort.__version__} does not load {name}: {reason}") from None
+
+
+class OrtSession:
+    """A loaded graph with one input, of which the first output is of interest."""
+
+    def __init__(self, session: ort.InferenceSession) -> None:
+        self._session: ort.InferenceSession | None = session
+        self._input: str = session.get_inputs()[0].name
+        self._output: str = session.get_outputs()[0].name
+
+    def run(self, batch: Array) -> Array:
+        """The first output for (N, ...) inputs of the type that the graph's input has.
+
+        Raises:
+            BuildError: the session is closed, or ONNX Runtime refuses the input.
+        """
+        if self._session is None:
+            raise BuildError("this ONNX Runtime session is closed; open the engine again")
+        try:
+            feed = {self._input: np.ascontiguousarray(batch)}
+            output: Array = self._session.run([self._output], feed)[0]
+        except Exception as error:
+            reason = " ".join(str(error).split())
+            raise BuildError(f"onnxruntime {ort.__version__} failed to run: {reason}") from None
+        return output
+
+    def close(self) -> None:
+        """Frees the session and its threads."""
+        self._session = None
+
+    def __enter__(self) -> OrtSession:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def open_graph(graph: Path, threads: int) -> OrtSession:
+    """An ONNX file as it is written: ONNX Runtime's optimizations are off.
+
+    This is how a lowered graph is checked where its engine cannot run.
+    """
+    return OrtSession(make_session(graph, session_options(threads, optimize=False)))
+
+
+def write_optimized(model: Path, folder: Path) -> Any:
+    """The `onnx.ModelProto` of what a session really executes, without its large weights.
+
+    Level 3 layouts (NCHWc, NHWC) are in it. Its operators are ONNX Runtime's own, so that
+    `onnx.checker` knows nothing of them.
+    """
+    import onnx
+
+    optimized = folder / "optimized.onnx"
+    options = session_options(1)
+    options.optimized_model_filepath = str(optimized)
+    # Weights beside the model: names and types are all that is asked of them.
+    options.add_session_config_entry(
+        "session.optimized_model_external_initializers_file_name", "optimized.weights"
+    )
+    options.add_session_config_entry(
+        "session.optimized_model_external_initializers_min_size_in_bytes", "1024"
+    )
+    make_session(model, options)
+    return onnx.load(optimized, load_external_data=False)

@@ -72,12 +72,13 @@ def make_session(
 
 
 class OrtSession:
-    """A loaded graph with one input, of which the first output is of interest."""
+    """A loaded graph; `run` takes its first input and answers with its first output."""
 
     def __init__(self, session: ort.InferenceSession) -> None:
         self._session: ort.InferenceSession | None = session
         self._input: str = session.get_inputs()[0].name
-        self._output: str = session.get_outputs()[0].name
+        self._outputs: list[str] = [output.name for output in session.get_outputs()]
+        self._output = self._outputs[0]
 
     def run(self, batch: Array) -> Array:
         """The first output for (N, ...) inputs of the type that the graph's input has.
@@ -85,15 +86,26 @@ class OrtSession:
         Raises:
             BuildError: the session is closed, or ONNX Runtime refuses the input.
         """
+        return self._run([self._output], {self._input: batch})[0]
+
+    def run_named(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Every output by its name, for every input by its name.
+
+        Raises:
+            BuildError: as `run`.
+        """
+        return dict(zip(self._outputs, self._run(self._outputs, feeds), strict=True))
+
+    def _run(self, outputs: list[str], feeds: Mapping[str, Array]) -> list[Array]:
         if self._session is None:
             raise BuildError("this ONNX Runtime session is closed; open the engine again")
         try:
-            feed = {self._input: np.ascontiguousarray(batch)}
-            output: Array = self._session.run([self._output], feed)[0]
+            contiguous = {name: np.ascontiguousarray(batch) for name, batch in feeds.items()}
+            answers: list[Array] = self._session.run(outputs, contiguous)
         except Exception as error:
             reason = " ".join(str(error).split())
             raise BuildError(f"onnxruntime {ort.__version__} failed to run: {reason}") from None
-        return output
+        return answers
 
     def close(self) -> None:
         """Frees the session and its threads."""

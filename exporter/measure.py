@@ -1,0 +1,376 @@
+"""Latency: every engine against the baseline, paired, in one interleaved run.
+
+Absolute times drift by tens of percent on shared machines; the ratio of two times taken within the
+same second does not. So a run is a number of rounds. In each, the baseline and all engines, in a
+seeded random order, do a few inferences back to back, and an engine's ratio of that round is
+median(baseline) / median(engine). The speedup is the median of the ratios over the rounds, with a
+bootstrap 95 % interval.
+
+Each engine lives in a process of its own, and all but the one at work are stopped (SIGSTOP where
+the platform has it): the spinning thread pool of an idle one slows its neighbour by up to half.
+The first inferences after being woken refill the caches and are discarded.
+
+`stable` is false where the interval of the speedup is wider than STABLE_INTERVAL of its median, or
+where p90 of the engine or of the baseline is more than STABLE_TAIL times its p50: then something
+else was running, and the ratio may hold where the milliseconds do not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import numpy as np
+import numpy.typing as npt
+import psutil
+
+from exporter.artifact import Latency, Model, Skipped, Speedup, TensorSpec
+from exporter.errors import BuildError, UsageError
+from exporter.progress import Progress
+from exporter.targets import get_target
+
+if TYPE_CHECKING:
+    import torch
+
+DEFAULT_ROUNDS: Final = 30
+ROUND_S: Final = 0.1
+"""How long one engine is timed in one round, in seconds; at least one inference, at most 50."""
+MOST_IN_A_ROUND: Final = 50
+STABLE_INTERVAL: Final = 0.1
+STABLE_TAIL: Final = 1.5
+RESAMPLES: Final = 2000
+
+Results = dict[str, dict[int, Latency | Skipped]]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class EngineToMeasure:
+    """A built engine."""
+
+    id: str
+    target: str
+    """As typed: "ort-cpu"."""
+    path: Path
+
+
+@dataclass(frozen=True)
+class EagerBaseline:
+    """Eager PyTorch, in inference mode, on the same number of threads."""
+
+    name: ClassVar[str] = "torch-eager"
+    module: torch.nn.Module
+    input: TensorSpec
+
+
+@dataclass(frozen=True)
+class OnnxBaseline:
+    """The ONNX file that was given, in ONNX Runtime with its default options."""
+
+    name: ClassVar[str] = "onnxruntime-as-given"
+    model: bytes
+    input: TensorSpec
+
+
+Baseline = EagerBaseline | OnnxBaseline
+
+
+def baseline_of(model: Model) -> Baseline:
+    """What a model's engines are compared with: eager PyTorch, or the ONNX file as given."""
+    if model.module is not None:
+        return EagerBaseline(model.module, model.spec.input)
+    if model.given is None:
+        raise ValueError(f"model {model.spec.name} has neither a module nor a file")
+    return OnnxBaseline(model.given, model.spec.input)
+
+
+def measure(
+    engines: Sequence[EngineToMeasure],
+    baseline: Baseline,
+    *,
+    batches: Sequence[int],
+    threads: int,
+    rounds: int = DEFAULT_ROUNDS,
+    seed: int = 0,
+    progress: Progress,
+) -> Results:
+    """Engine id -> batch size -> latency, or why there is none.
+
+    Raises:
+        UsageError: no batch size, or a count below one.
+        BuildError: an engine's process failed or died.
+    """
+    if not batches or min(*batches, threads, rounds, 1) < 1:
+        raise UsageError("batch sizes, threads and rounds must be 1 or more, and one batch given")
+    results: Results = {}
+    running: list[EngineToMeasure] = []
+    for engine in engines:
+        absent = get_target(engine.target).runs_here()
+        if absent:
+            results[engine.id] = dict.fromkeys(batches, absent)
+        else:
+            running.append(engine)
+    if running:
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="exporter-")))
+            results |= _measure_here(
+                running, baseline, folder, stack, batches, (threads, rounds, seed), progress
+            )
+    return {engine.id: results[engine.id] for engine in engines}
+
+
+def _measure_here(
+    engines: Sequence[EngineToMeasure],
+    baseline: Baseline,
+    folder: Path,
+    stack: ExitStack,
+    batches: Sequence[int],
+    counts: tuple[int, int, int],
+    progress: Progress,
+) -> Results:
+    threads, rounds, seed = counts
+    shape, dtype = baseline.input.shape[1:], baseline.input.dtype
+    common = {"threads": threads, "shape": shape, "dtype": dtype, "seed": seed}
+    try:
+        job = _baseline_job(baseline, folder)
+    except _NotSendable as error:
+        return _all_skipped(engines, batches, str(error))
+    jobs = {baseline.name: job} | {
+        engine.id: {"kind": "engine", "target": engine.target, "path": str(engine.path)}
+        for engine in engines
+    }
+    with progress.stage("load what is to be measured", len(jobs)) as advance:
+        workers = [stack.enter_context(WorkerProcess(name, folder)) for name in jobs]
+        try:
+            for worker in workers:
+                worker.send(jobs[worker.name] | common)
+            for worker in workers:
+                worker.receive()
+                worker.suspend()
+                advance(1)
+        except _NotSendable as error:
+            return _all_skipped(engines, batches, str(error))
+    results: Results = {engine.id: {} for engine in engines}
+    fixed = baseline.input.shape[0]
+    for batch in batches:
+        if isinstance(fixed, int) and batch != fixed:
+            reason = Skipped(f"the model takes batches of {fixed} only")
+            measured: Mapping[str, Latency | Skipped] = {e.id: reason for e in engines}
+        else:
+            measured = _measure_batch(workers, batch, threads, rounds, seed, progress)
+        for name, latency in measured.items():
+            results[name][batch] = latency
+    return results
+
+
+def _all_skipped(engines: Sequence[EngineToMeasure], batches: Sequence[int], why: str) -> Results:
+    skipped = Skipped(f"eager PyTorch cannot be timed in a process of its own: {why}")
+    return {engine.id: dict.fromkeys(batches, skipped) for engine in engines}
+
+
+def _baseline_job(baseline: Baseline, folder: Path) -> dict[str, Any]:
+    if isinstance(baseline, OnnxBaseline):
+        path = folder / "baseline.onnx"
+        path.write_bytes(baseline.model)
+        return {"kind": "onnx", "path": str(path)}
+    import torch
+
+    path = folder / "baseline.pt"
+    try:
+        torch.save(baseline.module, path)
+    except (AttributeError, TypeError, pickle.PicklingError) as error:
+        raise _NotSendable(_one_line(str(error))) from None
+    return {"kind": "module", "path": str(path)}
+
+
+def _measure_batch(
+    workers: Sequence[WorkerProcess],
+    batch: int,
+    threads: int,
+    rounds: int,
+    seed: int,
+    progress: Progress,
+) -> dict[str, Latency]:
+    """One interleaved run; the first of the workers is the baseline."""
+    warm = []
+    samples: list[list[list[float]]] = [[] for _ in workers]
+    total = len(workers) + rounds
+    with progress.stage(f"measure batch {batch}, {rounds} rounds", total) as advance:
+        for worker in workers:
+            warm.append(worker.ask({"warm_up": batch}))
+            advance(1)
+        requests = [_round_request(reply["median_s"]) for reply in warm]
+        for order in orders(len(workers), rounds, seed):
+            for index in order:
+                reply = workers[index].ask(requests[index])
+                samples[index].append(reply["samples_s"])
+            advance(1)
+    eager = samples[0]
+    eager_p50, eager_p90, _ = percentiles_ms(eager)
+    latencies = {}
+    for worker, reply, own in zip(workers[1:], warm[1:], samples[1:], strict=True):
+        speedup = paired_speedup(eager, own, seed)
+        p50, p90, p99 = percentiles_ms(own)
+        latencies[worker.name] = Latency(
+            batch=batch,
+            threads=threads,
+            warmup=reply["inferences"],
+            rounds=rounds,
+            p50_ms=p50,
+            p90_ms=p90,
+            p99_ms=p99,
+            eager_p50_ms=eager_p50,
+            baseline=workers[0].name,
+            speedup=speedup,
+            stable=is_stable(speedup, p90 / p50, eager_p90 / eager_p50),
+        )
+    return latencies
+
+
+def _round_request(median_s: float) -> dict[str, int]:
+    count = min(MOST_IN_A_ROUND, max(1, round(ROUND_S / median_s)))
+    return {"time": count, "discard": 1 + count // 10}
+
+
+def orders(workers: int, rounds: int, seed: int) -> list[list[int]]:
+    """For each round, the order in which the workers are timed: a seeded permutation."""
+    generator = np.random.default_rng(seed)
+    return [[int(i) for i in generator.permutation(workers)] for _ in range(rounds)]
+
+
+def paired_speedup(
+    baseline: Sequence[Sequence[float]], engine: Sequence[Sequence[float]], seed: int
+) -> Speedup:
+    """The median over rounds of median(baseline) / median(engine), with its bootstrap interval.
+
+    Both hold one list of samples for each round; round i of one is paired with round i of the
+    other. The interval is the 2.5th and 97.5th percentile over RESAMPLES resamplings of rounds.
+    """
+    ratios: Floats = np.array(
+        [np.median(b) / np.median(e) for b, e in zip(baseline, engine, strict=True)]
+    )
+    generator = np.random.default_rng(seed)
+    drawn = ratios[generator.integers(0, len(ratios), size=(RESAMPLES, len(ratios)))]
+    low, high = np.percentile(np.median(drawn, axis=1), [2.5, 97.5])
+    return Speedup(float(np.median(ratios)), (float(low), float(high)))
+
+
+def percentiles_ms(rounds: Iterable[Iterable[float]]) -> tuple[float, float, float]:
+    """p50, p90 and p99 of all samples of all rounds (given in seconds), in milliseconds."""
+    samples = [sample for one_round in rounds for sample in one_round]
+    p50, p90, p99 = np.percentile(samples, [50, 90, 99]) * 1e3
+    return float(p50), float(p90), float(p99)
+
+
+def is_stable(speedup: Speedup, *tails: float) -> bool:
+    """The rule of this module's docstring; `tails` are p90 / p50 of engine and baseline."""
+    low, high = speedup.ci95
+    return high - low <= STABLE_INTERVAL * speedup.median and max(tails) <= STABLE_TAIL
+
+
+class _NotSendable(Exception):  # noqa: N818 - becomes Skipped
+    """The baseline's module cannot be pickled, or not unpickled elsewhere."""
+
+
+class WorkerProcess:
+    """The parent's side of one `measure_worker`; a context manager that leaves no process behind.
+
+    The child is in a process group of its own, so that Ctrl-C on a terminal reaches the parent
+    alone. If the parent is killed, a child at work reads the end of its stdin, and the kernel
+    sends SIGHUP to a stopped one, as to any stopped process of an orphaned group.
+    """
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name = name
+        # The user's own modules may be importable from the working directory alone.
+        path = [entry or str(Path.cwd()) for entry in sys.path]
+        path += [str(Path.cwd())] if str(Path.cwd()) not in path else []
+        start = (
+            f"import sys; sys.path[:] = {path!r}; from exporter.measure_worker import main; main()"
+        )
+        self._log = folder / f"{name.replace(':', '-')}.log"
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", start],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                encoding="utf-8",
+                process_group=0 if os.name == "posix" else None,
+            )
+        self._handle = psutil.Process(self._process.pid)
+
+    def __enter__(self) -> WorkerProcess:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def suspend(self) -> None:
+        """Stops the process and its threads until `ask`."""
+        try:
+            self._handle.suspend()
+        except psutil.NoSuchProcess:
+            raise self._died() from None
+
+    def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Wakes the process, has one request answered and stops it again."""
+        try:
+            self._handle.resume()
+        except psutil.NoSuchProcess:
+            raise self._died() from None
+        self.send(request)
+        reply = self.receive()
+        self.suspend()
+        return reply
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Writes one message; `receive` waits for the answer."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(message) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise self._died() from None
+
+    def receive(self) -> dict[str, Any]:
+        """The answer to the last request.
+
+        Raises:
+            BuildError: the process reports a failure, or died.
+        """
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise self._died()
+        reply: dict[str, Any] = json.loads(line)
+        if reply.get("unloadable"):
+            raise _NotSendable(f"{reply['error']}; define its class in a module that is importable")
+        if "error" in reply:
+            raise BuildError(f"measuring {self.name} failed: {reply['error']}")
+        return reply
+
+    def _died(self) -> BuildError:
+        code = self._process.wait()
+        how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+        if code == -getattr(signal, "SIGKILL", 9):
+            how += ", perhaps out of memory"
+        last = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        said = f": {_one_line(last[-1])}" if last else ""
+        return BuildError(f"the process that measures {self.name} died ({how}){said}")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,150 @@
+"""Write the classifier head in one form: GlobalAveragePool, Flatten, Gemm (transB = 1).
+
+    ReduceMean over the last two axes of (N, C, H, W)     -> GlobalAveragePool [+ Flatten]
+    AveragePool whose window is the whole (H, W)          -> GlobalAveragePool
+    Reshape or Squeeze of (N, C, 1, 1) to (N, C)          -> Flatten(axis=1)
+    MatMul(x, W) + b, with constant W (I, O) and b (O,)   -> Gemm(x, W^T, b)
+    Gemm(x, W) with constant W (I, O), transB = 0         -> Gemm(x, W^T)
+
+Runtimes have quantization and fusion rules for these operators and not for the others (ReduceMean
+has none in ONNX Runtime). The result is the same number up to the order of summation.
+Must not fire: the mean is over other axes or of another rank; the product's weight or bias is not a
+constant, or somebody else reads the product before the bias is added.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from exporter.artifact import PassReport
+from exporter.passes.values import (
+    add_constant,
+    constant,
+    dims,
+    drop_unused_constants,
+    is_op,
+    operator_name,
+    why_not_private,
+)
+
+
+def canonicalize_head(model: ir.Model) -> PassReport:
+    """Counts as fired each operator that was rewritten."""
+    graph = model.graph
+    rules = (_mean, _whole_average_pool, _flattening, _product, _untransposed_gemm)
+    fired = 0
+    for node in list(graph):
+        fired += any(node.graph is graph and rule(graph, node) for rule in rules)
+    drop_unused_constants(graph)
+    return PassReport("canonicalize_head", fired)
+
+
+def _mean(graph: ir.Graph, node: ir.Node) -> bool:
+    if not is_op(node, "ReduceMean"):
+        return False
+    x = node.inputs[0]
+    axes = node.attributes.get_ints("axes", ())  # an attribute before opset 18
+    if len(node.inputs) > 1:
+        given = constant(node.inputs[1])
+        axes = () if given is None else given.tolist()
+    if len(dims(x) or ()) != 4 or sorted(axis % 4 for axis in axes) != [2, 3]:
+        return False
+    if node.attributes.get_int("keepdims", 1):
+        _replace(graph, node, ir.node("GlobalAveragePool", [x]))
+        return True
+    pool = ir.node("GlobalAveragePool", [x], name=f"{node.name}.pool")
+    output = pool.outputs[0]
+    output.name = pool.name
+    output.type = node.outputs[0].type
+    known = dims(x)
+    assert known is not None
+    output.shape = ir.Shape((*known[:2], 1, 1))
+    graph.insert_before(node, pool)
+    _replace(graph, node, ir.node("Flatten", [output], {"axis": 1}))
+    return True
+
+
+def _whole_average_pool(graph: ir.Graph, node: ir.Node) -> bool:
+    if not is_op(node, "AveragePool") or node.attributes.get_string("auto_pad", "NOTSET") not in (
+        "NOTSET",
+        "VALID",
+    ):
+        return False
+    size = dims(node.inputs[0])
+    window = tuple(node.attributes.get_ints("kernel_shape", ()))
+    padded = any(node.attributes.get_ints("pads", ()))
+    if size is None or size[2:] != window or len(window) != 2 or padded:
+        return False
+    _replace(graph, node, ir.node("GlobalAveragePool", [node.inputs[0]]))
+    return True
+
+
+def _flattening(graph: ir.Graph, node: ir.Node) -> bool:
+    if not is_op(node, "Reshape", "Squeeze"):
+        return False
+    before, after = dims(node.inputs[0]), dims(node.outputs[0])
+    if before is None or after is None or len(before) != 4 or len(after) != 2:
+        return False
+    if before[2:] != (1, 1) or not isinstance(after[1], int) or after[1] != before[1]:
+        return False
+    _replace(graph, node, ir.node("Flatten", [node.inputs[0]], {"axis": 1}))
+    return True
+
+
+def _product(graph: ir.Graph, node: ir.Node) -> bool:
+    """MatMul + Add, from the MatMul."""
+    if not is_op(node, "MatMul") or why_not_private(node.outputs[0]):
+        return False
+    weight = constant(node.inputs[1])
+    add = node.outputs[0].consumers()[0]
+    if weight is None or weight.ndim != 2 or len(dims(node.inputs[0]) or ()) != 2:
+        return False
+    if not is_op(add, "Add"):
+        return False
+    other = add.inputs[1] if add.inputs[0] is node.outputs[0] else add.inputs[0]
+    bias = constant(other)
+    if other is None or bias is None or bias.reshape(-1).shape != (weight.shape[1],):
+        return False
+    gemm = ir.node(
+        "Gemm",
+        [
+            node.inputs[0],
+            add_constant(graph, f"{node.name}.weight", np.ascontiguousarray(weight.T)),
+            add_constant(graph, f"{node.name}.bias", bias.reshape(-1)),
+        ],
+        {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 1},
+    )
+    _replace(graph, add, gemm)
+    gemm.name = _renamed(str(node.name), operator_name(node), operator_name(gemm))
+    graph.remove(node, safe=True)
+    return True
+
+
+def _untransposed_gemm(graph: ir.Graph, node: ir.Node) -> bool:
+    if not is_op(node, "Gemm") or node.attributes.get_int("transB", False):
+        return False
+    weight = constant(node.inputs[1])
+    if weight is None:
+        return False
+    transposed = np.ascontiguousarray(weight.T)
+    node.replace_input_with(1, add_constant(graph, f"{node.name}.weight", transposed))
+    node.attributes.add(ir.AttrInt64("transB", 1))
+    return True
+
+
+def _replace(graph: ir.Graph, old: ir.Node, new: ir.Node) -> None:
+    """`new` takes the name, the place and the first output of `old`."""
+    new.name = _renamed(str(old.name), operator_name(old), operator_name(new))
+    before, after = old.outputs[0], new.outputs[0]
+    after.name, after.shape, after.type = before.name, before.shape, before.type
+    new.metadata_props.update(old.metadata_props)
+    graph.insert_after(old, new)
+    before.replace_all_uses_with(after, replace_graph_outputs=True)
+    graph.remove(old, safe=True)
+
+
+def _renamed(name: str, old: str, new: str) -> str:
+    """A name that ends in the old operator's ends in the new one's; others stay."""
+    scope, dot, last = name.rpartition(".")
+    return f"{scope}{dot}{new}" if last == old else name

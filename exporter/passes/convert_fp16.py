@@ -1,0 +1,171 @@
+"""Convert weights and activations to FP16; the graph's input and output stay float32.
+
+    input --Cast(fp16)--> ... everything in fp16 ... --Cast(fp32)--> output
+
+Which operands may be FP16 is read from the operators' own definitions (`onnx.defs`). Left in
+float32, with a Cast on each side: the nodes in `keep`, operators whose definition has no FP16, and
+operands that it fixes to float32 (the scales of a Resize). The precision is in the graph, so every
+runtime computes the same thing.
+
+Weights are rounded to nearest even. Beyond 65504 they become infinite, below 2^-25 zero (IEEE 754
+binary16: the largest finite number is 65504, the smallest subnormal 2^-24); both are counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from exporter.artifact import PassReport
+from exporter.passes.values import add_constant, constant, drop_unused_constants
+
+FLOAT, HALF = ir.DataType.FLOAT, ir.DataType.FLOAT16
+_HALF, _FLOAT = "tensor(float16)", "tensor(float)"
+
+
+def convert_fp16(model: ir.Model, keep: Collection[str] = ()) -> PassReport:
+    """Counts as fired each node whose result turns from float32 into FP16.
+
+    `keep` holds what stays in float32: names of nodes, or of modules with all nodes inside them.
+    """
+    graph = model.graph
+    conversion = _Conversion(graph)
+    refused = []
+    fired = 0
+    for node in graph:
+        demand = _demand(node, model.opset_imports.get(node.domain, 1))
+        if _is_kept(str(node.name), keep):
+            demand = "kept in float32 as asked"
+        if isinstance(demand, str):
+            refused.append((str(node.name), demand))
+            demand = _Demand(inputs=(FLOAT,) * len(node.inputs), half_outputs=frozenset())
+        conversion.demands[node] = demand
+        turned = [o for i, o in enumerate(node.outputs) if i in demand.half_outputs]
+        turned = [output for output in turned if output.dtype is FLOAT]
+        for output in turned:
+            output.type = ir.TensorType(HALF)  # a new one: clones share type objects
+            conversion.turned.add(output)
+        fired += bool(turned)
+    conversion.feed_nodes()
+    conversion.feed_outputs()
+    drop_unused_constants(graph)
+    return PassReport("convert_fp16", fired, tuple(refused), conversion.counts)
+
+
+def _is_kept(name: str, keep: Collection[str]) -> bool:
+    return any(name == kept or name.startswith(f"{kept}.") for kept in keep)
+
+
+@dataclass(frozen=True)
+class _Demand:
+    """The floating-point type that a node wants for each input (None: any will do)."""
+
+    inputs: tuple[ir.DataType | None, ...]
+    half_outputs: frozenset[int]
+
+
+def _demand(node: ir.Node, version: int) -> _Demand | str:
+    """What the node wants in FP16, or why it has to stay in float32."""
+    if not onnx.defs.has(node.op_type, version, node.domain):
+        return f"{node.op_type} has no definition that says whether it exists in FP16"
+    schema = onnx.defs.get_schema(node.op_type, version, node.domain)
+    allowed = {c.type_param_str: set(c.allowed_type_strs) for c in schema.type_constraints}
+    formal_inputs = [schema.inputs[min(i, len(schema.inputs) - 1)] for i in range(len(node.inputs))]
+    formal_outputs = [
+        schema.outputs[min(i, len(schema.outputs) - 1)] for i in range(len(node.outputs))
+    ]
+    types_in = [formal.type_str for formal in formal_inputs]
+    types_out = [formal.type_str for formal in formal_outputs]
+    inputs: list[ir.DataType | None] = []
+    for value, kind in zip(node.inputs, types_in, strict=True):
+        if value is None or value.dtype not in (FLOAT, HALF):
+            inputs.append(None)
+        elif kind == _FLOAT:
+            inputs.append(FLOAT)
+        elif _HALF not in allowed.get(kind, ()):
+            return f"{node.op_type} has no FP16 form"
+        elif kind in types_out or types_in.count(kind) > 1 or node.op_type in ("Concat", "Sum"):
+            inputs.append(HALF)
+        else:
+            inputs.append(None)  # Cast, Shape, ArgMax: they read whatever type comes
+    halves = {k for k, want in zip(types_in, inputs, strict=True) if want is HALF}
+    return _Demand(tuple(inputs), frozenset(i for i, k in enumerate(types_out) if k in halves))
+
+
+@dataclass
+class _Conversion:
+    """Brings each float to the type that its readers want; each value is converted once."""
+
+    graph: ir.Graph
+    demands: dict[ir.Node, _Demand] = field(default_factory=dict)
+    turned: set[ir.Value] = field(default_factory=set)
+    """Results that were float32 and are FP16 now."""
+    counts: dict[str, int] = field(
+        default_factory=lambda: {
+            "weights overflowed to infinity": 0,
+            "weights flushed to zero": 0,
+        }
+    )
+    _converted: dict[tuple[ir.Value, ir.DataType], ir.Value] = field(default_factory=dict)
+
+    def feed_nodes(self) -> None:
+        for node, demand in self.demands.items():
+            for index, (value, want) in enumerate(zip(node.inputs, demand.inputs, strict=True)):
+                if value is not None and want is not None and value.dtype in (FLOAT, HALF):
+                    node.replace_input_with(index, self._as(value, want))
+
+    def feed_outputs(self) -> None:
+        """The graph's outputs keep their float32 and their names."""
+        for index, value in enumerate(self.graph.outputs):
+            if value not in self.turned:
+                continue
+            name, producer = value.name, value.producer()
+            assert producer is not None
+            value.name = str(producer.name) if producer.name != name else f"{name}.fp16"
+            output = self._as(value, FLOAT)
+            output.name = name
+            self.graph.outputs[index] = output
+
+    def _as(self, value: ir.Value, want: ir.DataType) -> ir.Value:
+        if value.dtype is want:
+            return value
+        key = (value, want)
+        if key not in self._converted:
+            array = constant(value)
+            if array is None:
+                self._converted[key] = self._cast(value, want)
+            else:
+                self._converted[key] = self._weight(value, array, want)
+        return self._converted[key]
+
+    def _cast(self, value: ir.Value, want: ir.DataType) -> ir.Value:
+        name = f"{value.name}.{'fp16' if want is HALF else 'fp32'}"
+        cast = ir.node("Cast", [value], {"to": want}, name=name)
+        output = cast.outputs[0]
+        output.name, output.shape, output.type = name, value.shape, ir.TensorType(want)
+        producer = value.producer()
+        if producer is None:
+            self.graph.insert_before(self.graph[0], cast)
+        else:
+            self.graph.insert_after(producer, cast)
+        return output
+
+    def _weight(self, value: ir.Value, array: np.ndarray, want: ir.DataType) -> ir.Value:
+        if want is FLOAT:
+            return add_constant(self.graph, f"{value.name}.fp32", array.astype(np.float32))
+        with np.errstate(over="ignore"):
+            rounded = array.astype(np.float16)
+        overflowed = np.isinf(rounded) & np.isfinite(array)
+        flushed = (rounded == 0) & (array != 0)
+        self.counts["weights overflowed to infinity"] += int(overflowed.sum())
+        self.counts["weights flushed to zero"] += int(flushed.sum())
+        if len(value.uses()) == 1 and not value.is_graph_output():
+            # The name stays with the only copy.
+            name = str(value.name)
+            value.name = f"{name}.fp32"
+            return add_constant(self.graph, name, rounded)
+        return add_constant(self.graph, f"{value.name}.fp16", rounded)

@@ -1,0 +1,86 @@
+"""Remove what an exporter writes besides the network: shape arithmetic, constants, no-ops.
+
+Folded: everything that depends on constants alone. PyTorch builds the zero bias of each
+convolution without one from the weight's shape (Shape, Expand, CastLike); that bias then goes, for
+the module has none. A bias that was in the file stays, zeros or not.
+Removed: Identity, Dropout at inference, Cast to the same type; the computed target of a Reshape
+whose result is known up to one dimension becomes the constant (-1, known sizes).
+Not touched: anything that reads the graph's input and changes a number.
+
+The folding is onnxscript's (`onnxscript.optimizer.fold_constants`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.passes import common
+from onnxscript.optimizer import fold_constants
+
+from exporter.artifact import PassReport
+from exporter.passes.values import add_constant, constant, dims, is_op
+
+# In elements. Weights are folded (a transposed matrix, a standardised kernel); nothing may grow
+# by more than this.
+_LARGEST_INPUT = 2**28
+_LARGEST_GROWTH = 2**20
+
+
+def remove_export_noise(model: ir.Model) -> PassReport:
+    """Counts as fired each node that is gone."""
+    graph = model.graph
+    before = len(graph)
+    given = set(graph.initializers.values())
+    _forget_unread_masks(graph)
+    fold_constants(model, input_size_limit=_LARGEST_INPUT, output_size_limit=_LARGEST_GROWTH)
+    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    common.IdentityEliminationPass()(model)
+    dropped = _drop_made_up_biases(graph, given)
+    settled = _settle_reshapes(graph)
+    common.RemoveUnusedNodesPass()(model)
+    common.RemoveUnusedFunctionsPass()(model)  # type: ignore[no-untyped-call]
+    common.RemoveUnusedOpsetsPass()(model)
+    return PassReport(
+        "remove_export_noise",
+        fired=before - len(graph),
+        counts={"zero biases dropped": dropped, "reshape targets settled": settled},
+    )
+
+
+def _forget_unread_masks(graph: ir.Graph) -> None:
+    """Dropout's second output, read by nobody, would come back as ConstantOfShape."""
+    for node in graph:
+        if is_op(node, "Dropout") and len(node.outputs) == 2:
+            mask = node.outputs[1]
+            if not mask.uses() and not mask.is_graph_output():
+                node.resize_outputs(1)
+
+
+def _drop_made_up_biases(graph: ir.Graph, given: set[ir.Value]) -> int:
+    dropped = 0
+    for node in graph:
+        if not is_op(node, "Conv") or len(node.inputs) < 3:
+            continue
+        bias = node.inputs[2]
+        array = constant(bias)
+        if bias not in given and array is not None and not np.any(array):
+            node.resize_inputs(2)
+            dropped += 1
+    return dropped
+
+
+def _settle_reshapes(graph: ir.Graph) -> int:
+    settled = 0
+    for node in graph:
+        if not is_op(node, "Reshape") or constant(node.inputs[1]) is not None:
+            continue
+        sizes = dims(node.outputs[0])
+        if sizes is None or sum(not isinstance(size, int) for size in sizes) > 1:
+            continue
+        target = np.array([s if isinstance(s, int) else -1 for s in sizes], dtype=np.int64)
+        if 0 in target:
+            continue
+        node.replace_input_with(1, add_constant(graph, f"{node.name}.shape", target))
+        node.attributes.pop("allowzero", None)
+        settled += 1
+    return settled

@@ -1,0 +1,74 @@
+"""What the passes ask of a value in the graph, and how they add a constant."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy.typing as npt
+import onnx_ir as ir
+
+Array = npt.NDArray[Any]
+
+
+def constant(value: ir.Value | None) -> Array | None:
+    """The array behind an initializer; None where the value is absent or can change at run time.
+
+    An initializer that is also a graph input is a default that the caller may override.
+    """
+    if value is None or value.is_graph_input() or value.const_value is None:
+        return None
+    return value.const_value.numpy()
+
+
+def why_not_private(value: ir.Value) -> str | None:
+    """Why a value cannot be absorbed by its reader: somebody else sees it. None: nobody does."""
+    if value.is_graph_output():
+        return f"{value.name} is a graph output"
+    readers = len(value.uses())
+    if readers != 1:
+        return f"{value.name} has {readers} readers"
+    return None
+
+
+def is_op(node: ir.Node | None, *op_types: str) -> bool:
+    """Whether a node is one of these operators of the standard domain."""
+    return node is not None and node.domain == "" and node.op_type in op_types
+
+
+def operator_name(node: ir.Node) -> str:
+    """The operator in small letters: `global_average_pool`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", node.op_type).lower()
+
+
+def dims(value: ir.Value | None) -> tuple[int | str | None, ...] | None:
+    """A value's dimensions: sizes, names of dynamic ones, None for unknown; None: no shape."""
+    if value is None or value.shape is None:
+        return None
+    return tuple(d if isinstance(d, int) else d.value for d in value.shape)
+
+
+def add_constant(graph: ir.Graph, name: str, array: Array) -> ir.Value:
+    """A new initializer; its name gets a number where it is taken."""
+    taken = graph.initializers
+    unique = name
+    number = 1
+    while unique in taken:
+        unique = f"{name}_{number}"
+        number += 1
+    tensor = ir.tensor(array, name=unique)
+    value = ir.Value(
+        name=unique,
+        shape=ir.Shape(array.shape),
+        type=ir.TensorType(tensor.dtype),
+        const_value=tensor,
+    )
+    graph.register_initializer(value)
+    return value
+
+
+def drop_unused_constants(graph: ir.Graph) -> None:
+    """Removes the initializers that nothing reads any more."""
+    for name, value in list(graph.initializers.items()):
+        if not value.uses() and not value.is_graph_output():
+            del graph.initializers[name]

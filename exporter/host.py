@@ -180,7 +180,7 @@ def cpu_flags() -> frozenset[str]:
 
 def has_vnni(flags: frozenset[str]) -> bool:
     """Whether 8-bit products accumulate in 32 bits without saturating in 16 on the way."""
-    return bool(flags & {"avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8"})
+    return bool(flags & {"avx512_vnni", "avx_vnni", "avx_vnni_int8"})
 
 
 def _cpu_name() -> str:

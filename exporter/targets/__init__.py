@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,6 +30,8 @@ class BuildOptions:
     """Module paths that INT8 leaves in higher precision."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """Target-specific settings, each documented by its target; an unknown key is an error."""
+    report: Callable[[str], None] = lambda _text: None
+    """Told what a long build is doing, a few words at a time."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,7 @@ class UnreadableKernels(Exception):  # noqa: N818 - not an error of the request:
 # name -> (module, class); a name may take a variant after a colon (tensorrt-rtx:sm89)
 TARGETS: dict[str, tuple[str, str]] = {
     "ort-cpu": ("exporter.targets.ort_cpu", "OrtCpu"),
+    "tensorrt-rtx": ("exporter.targets.tensorrt_rtx", "TensorRtRtx"),
 }
 
 

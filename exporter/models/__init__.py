@@ -1,0 +1,1 @@
+"""Models: our definitions, their weights, and whatever else `MODEL` may name."""

@@ -1,0 +1,203 @@
+"""Checkpoints: read safely, downloaded with care, loaded with every mismatch named.
+
+`.pth` and `.pt` are read with `weights_only=True` (nothing in them is executed), `.safetensors` with
+its own library. Keys may carry a `module.` prefix (DataParallel) or be nested under `state_dict`,
+`model` or `model_state_dict`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import re
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlparse
+
+import torch
+from torch import Tensor, nn
+
+from exporter.errors import InputError
+from exporter.progress import Progress
+
+NESTED_UNDER = ("state_dict", "model", "model_state_dict")
+CONNECT_TIMEOUT_S = 5.0
+KEYS_IN_A_MESSAGE = 3
+
+State = dict[str, Tensor]
+
+
+def read_checkpoint(path: Path) -> State:
+    """The state dict in a checkpoint file, with `module.` prefixes and nesting undone.
+
+    Raises:
+        InputError: missing, truncated, not a checkpoint, or holding code to execute.
+    """
+    if not path.is_file():
+        raise InputError(f"--weights {path}: no such file; give a .pth, .pt or .safetensors file")
+    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    for key in NESTED_UNDER:
+        inner = content.get(key)
+        if isinstance(inner, Mapping):
+            content = inner
+    state = {
+        str(key).removeprefix("module."): value
+        for key, value in content.items()
+        if isinstance(value, Tensor)
+    }
+    if not state:
+        raise InputError(
+            f"{path} holds no tensors by name; save it with torch.save(model.state_dict(), path)"
+        )
+    return state
+
+
+def _read_safetensors(path: Path) -> Mapping[str, object]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        content: Mapping[str, object] = load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{path} is not a whole safetensors file ({_line(error)})") from None
+    return content
+
+
+def _read_pickle(path: Path) -> Mapping[str, object]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "Unsupported global" in str(error) or "Unsupported class" in str(error):
+            found = re.search(r"GLOBAL (\S+)", str(error))
+            what = f" ({found[1]})" if found else ""
+            raise InputError(
+                f"{path} holds Python objects that loading would execute{what}; "
+                "it was refused: save the state dict alone, torch.save(model.state_dict(), path)"
+            ) from None
+        raise InputError(f"{path} is not a readable checkpoint ({_line(error)})") from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
+        raise InputError(
+            f"{path} is truncated or not a PyTorch checkpoint ({_line(error)})"
+        ) from None
+    if isinstance(content, Mapping):
+        return content
+    raise InputError(f"{path} holds a {type(content).__name__}, expected a state dict")
+
+
+def load_state(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Loads a state dict, in place, if it fits in every key and shape.
+
+    Raises:
+        InputError: with the keys that are missing, unexpected or of another shape.
+    """
+    own = module.state_dict()
+    # Checkpoints from before PyTorch 0.4.1 do not count batches; nothing depends on it.
+    missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
+    unexpected = [k for k in state if k not in own]
+    misshaped = [
+        f"{k} {tuple(state[k].shape)} for {tuple(own[k].shape)}"
+        for k in own
+        if k in state and state[k].shape != own[k].shape
+    ]
+    problems = [
+        f"{len(keys)} {what}: {_some(keys)}"
+        for what, keys in (
+            ("missing", missing),
+            ("unexpected", unexpected),
+            ("of another shape", misshaped),
+        )
+        if keys
+    ]
+    if problems:
+        raise InputError(
+            f"{source} does not fit the model; {'; '.join(problems)}; "
+            "choose the model that it was made for, or --num-classes"
+        )
+    module.load_state_dict(dict(state), strict=False)
+    broken = [k for k, v in state.items() if v.is_floating_point() and not v.isfinite().all()]
+    if broken:
+        raise InputError(f"{source} holds values that are not finite in {_some(broken)}")
+
+
+def state_sha256(module: nn.Module) -> str:
+    """SHA-256 over every parameter and buffer: name, type, shape and bytes, in order of names."""
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def cache_folder() -> Path:
+    """Where PyTorch keeps checkpoints ($TORCH_HOME), so that neither side downloads twice."""
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def fetch(url: str, progress: Progress) -> Path:
+    """The checkpoint's file in the cache, downloaded if it is not there.
+
+    Raises:
+        InputError: no network, a broken transfer, or bytes that don't have the hash in the name.
+    """
+    name = Path(urlparse(url).path).name
+    target = cache_folder() / name
+    if target.is_file():
+        _check_hash(target, name)
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=target.parent, suffix=".partial", delete=False) as stream:
+        partial = Path(stream.name)
+    try:
+        _download(url, partial, progress)
+        _check_hash(partial, name)
+        os.replace(partial, target)  # noqa: PTH105 - the same call on every platform
+    finally:
+        partial.unlink(missing_ok=True)
+    return target
+
+
+def _download(url: str, path: Path, progress: Progress) -> None:
+    try:
+        with (
+            urllib.request.urlopen(url, timeout=CONNECT_TIMEOUT_S) as answer,  # noqa: S310 - https or loopback, from the table
+            path.open("wb") as stream,
+        ):
+            total = int(answer.headers.get("Content-Length") or 0)
+            with progress.stage(f"download {Path(urlparse(url).path).name}", total) as advance:
+                received = 0
+                while chunk := answer.read(1 << 20):
+                    stream.write(chunk)
+                    received += len(chunk)
+                    advance(len(chunk))
+    except (urllib.error.URLError, OSError) as error:
+        raise InputError(f"cannot download {url} ({_line(error)})") from None
+    if total and received != total:
+        raise InputError(f"{url} broke off after {received} of {total} bytes; try again")
+
+
+def _check_hash(path: Path, name: str) -> None:
+    wanted = re.search(r"-([0-9a-f]{8,})\.", name)
+    if wanted is None:
+        raise InputError(f"{name} carries no hash in its name; give it as a local file instead")
+    with path.open("rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    if not found.startswith(wanted[1]):
+        raise InputError(
+            f"{path} has SHA-256 {found[:16]}..., its name promises {wanted[1]}; delete it and retry"
+        )
+
+
+def _some(keys: list[str]) -> str:
+    shown = ", ".join(keys[:KEYS_IN_A_MESSAGE])
+    more = len(keys) - KEYS_IN_A_MESSAGE
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _line(error: BaseException) -> str:
+    """The first sentence of a library's message, on one line."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 160 else text[:157] + "..."

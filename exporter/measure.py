@@ -309,7 +309,8 @@ class WorkerProcess:
                 encoding="utf-8",
                 process_group=0 if os.name == "posix" else None,
             )
-        self._handle = psutil.Process(self._process.pid)
+        self.pid = self._process.pid
+        self._handle = psutil.Process(self.pid)
 
     def __enter__(self) -> WorkerProcess:
         return self

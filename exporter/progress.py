@@ -62,7 +62,14 @@ class Terminal:
         counting = (BarColumn(), MofNCompleteColumn()) if total else ()
         start = time.perf_counter()
         columns = (SpinnerColumn(), TextColumn("{task.description}"), *counting)
-        with Bars(*columns, TimeElapsedColumn(), console=self.console, transient=True) as bars:
+        bars = Bars(
+            *columns,
+            TimeElapsedColumn(),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+        with bars:
             task = bars.add_task(title, total=total)
             yield lambda steps: bars.advance(task, steps)
         self.console.print(f"  {title}  [dim]{time.perf_counter() - start:.1f} s[/dim]")

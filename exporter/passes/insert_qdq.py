@@ -1,0 +1,58 @@
+"""Write INT8 into the graph: QuantizeLinear and DequantizeLinear where a runtime fuses them.
+
+    u8-asymmetric   ONNX Runtime's CPU provider, OpenVINO      `qdq_u8_asymmetric`
+    s8-symmetric    TensorRT, TensorRT-RTX                     `qdq_s8_symmetric`
+
+Standard ONNX, opset 20. The type between the quantized regions is the graph's own: on a graph that
+`convert_fp16` has been through, scales and what is dequantized are FP16.
+Left in float, with the reason: what `keep` names, and every operator that has no INT8 form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import onnx_ir as ir
+
+from exporter.artifact import Dialect, PassReport
+from exporter.errors import UsageError
+from exporter.passes.qdq_s8_symmetric import place_s8_symmetric
+from exporter.passes.qdq_u8_asymmetric import place_u8_asymmetric
+from exporter.passes.values import drop_unused_constants, is_op
+from exporter.ranges import Ranges
+
+
+def insert_qdq(
+    model: ir.Model, ranges: Ranges, dialect: Dialect, keep: Collection[str] = ()
+) -> PassReport:
+    """Counts as fired each operator that now computes in INT8.
+
+    `keep` holds names of nodes, or of modules with all nodes inside them.
+
+    Raises:
+        UsageError: a dialect that has no Q/DQ.
+        BuildError: `ranges` are those of another graph.
+    """
+    if any(is_op(node, "QuantizeLinear", "DequantizeLinear") for node in model.graph):
+        return PassReport("insert_qdq", 0, (("graph", "it has Q/DQ already"),))
+    places = {
+        Dialect.U8_ASYMMETRIC: place_u8_asymmetric,
+        Dialect.S8_SYMMETRIC: place_s8_symmetric,
+    }
+    if dialect not in places:
+        raise UsageError(f"dialect {dialect} has no Q/DQ; INT8 is written in {' or '.join(places)}")
+    kept = frozenset(
+        node for node in model.graph if any(_within(str(node.name), name) for name in keep)
+    )
+    counts, refused = places[dialect](model, ranges, kept)
+    drop_unused_constants(model.graph)
+    return PassReport(
+        "insert_qdq",
+        fired=sum(counts[key] for key in ("convs", "gemms", "adds", "pools")),
+        refused=tuple(refused),
+        counts=counts,
+    )
+
+
+def _within(name: str, module: str) -> bool:
+    return name == module or name.startswith(f"{module}.")

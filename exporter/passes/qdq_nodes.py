@@ -1,0 +1,152 @@
+"""Put Q/DQ nodes into a graph: on an activation, on a weight, on a bias.
+
+For a tensor `T` the pair is `T -> T.quantize -> T.quantized -> T.dequantize -> T.dequantized`, with
+the constants `T.scale` and `T.zero_point`; a weight or bias `W` becomes the constant `W.quantized`
+with its `W.dequantize`. So every tensor still carries its module path, `T` keeps its name, and the
+float weight is gone from the graph.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from exporter.passes.qdq_arithmetic import Activation, Weight
+from exporter.passes.values import add_constant, constant, is_op
+
+FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """The scale and zero point of a tensor, as constants of the graph."""
+
+    scale: ir.Value
+    zero_point: ir.Value
+
+
+def add_parameters(graph: ir.Graph, name: str, numbers: Activation | Weight) -> Parameters:
+    """The constants `<name>.scale` and `<name>.zero_point`."""
+    if isinstance(numbers, Weight):
+        zero_point = np.zeros(numbers.scale.shape, np.int8)
+    else:
+        zero_point = np.asarray(numbers.zero_point)
+    return Parameters(
+        add_constant(graph, f"{name}.scale", np.asarray(numbers.scale)),
+        add_constant(graph, f"{name}.zero_point", zero_point),
+    )
+
+
+def add_pair(graph: ir.Graph, value: ir.Value, parameters: Parameters) -> ir.Value:
+    """Q/DQ behind a tensor; returns the dequantized one, which nobody reads yet."""
+    assert value.dtype is not None
+    eight_bits = parameters.zero_point.dtype
+    assert eight_bits is not None
+    quantize = _node(
+        "QuantizeLinear",
+        [value, parameters.scale, parameters.zero_point],
+        f"{value.name}.quantize",
+        f"{value.name}.quantized",
+        eight_bits,
+        value.shape,
+    )
+    dequantize = _node(
+        "DequantizeLinear",
+        [quantize.outputs[0], parameters.scale, parameters.zero_point],
+        f"{value.name}.dequantize",
+        f"{value.name}.dequantized",
+        value.dtype,
+        value.shape,
+    )
+    producer = value.producer()
+    if producer is None:
+        graph.insert_before(graph[0], [quantize, dequantize])
+    else:
+        graph.insert_after(producer, [quantize, dequantize])
+    return dequantize.outputs[0]
+
+
+def replace_weight(
+    graph: ir.Graph, node: ir.Node, index: int, axis: int, weight: Weight
+) -> Parameters:
+    """Makes a node read `weight` in place of the float constant at `index`.
+
+    `axis` is stated even where it is 0: DequantizeLinear's default is 1.
+    """
+    old = node.inputs[index]
+    assert old is not None
+    codes = add_constant(graph, f"{old.name}.quantized", weight.codes)
+    parameters = add_parameters(graph, str(old.name), weight)
+    _dequantized_constant(graph, node, index, codes, parameters, axis)
+    return parameters
+
+
+def replace_bias(
+    graph: ir.Graph,
+    node: ir.Node,
+    name: str,
+    codes: np.ndarray,
+    scale: np.ndarray,
+) -> None:
+    """Makes a Conv or Gemm read an int32 bias (C,), whether it had a bias or not."""
+    values = add_constant(graph, f"{name}.quantized", codes)
+    parameters = Parameters(
+        add_constant(graph, f"{name}.scale", scale),
+        add_constant(graph, f"{name}.zero_point", np.zeros(codes.shape, np.int32)),
+    )
+    if len(node.inputs) < 3:
+        node.resize_inputs(3)
+    _dequantized_constant(graph, node, 2, values, parameters, 0)
+
+
+def is_quantized(value: ir.Value | None) -> bool:
+    """Whether a value comes out of a DequantizeLinear."""
+    return value is not None and is_op(value.producer(), "DequantizeLinear")
+
+
+def float_constant(value: ir.Value | None) -> np.ndarray | None:
+    """The array of a constant of a floating-point type."""
+    array = constant(value)
+    return array if array is not None and array.dtype.kind == "f" else None
+
+
+def _dequantized_constant(
+    graph: ir.Graph,
+    node: ir.Node,
+    index: int,
+    codes: ir.Value,
+    parameters: Parameters,
+    axis: int,
+) -> None:
+    dtype = parameters.scale.dtype
+    assert dtype is not None
+    name = str(codes.name).removesuffix(".quantized")
+    dequantize = _node(
+        "DequantizeLinear",
+        [codes, parameters.scale, parameters.zero_point],
+        f"{name}.dequantize",
+        f"{name}.dequantized",
+        dtype,
+        codes.shape,
+    )
+    dequantize.attributes.add(ir.AttrInt64("axis", axis))
+    graph.insert_before(node, dequantize)
+    node.replace_input_with(index, dequantize.outputs[0])
+
+
+def _node(
+    op_type: str,
+    inputs: list[ir.Value],
+    name: str,
+    output_name: str,
+    dtype: ir.DataType,
+    shape: ir.Shape | None,
+) -> ir.Node:
+    node = ir.node(op_type, inputs, name=name)
+    output = node.outputs[0]
+    output.name = output_name
+    output.type = ir.TensorType(dtype)
+    output.shape = shape
+    return node

@@ -1,0 +1,120 @@
+"""The dialect `s8-symmetric`: what TensorRT and TensorRT-RTX fuse.
+
+    DQ(x) DQ(W) b -> Conv                            an 8-bit convolution with float bias
+    Conv -+-> Add, DQ(shortcut) -> Add [-> Relu]     the sum goes into the convolution's kernel
+
+Symmetric S8 everywhere, zero point 0, activations per tensor, weights per output channel. Pairs
+stand on the *inputs* of Conv and Gemm. At a residual Add the shortcut alone has one: an identity
+shares the pair of the block's first convolution, a projection has its own on its output. The main
+branch's last convolution goes into the Add as it is, or the Add would run in float (TensorRT#1992).
+Pooling and everything else stays in the graph's float type.
+
+Source: NVIDIA's guide to explicit quantization, and the placement of Model Optimizer for ResNet-50.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import onnx_ir as ir
+
+from exporter.blocks import find_residual_blocks
+from exporter.passes.qdq_arithmetic import quantize_weight, symmetric_s8
+from exporter.passes.qdq_nodes import (
+    FLOATS,
+    add_pair,
+    add_parameters,
+    float_constant,
+    replace_weight,
+)
+from exporter.passes.qdq_tensors import channel_axis, source_of_values, why_float_weights
+from exporter.passes.values import is_op
+from exporter.ranges import Ranges
+
+Counts = dict[str, int]
+Refused = list[tuple[str, str]]
+
+
+def place_s8_symmetric(
+    model: ir.Model, ranges: Ranges, kept: Collection[ir.Node]
+) -> tuple[Counts, Refused]:
+    """Puts the pairs in, in place; counts what computes in INT8 and names what does not."""
+    graph = model.graph
+    counts = dict.fromkeys(("convs", "gemms", "adds", "pools", "kept"), 0)
+    refused: Refused = []
+    shortcuts = _shortcuts(model)
+    readers: list[tuple[ir.Node, int]] = []
+    for node in graph:
+        if node not in shortcuts and not is_op(node, "Conv", "Gemm"):
+            continue
+        reason = None if node in shortcuts else why_float_weights(node)
+        if node in kept:
+            counts["kept"] += 1
+            reason = "kept in float as asked"
+        if reason is not None:
+            refused.append((str(node.name), reason))
+            continue
+        readers.append((node, shortcuts.get(node, 0)))
+        counts["adds" if node in shortcuts else "convs" if is_op(node, "Conv") else "gemms"] += 1
+    _quantize_inputs(graph, ranges, readers)
+    for node, _ in readers:
+        if node not in shortcuts:
+            _quantize_weight(graph, node)
+    return counts, refused
+
+
+def _shortcuts(model: ir.Model) -> Mapping[ir.Node, int]:
+    """Residual Add -> which of its inputs is the shortcut."""
+    sums = {block.add: block.input for block in find_residual_blocks(model)}
+    return {
+        node: _shortcut_of(node, sums[str(node.outputs[0].name)])
+        for node in model.graph
+        if node.outputs[0].name in sums
+    }
+
+
+def _shortcut_of(add: ir.Node, fork: str) -> int:
+    """The input with fewer convolutions behind it; between equals, the second.
+
+    That is the identity, or a projection's single convolution beside the two or three of the block.
+    """
+    depths = [_depth(value, fork) for value in add.inputs]
+    return 0 if depths[0] < depths[1] else 1
+
+
+def _depth(value: ir.Value | None, fork: str) -> int:
+    """The most convolutions on a path from the fork."""
+    known: dict[ir.Value, int] = {}
+
+    def depth(of: ir.Value) -> int:
+        producer = of.producer()
+        if of.name == fork or producer is None:
+            return 0
+        if of not in known:
+            before = max((depth(v) for v in producer.inputs if v is not None), default=0)
+            known[of] = before + is_op(producer, "Conv")
+        return known[of]
+
+    return 0 if value is None else depth(value)
+
+
+def _quantize_inputs(graph: ir.Graph, ranges: Ranges, readers: list[tuple[ir.Node, int]]) -> None:
+    """One pair for each tensor, shared by those of `readers` that read it."""
+    pairs: dict[ir.Value, ir.Value] = {}
+    for node, index in readers:
+        value = node.inputs[index]
+        assert value is not None
+        if value not in pairs:
+            assert value.dtype in FLOATS
+            bounds = ranges.of(str(source_of_values(value).name))
+            numbers = symmetric_s8(*bounds, dtype=value.dtype.numpy())
+            parameters = add_parameters(graph, str(value.name), numbers)
+            pairs[value] = add_pair(graph, value, parameters)
+        node.replace_input_with(index, pairs[value])
+
+
+def _quantize_weight(graph: ir.Graph, node: ir.Node) -> None:
+    array = float_constant(node.inputs[1])
+    assert array is not None
+    axis = channel_axis(node)
+    replace_weight(graph, node, 1, axis, quantize_weight(array, axis, dtype=array.dtype))

@@ -1,0 +1,73 @@
+"""Which tensors have a range of their own, and which operators can compute in 8 bits."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import onnx_ir as ir
+
+from exporter.passes.qdq_nodes import float_constant
+from exporter.passes.values import is_op
+
+MOVERS: Final = (
+    "MaxPool", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Identity",
+)  # fmt: skip
+"""Operators whose output holds values of their first input and nothing else."""
+
+
+def source_of_values(value: ir.Value) -> ir.Value:
+    """The tensor whose range this one has: back through operators that only move values."""
+    producer = value.producer()
+    while is_op(producer, *MOVERS, "Cast"):
+        assert producer is not None
+        source = producer.inputs[0]
+        assert source is not None
+        value, producer = source, source.producer()
+    return value
+
+
+def tensors_with_a_range(graph: ir.Graph) -> tuple[ir.Value, ...]:
+    """The inputs and the computed float tensors that 8 bits may have to hold, in graph order.
+
+    Left out: what only a Relu reads (its result is quantized instead), and what merely moves
+    another tensor's values.
+    """
+    values = [*graph.inputs, *(output for node in graph for output in node.outputs)]
+    return tuple(
+        value
+        for value in values
+        if value.dtype is ir.DataType.FLOAT
+        and value.const_value is None
+        and source_of_values(value) is value
+        and not _only_a_relu_reads(value)
+    )
+
+
+def channel_axis(node: ir.Node) -> int:
+    """Where a weight has its output channels: Conv (O, I/g, kH, kW), Gemm (O, I) with transB."""
+    return 0 if is_op(node, "Conv") or node.attributes.get_int("transB", 0) != 0 else 1
+
+
+def why_float_weights(node: ir.Node) -> str | None:
+    """Why a Conv or Gemm cannot have 8-bit weights; None: it can."""
+    weight = float_constant(node.inputs[1])
+    if weight is None:
+        return "its weight is computed, not a constant"
+    given = node.inputs[2] if len(node.inputs) > 2 else None
+    bias = float_constant(given)
+    if given is not None and bias is None:
+        return "its bias is computed, not a constant"
+    if bias is not None and bias.size != weight.shape[channel_axis(node)]:
+        return "its bias has not one number a channel"
+    if is_op(node, "Gemm") and (
+        node.attributes.get_float("alpha", 1.0) != 1.0
+        or node.attributes.get_int("transA", 0) != 0
+        or (bias is not None and node.attributes.get_float("beta", 1.0) != 1.0)
+    ):
+        return "its alpha, beta or transA is not the plain one"
+    return None
+
+
+def _only_a_relu_reads(value: ir.Value) -> bool:
+    readers = value.consumers()
+    return not value.is_graph_output() and len(value.uses()) == 1 and is_op(readers[0], "Relu")

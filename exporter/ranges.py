@@ -1,0 +1,81 @@
+"""The ranges that calibration measured: one (minimum, maximum) for each tensor of a graph."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from exporter.errors import BuildError
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """What `calibrate` yields. Every range holds zero, so that zero is exact in 8 bits."""
+
+    method: str
+    samples: int
+    data_sha256: str
+    tensors: Mapping[str, tuple[float, float]]
+    """Tensor name -> (minimum, maximum), minimum <= 0 <= maximum."""
+
+    def of(self, tensor: str) -> tuple[float, float]:
+        """The range of one tensor.
+
+        Raises:
+            BuildError: it was not measured: the ranges are those of another graph.
+        """
+        if tensor not in self.tensors:
+            raise BuildError(
+                f"calibration measured no tensor {tensor!r}; calibrate on the graph that is lowered"
+            )
+        return self.tensors[tensor]
+
+
+def write_ranges(ranges: Ranges, path: Path) -> None:
+    """Writes the ranges as JSON; numbers come back exactly. The file appears whole or not at all.
+
+    Raises:
+        BuildError: the file cannot be written.
+    """
+    described = {
+        "method": ranges.method,
+        "samples": ranges.samples,
+        "data_sha256": ranges.data_sha256,
+        "tensors": {name: list(bounds) for name, bounds in ranges.tensors.items()},
+    }
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(json.dumps(described, indent=1, allow_nan=False), encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise BuildError(
+            f"{path} cannot be written: {error.strerror}; choose a cache folder that can be"
+        ) from error
+
+
+def read_ranges(path: Path) -> Ranges | None:
+    """The ranges that `write_ranges` wrote; None where there is no file.
+
+    Raises:
+        BuildError: the file is damaged.
+    """
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+        tensors = {
+            name: (float(minimum), float(maximum))
+            for name, (minimum, maximum) in described["tensors"].items()
+        }
+        return Ranges(
+            method=described["method"],
+            samples=described["samples"],
+            data_sha256=described["data_sha256"],
+            tensors=tensors,
+        )
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BuildError(f"{path} holds no calibration ranges ({error}); delete it") from error

@@ -1,0 +1,324 @@
+"""TensorRT's own list of the kernels it built, read strictly.
+
+At VERBOSE the builder prints `Parsing node: NAME [OP]` for each ONNX node, and at the end a block
+that starts with `Layers:`, one line a kernel:
+
+    Name: layer1.0.conv3_U18_myl0_10, LayerType: correlation,
+    Inputs: [ { Name: .., Dimensions: [-1,64,56,56], Strides: [..], StrideOrder: [..],
+    Datatype: Half, Format: (NHWC) Channel major format }, ..], Constants: [..], Outputs: [..],
+    TacticName: .., StreamId: 0,
+    Metadata: [ONNX Layer: layer1.0.conv3]<US>[ONNX Layer: layer1.0.add]    <US>: unit separator
+
+`layer_list_file` keeps both, verbatim, between a header and a footer of ours; `parse_layer_list`
+reads such a file back. Whatever does not fit the form that was measured (TensorRT-RTX 1.7, on
+ResNets of every variant) raises `UnreadableKernels`, so that a receipt is `unverified` rather than
+guessed. Beyond the form of each line, the account must add up: kernels numbered from 0 without a
+gap, each input written by an earlier kernel or a network input, each tensor written once, and each
+Conv, Add, Relu and Gemm of the graph done by exactly one kernel.
+
+What a kernel does is for `tensorrt_operations` to tell. Names of tensors tell nothing: the builder
+names them after any node that touches them.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from exporter.artifact import Kernel
+from exporter.targets import UnreadableKernels
+from exporter.targets.tensorrt_operations import NO_KERNELS, ONCE, OPERATORS, what_it_does
+
+HEADER: Final = re.compile(
+    r"(?P<library>TensorRT(?:-RTX)?) (?P<version>\d+(?:\.\d+)*), built for (?P<built_for>[\w ]+)"
+)
+FOOTER: Final = re.compile(r"End of list: (?P<nodes>\d+) nodes, (?P<layers>\d+) layers")
+
+_NODE: Final = re.compile(r"Parsing node: (?P<name>[^\x1f\[\]]+) \[(?P<op>\w+)\]")
+_FIELDS: Final = (
+    ", LayerType: ", ", Inputs: [", "], Constants: [", "], Outputs: [",
+    "], TacticName: ", ", StreamId: ", ", Metadata: ",
+)  # fmt: skip
+_TENSOR: Final = re.compile(
+    r"\{ Name: (?P<name>[^,\s{}\[\]]+), Dimensions: \[(?P<dims>-?\d+(?:,-?\d+)*)?\], "
+    r"Strides: \[[\d,-]*\], StrideOrder: \[[\d,]*\], Datatype: (?P<dtype>\w+), "
+    r"Format: \(\w+\) [\w ]+ \}"
+)
+_METADATA: Final = re.compile(r"\[ONNX Layer: (?P<name>[^\x1f\[\]]+)\](?P<note>\w*)")
+_STREAM: Final = re.compile(r"\d+(?:, EventId: \d+)?")
+_NUMBERED: Final = re.compile(r".*_myl(?P<graph>\d+)_(?P<index>\d+)")
+_STEPS: Final = re.compile(r"__myl_((?:[A-Z][a-z0-9]*)+)_myl\d+_\d+")
+_BINDING: Final = re.compile(
+    r" Name: (?P<name>[^,\s]+), IOMode: (?P<mode>Input|Output), DataType: (?P<dtype>\w+), "
+    r"Dimensions: \[(?P<dims>-?\d+(?:,-?\d+)*)?\], .*"
+)
+
+DTYPES: Final[Mapping[str, str]] = {
+    "Float": "fp32", "Half": "fp16", "BFloat16": "bf16", "FP8": "fp8", "Int8": "int8",
+    "UInt8": "uint8", "Int32": "int32", "Int64": "int64", "Bool": "bool",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LayerTensor:
+    """A tensor as a kernel reads or writes it; -1 in `dims` is a dimension of a profile."""
+
+    name: str
+    dims: tuple[int, ...]
+    dtype: str
+
+    def elements(self, batch: int) -> int:
+        """The number of elements with every dynamic dimension set to `batch`."""
+        return math.prod(batch if size < 0 else size for size in self.dims)
+
+
+@dataclass(frozen=True)
+class LayerRecord:
+    """One line of the list: a kernel with its tensors and the ONNX nodes that it lists."""
+
+    name: str
+    type: str
+    inputs: tuple[LayerTensor, ...]
+    constants: tuple[LayerTensor, ...]
+    outputs: tuple[LayerTensor, ...]
+    nodes: tuple[str, ...]
+    does: tuple[str, ...] = ()
+
+    @property
+    def dtype(self) -> str:
+        """What it computes in: its first input's type; a pointwise kernel's widest one."""
+        if not self.inputs:
+            return self.outputs[0].dtype if self.outputs else "int64"
+        types = {tensor.dtype for tensor in (*self.inputs, *self.outputs)}
+        if self.type == "kgen":
+            return next((t for t in ("fp32", "fp16", "bf16") if t in types), self.inputs[0].dtype)
+        return self.inputs[0].dtype
+
+
+@dataclass(frozen=True)
+class LayerList:
+    """What a builder said that it built."""
+
+    library: str
+    """"TensorRT-RTX 1.7.1.116"."""
+    built_for: str
+    """"sm89", "portable"."""
+    nodes: Mapping[str, str]
+    """ONNX node -> operator, in the order of the graph."""
+    layers: tuple[LayerRecord, ...]
+    bindings: frozenset[str]
+    """Names of the network's inputs and outputs."""
+
+    def kernels(self) -> tuple[Kernel, ...]:
+        """The kernels that run on the device, in execution order."""
+        return tuple(
+            Kernel(
+                name=layer.name,
+                op=layer.type,
+                does=layer.does,
+                dtype=layer.dtype,
+                inputs=tuple(map(self._named, layer.inputs)),
+                outputs=tuple(map(self._named, layer.outputs)),
+                labels=layer.nodes,
+                output_dtypes=tuple(t.dtype for t in layer.outputs),
+            )
+            for layer in self.layers
+            if layer.type not in NO_KERNELS
+        )
+
+    def _named(self, tensor: LayerTensor) -> str:
+        """Marked, so that nobody takes the node in an inner tensor's name for its producer."""
+        return tensor.name if tensor.name in self.bindings else f"tensorrt:{tensor.name}"
+
+
+def layer_list_file(header: str, messages: Iterable[str]) -> str:
+    """The text that `parse_layer_list` reads, from all messages of a VERBOSE builder log.
+
+    Only the node and layer lists are kept; neither holds a path of the build machine.
+    """
+    nodes = []
+    layers: list[str] = []
+    for message in messages:
+        if message.startswith("Parsing node: "):
+            nodes.append(message)
+        elif message.startswith("Layers:\n"):
+            layers.append(message.rstrip("\n"))
+    body = "\n".join(layers)
+    count = sum(line.startswith("Name: ") for line in body.split("\n"))
+    footer = f"End of list: {len(nodes)} nodes, {count} layers"
+    return "\n".join([header, *nodes, body, footer, ""])
+
+
+def parse_layer_list(text: str) -> LayerList:
+    """Reads a file of `layer_list_file`.
+
+    Raises:
+        UnreadableKernels: the text is not in the known form or does not add up; says where.
+    """
+    lines = text.split("\n")
+    header = HEADER.fullmatch(lines[0])
+    if header is None:
+        raise UnreadableKernels("the layer list does not start with the library and its version")
+    footer = FOOTER.fullmatch(lines[-2]) if len(lines) > 2 and not lines[-1] else None
+    if footer is None or lines.count("Layers:") != 1:
+        raise UnreadableKernels("the layer list is cut off or holds more than one list")
+    start = lines.index("Layers:")
+    nodes = _parse_nodes(lines[1:start])
+    body = lines[start + 1 : -2]
+    if "" not in body:
+        raise UnreadableKernels("the layer list names no network inputs and outputs")
+    end = body.index("")
+    layers = tuple(_parse_layer(line, nodes) for line in body[:end])
+    if (len(nodes), len(layers)) != (int(footer["nodes"]), int(footer["layers"])):
+        raise UnreadableKernels("the layer list has lost lines: its footer counts others")
+    inputs, outputs = _parse_bindings(body[end + 1 :])
+    _check_order(layers)
+    _check_flow(layers, inputs, outputs)
+    _check_complete(layers, nodes)
+    library = f"{header['library']} {header['version']}"
+    bindings = frozenset(inputs | outputs)
+    return LayerList(library, header["built_for"], nodes, layers, bindings)
+
+
+def _parse_nodes(lines: Sequence[str]) -> dict[str, str]:
+    nodes: dict[str, str] = {}
+    for line in lines:
+        found = _NODE.fullmatch(line)
+        if found is None:
+            raise UnreadableKernels(f"not an ONNX node's line: {_shown(line)}")
+        if found["name"] in nodes:
+            raise UnreadableKernels(f"two ONNX nodes are called {found['name']}")
+        nodes[found["name"]] = found["op"]
+    return nodes
+
+
+def _parse_layer(line: str, nodes: Mapping[str, str]) -> LayerRecord:
+    values = []
+    if not line.startswith("Name: "):
+        raise UnreadableKernels(f"not a kernel's line: {_shown(line)}")
+    rest = line.removeprefix("Name: ")
+    for field in _FIELDS:
+        if rest.count(field) != 1:
+            raise UnreadableKernels(f"no single {field.strip(', :[]')!r} in {_shown(line)}")
+        value, _, rest = rest.partition(field)
+        values.append(value)
+    name, kind, inputs, constants, outputs, _tactic, stream = values
+    if not _STREAM.fullmatch(stream):
+        raise UnreadableKernels(f"a stream that is no number in {_shown(line)}")
+    listed = _parse_metadata(rest, line)
+    for node in listed:
+        if node not in nodes:
+            raise UnreadableKernels(f"{name} names {node}, which is no node of the graph")
+        if nodes[node] not in OPERATORS:
+            raise UnreadableKernels(f"{name} names {node}, a {nodes[node]}: not a known operator")
+    # The builder lists nodes in another order each time.
+    listed = tuple(sorted(listed, key=list(nodes).index))
+    record = LayerRecord(
+        name=name,
+        type=kind,
+        inputs=_parse_tensors(inputs, line),
+        constants=_parse_tensors(constants, line),
+        outputs=_parse_tensors(outputs, line),
+        nodes=listed,
+        does=what_it_does(name, kind, [OPERATORS[nodes[node]] for node in listed]),
+    )
+    if "add" in record.does and len(record.inputs) < 2:
+        raise UnreadableKernels(f"{name} claims a residual sum and reads one tensor")
+    return record
+
+
+def _parse_metadata(text: str, line: str) -> tuple[str, ...]:
+    """The nodes of `[ONNX Layer: a]` items; a few are followed by `__gemm_from_conv1x1`."""
+    if not text:
+        return ()
+    names = []
+    for item in text.split("\x1f"):
+        found = _METADATA.fullmatch(item)
+        if found is None:
+            raise UnreadableKernels(f"unknown metadata {item[:80]!r} in {_shown(line)}")
+        names.append(found["name"])
+    return tuple(dict.fromkeys(names))
+
+
+def _parse_tensors(text: str, line: str) -> tuple[LayerTensor, ...]:
+    tensors: list[LayerTensor] = []
+    position = 0
+    while position < len(text):
+        lead = ", " if tensors else " "
+        found = _TENSOR.match(text, position + len(lead))
+        if found is None or not text.startswith(lead, position):
+            raise UnreadableKernels(f"an unknown tensor in {_shown(line)}")
+        if found["dtype"] not in DTYPES:
+            raise UnreadableKernels(f"{found['name']} has the unknown type {found['dtype']}")
+        tensors.append(LayerTensor(found["name"], _dims(found["dims"]), DTYPES[found["dtype"]]))
+        position = found.end()
+    return tuple(tensors)
+
+
+def _dims(text: str | None) -> tuple[int, ...]:
+    return tuple(int(size) for size in text.split(",")) if text else ()
+
+
+def _parse_bindings(lines: Sequence[str]) -> tuple[set[str], set[str]]:
+    """The names of the network's inputs and outputs."""
+    if not lines or lines[0] != "I/O Tensors:" or "" not in lines:
+        raise UnreadableKernels("the layer list has no closed section of inputs and outputs")
+    names: dict[str, set[str]] = {"Input": set(), "Output": set()}
+    for line in lines[1 : lines.index("")]:
+        found = _BINDING.fullmatch(line)
+        if found is None or found["dtype"] not in DTYPES:
+            raise UnreadableKernels(f"an unknown input or output: {_shown(line)}")
+        names[found["mode"]].add(found["name"])
+    if not names["Input"] or not names["Output"]:
+        raise UnreadableKernels("the layer list names no network inputs or no outputs")
+    return names["Input"], names["Output"]
+
+
+def _check_order(layers: Sequence[LayerRecord]) -> None:
+    for index, layer in enumerate(layers):
+        found = _NUMBERED.fullmatch(layer.name)
+        if found is None or (found["graph"], found["index"]) != ("0", str(index)):
+            raise UnreadableKernels(f"{layer.name} is not the kernel number {index} of one graph")
+
+
+def _check_flow(layers: Sequence[LayerRecord], inputs: set[str], outputs: set[str]) -> None:
+    written = set(inputs)
+    for layer in layers:
+        for tensor in layer.inputs:
+            if tensor.name not in written:
+                raise UnreadableKernels(f"{layer.name} reads {tensor.name}, which nothing wrote")
+        for tensor in layer.outputs:
+            if tensor.name in written:
+                raise UnreadableKernels(f"{tensor.name} is written twice")
+            written.add(tensor.name)
+    if missing := outputs - written:
+        raise UnreadableKernels(f"no kernel writes the output {min(missing)}")
+
+
+def _check_complete(layers: Sequence[LayerRecord], nodes: Mapping[str, str]) -> None:
+    """Each Conv, Add, Relu and Gemm of the graph is done once, as far as counts tell."""
+    wanted = Counter(OPERATORS.get(op, "other") for op in nodes.values())
+    done = Counter(operation for layer in layers for operation in layer.does)
+    for operation in ONCE:
+        if wanted[operation] != done[operation]:
+            raise UnreadableKernels(
+                f"the graph has {wanted[operation]} {operation} nodes, the kernels do "
+                f"{done[operation]}"
+            )
+    homes = Counter(
+        node
+        for layer in layers
+        for node in layer.nodes
+        if OPERATORS[nodes[node]] in {"conv", "add"} and OPERATORS[nodes[node]] in layer.does
+    )
+    for node, op in nodes.items():
+        if OPERATORS.get(op) in {"conv", "add"} and homes[node] != 1:
+            raise UnreadableKernels(f"{node} is done by {homes[node]} kernels instead of one")
+
+
+def _shown(line: str) -> str:
+    return repr(line[:100])

@@ -1,0 +1,122 @@
+"""Runs the builder process and turns its end, however it comes, into a plan or one clear error."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any
+
+import exporter
+from exporter.errors import BuildError
+from exporter.targets.tensorrt_build import BuildRequest
+
+Report = Callable[[str], None]
+
+
+def run_builder(request: BuildRequest, what: str, report: Report) -> dict[str, Any]:
+    """Builds in a process of its own; returns the answer of `tensorrt_build.build`.
+
+    `what` names the build in errors ("tensorrt-rtx:sm89 fp16"); `report` is told what goes on.
+
+    Raises:
+        BuildError: the builder refused, was killed, ran out of memory or crashed.
+    """
+    with tempfile.TemporaryFile() as complaints:
+        command = [sys.executable, "-m", "exporter.targets.tensorrt_build"]
+        with subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            env=_environment(request.library),
+            text=True,
+            encoding="utf-8",
+        ) as process:
+            try:
+                events = _converse(process, request, what, report)
+            except BaseException:
+                process.kill()
+                raise
+        complaints.seek(0)
+        last_words = complaints.read().decode("utf-8", "replace")
+    done = [event for event in events if event["event"] == "done"]
+    if process.returncode == 0 and done:
+        return done[0]
+    refusals = [event["message"] for event in events if event["event"] == "error"]
+    raise BuildError(
+        f"{what}: {_reason(process.returncode, refusals, last_words)}{_memory(request, events)}"
+    )
+
+
+def _environment(library: str) -> dict[str, str]:
+    """Ours, with Polygraphy's choice of library made and this very package importable."""
+    root = str(Path(exporter.__file__).parents[1])
+    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {
+        **os.environ,
+        "POLYGRAPHY_USE_TENSORRT_RTX": "1" if library == "tensorrt_rtx" else "0",
+        "PYTHONPATH": os.pathsep.join(paths),
+    }
+
+
+def _converse(
+    process: subprocess.Popen[str], request: BuildRequest, what: str, report: Report
+) -> list[dict[str, Any]]:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        json.dump(asdict(request), process.stdin)
+        process.stdin.close()
+    except BrokenPipeError:
+        return []  # it is dead; its exit code says why
+    return _events(process.stdout, what, report)
+
+
+def _events(stream: IO[str], what: str, report: Report) -> list[dict[str, Any]]:
+    events = []
+    for line in stream:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            break  # cut off by the end of the process
+        events.append(event)
+        if event["event"] == "progress":
+            report(f"{what}: {event['text']}")
+    return events
+
+
+def _reason(returncode: int, refusals: Sequence[str], last_words: str) -> str:
+    if refusals:
+        return refusals[0]
+    if returncode < 0:
+        known = {int(number): number.name for number in signal.Signals}
+        name = known.get(-returncode, f"signal {-returncode}")
+        if name == "SIGKILL":
+            return "the builder was killed (SIGKILL), as the system does when memory runs out"
+        said = _last_line(last_words)
+        return f"the builder crashed ({name}){said}"
+    return f"the builder ended with exit code {returncode}{_last_line(last_words)}"
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return f": {lines[-1][:300]}" if lines else ""
+
+
+def _memory(request: BuildRequest, events: Sequence[Mapping[str, Any]]) -> str:
+    """What is known of the memory, where memory may have been the reason."""
+    peaks = [event["memory_mb"] for event in events if event.get("memory_mb")]
+    refused = any(event["event"] == "error" for event in events)
+    if request.memory_mb is None and (refused or not peaks):
+        return ""
+    used = f" (it had used {max(peaks)} MiB)" if peaks else ""
+    if request.memory_mb is None:
+        return used
+    return f"{used}; --setting memory_mb={request.memory_mb} may be too little"

@@ -1,0 +1,209 @@
+"""TensorRT-RTX: plans for GPUs that are not here, built and read back with no GPU and no driver.
+
+A variant is the GPU that a plan is for (`tensorrt-rtx:sm89`: an RTX 4090, an L4), or `portable`,
+which every supported GPU loads. TensorRT-RTX compiles its kernels on that GPU when it loads the
+plan; what the builder lists, and the receipt counts, is the ahead-of-time stage.
+
+What TensorRT-RTX 1.7 makes of residual networks, as its own list says (docs/decisions/0030):
+FP32 and FP16 have every residual sum inside a convolution; in INT8 each convolution writes FP32,
+and the sums are generated kernels of their own, so its receipt is `partial` and FP16 is advised.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Mapping
+from importlib import util
+from pathlib import Path
+from typing import Any, Final
+
+from exporter import host
+from exporter.artifact import Dialect, Kernel, Precision, Skipped, Verdict
+from exporter.errors import BuildError, MissingDependencyError, UsageError, unknown_name
+from exporter.targets import BuildOptions, BuildResult, Session, UnreadableKernels
+from exporter.targets.tensorrt_build import LAYERS, PLAN, BuildRequest
+from exporter.targets.tensorrt_layers import LayerList, parse_layer_list
+from exporter.targets.tensorrt_process import run_builder
+from exporter.targets.tensorrt_settings import RTX_KEYS, TensorRtSettings
+from exporter.targets.tensorrt_types import asked_types, check_types
+
+VARIANTS: Final[Mapping[str, str]] = {
+    "portable": "any supported GPU, compute capability 7.5 and later",
+    "sm75": "Turing: RTX 20, T4",
+    "sm80": "Ampere: A100, A30",
+    "sm86": "Ampere: RTX 30, A10, A40",
+    "sm89": "Ada: RTX 40, L4, L40S",
+    "sm120": "Blackwell: RTX 50, RTX PRO",
+    "sm121": "Blackwell: GB10",
+}
+_DATA_CENTRE: Final[Mapping[str, str]] = {"sm90": "Hopper", "sm100": "Blackwell data centre"}
+
+_NOT_REPRODUCIBLE: Final = (
+    "no: TensorRT-RTX numbers a plan's internal tensors by where they lie in memory; "
+    "kernels and weights are the same from build to build"
+)
+
+
+class TensorRtRtx:
+    """Target `tensorrt-rtx`, with a variant of `VARIANTS` after a colon."""
+
+    def __init__(self, variant: str = "") -> None:
+        if variant in _DATA_CENTRE:
+            raise UsageError(
+                f"TensorRT-RTX does not support {variant} ({_DATA_CENTRE[variant]}); "
+                "use --target tensorrt on such a GPU"
+            )
+        self.variant = variant or "portable"
+        if self.variant not in VARIANTS:
+            raise unknown_name("variant of target tensorrt-rtx", variant, VARIANTS)
+        if util.find_spec("tensorrt_rtx") is None:
+            raise MissingDependencyError(
+                "target tensorrt-rtx needs TensorRT-RTX, which is not installed; "
+                "run: pip install tensorrt-rtx-cu13 (wheels for Linux and Windows on x86-64)"
+            )
+        self.name = f"tensorrt-rtx:{variant}" if variant else "tensorrt-rtx"
+
+    def dialect(self, precision: Precision) -> Dialect:
+        if self.variant == "sm75" and precision is not Precision.FP16:
+            raise UsageError(
+                f"TensorRT-RTX has no FP32 matrix product on sm75, which the classifier of an "
+                f"{precision} engine is; ask for fp16"
+            )
+        return Dialect.S8_SYMMETRIC if precision is Precision.INT8 else Dialect.FLOAT
+
+    def fuses_residual(self, precision: Precision) -> bool:  # noqa: ARG002
+        return False
+
+    def expected(self, precision: Precision) -> Verdict:
+        return Verdict.PARTIAL if precision is Precision.INT8 else Verdict.FUSED
+
+    def runs_here(self) -> Skipped | None:
+        here = host.describe_host()
+        if here.gpu is None or here.compute_capability is None:
+            return Skipped("built, not run here: this machine has no NVIDIA GPU")
+        if self.variant != "portable" and self.variant != f"sm{_digits(here.compute_capability)}":
+            return Skipped(f"built for {self.variant}, not run here: {here.gpu} is another GPU")
+        return None
+
+    def build(
+        self, graph: Path, precision: Precision, out: Path, options: BuildOptions
+    ) -> BuildResult:
+        """Writes `<out>.plan` and, beside it, the builder's list of layers `<out>.layers.txt`.
+
+        Settings: see `tensorrt_settings`.
+
+        Raises:
+            UsageError: an unknown setting or a malformed one.
+            BuildError: the builder refuses the graph, dies, or builds other types than asked for.
+        """
+        settings = TensorRtSettings.parse(options.settings, RTX_KEYS, self.name)
+        profile = settings.profile
+        what = f"{self.name} {precision}"
+        try:
+            with tempfile.TemporaryDirectory(dir=out.parent, prefix=".build-") as folder:
+                request = BuildRequest(
+                    library="tensorrt_rtx",
+                    onnx=str(graph.resolve()),
+                    folder=str(Path(folder).resolve()),
+                    built_for=self.variant,
+                    profiles=((profile.min, profile.opt, profile.max),),
+                    tf32=settings.tf32,
+                    memory_mb=settings.memory_mb,
+                )
+                answer = run_builder(request, what, options.report)
+                listed = Path(folder, LAYERS)
+                # An unreadable list is for `kernels` to tell: the receipt is then `unverified`.
+                with contextlib.suppress(UnreadableKernels):
+                    check_types(read_layers(listed), asked_types(graph), precision, what)
+                plan = Path(folder, PLAN).replace(_beside(out, PLAN))
+                layers = listed.replace(_beside(out, LAYERS))
+        except OSError as error:
+            raise BuildError(
+                f"{what}: cannot write to {out.parent}: {error.strerror}; "
+                "free space or choose another --out"
+            ) from None
+        return BuildResult((plan, layers), self._requires(settings, answer))
+
+    def _requires(self, settings: TensorRtSettings, answer: Mapping[str, Any]) -> dict[str, Any]:
+        dynamic = any(shape[0] < 0 for shape in answer["inputs"].values())
+        return {
+            "compute_capability": VARIANTS[self.variant]
+            if self.variant == "portable"
+            else _dotted(self.variant),
+            "versions": {"tensorrt_rtx": answer["version"]},
+            "profile": str(settings.profile) if dynamic else "fixed batch",
+            "tf32": settings.tf32,
+            "reproducible": _NOT_REPRODUCIBLE,
+            "build": {key: answer[key] for key in ("seconds", "memory_mb")},
+        }
+
+    def open(self, engine: Path, threads: int) -> Session:  # noqa: ARG002
+        """Loads a plan on this machine's GPU.
+
+        Raises:
+            BuildError: there is no GPU, or TensorRT-RTX refuses the plan.
+        """
+        from exporter.targets.tensorrt_session import open_plan
+
+        missing = self.runs_here()
+        if missing is not None:
+            raise BuildError(f"{self.name}: {missing.skipped}")
+        return open_plan(engine, "tensorrt_rtx")
+
+    def kernels(self, engine: Path) -> tuple[tuple[Kernel, ...], str]:
+        """The kernels of the ahead-of-time stage, from the list that `build` kept.
+
+        Raises:
+            UnreadableKernels: the list is missing, in an unknown form, or does not add up.
+        """
+        listed = read_layers(layers_of(engine))
+        source = (
+            f"the builder's layer list ({listed.library} for {listed.built_for}; ahead-of-time "
+            "stage: the GPU that loads the plan compiles these kernels)"
+        )
+        return listed.kernels(), source
+
+
+def layers_of(engine: Path) -> Path:
+    """Where the layer list of a plan lies."""
+    return _beside(engine.with_suffix(""), LAYERS)
+
+
+def read_layers(path: Path) -> LayerList:
+    """The layer list in a file.
+
+    Raises:
+        UnreadableKernels: there is no such file, or it is in an unknown form.
+    """
+    try:
+        return parse_layer_list(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UnreadableKernels(f"no layer list to read: {error}") from None
+
+
+def recommendation(listed: LayerList, precision: Precision) -> str | None:
+    """What the builder's list says against this precision on this runtime, if anything."""
+    convs = [layer for layer in listed.layers if "conv" in layer.does]
+    through_memory = [layer for layer in convs if layer.outputs[0].dtype == "fp32"]
+    if precision is not Precision.INT8 or not through_memory:
+        return None
+    generated = sum(layer.type == "kgen" for layer in listed.layers)
+    return (
+        f"{listed.library} compiles INT8 to {len(convs)} convolutions, {len(through_memory)} of "
+        f"which write FP32, and {generated} pointwise kernels that read it back; "
+        "prefer --precision fp16 on this runtime"
+    )
+
+
+def _beside(out: Path, suffix: str) -> Path:
+    return out.with_name(f"{out.name}.{suffix}")
+
+
+def _digits(capability: str) -> str:
+    return capability.replace(".", "")
+
+
+def _dotted(variant: str) -> str:
+    digits = variant.removeprefix("sm")
+    return f"{digits[:-1]}.{digits[-1]}"

@@ -1,0 +1,193 @@
+"""A TensorRT or TensorRT-RTX plan on this machine's GPU.
+
+Numbers come from Polygraphy's `TrtRunner`, which owns the buffers. Times come from our own loop:
+a CUDA graph of one inference, replayed between two CUDA events, its input already on the device
+(what trtexec calls GPU compute time; see `tensorrt.trtexec_line`).
+
+Polygraphy serves one library a process, whichever was asked for first.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from exporter.errors import BuildError, MissingDependencyError
+from exporter.targets import Array
+
+WARM_UP = 20
+"""Replays before the first one that is timed."""
+
+
+def open_plan(engine: Path, library: str) -> TensorRtSession:
+    """Loads a plan with `library`, "tensorrt" or "tensorrt_rtx".
+
+    Raises:
+        BuildError: the library refuses the plan, or this process already uses the other library.
+    """
+    _choose(library)
+    from polygraphy.backend.common import BytesFromPath
+    from polygraphy.backend.trt import EngineFromBytes
+    from polygraphy.exception import PolygraphyException
+    from polygraphy.logger import G_LOGGER
+
+    G_LOGGER.module_severity = G_LOGGER.CRITICAL  # its errors come back as exceptions
+    try:
+        loaded = EngineFromBytes(BytesFromPath(str(engine)))()
+    except PolygraphyException as error:
+        reason = " ".join(str(error).split())
+        raise BuildError(f"{library} does not load {engine.name}: {reason}") from None
+    return TensorRtSession(loaded, engine.name)
+
+
+def _choose(library: str) -> None:
+    wanted = library == "tensorrt_rtx"
+    if "polygraphy" not in sys.modules:
+        os.environ["POLYGRAPHY_USE_TENSORRT_RTX"] = "1" if wanted else "0"
+    from polygraphy import config
+
+    if wanted is not bool(config.USE_TENSORRT_RTX):
+        raise BuildError(
+            f"this process already runs engines of the other TensorRT, so it cannot run one of "
+            f"{library}; give the two targets in two commands"
+        )
+
+
+def choose_profile(ranges: Sequence[tuple[int, int]], batch: int) -> int:
+    """The narrowest of the profiles' (min, max) batch ranges that holds `batch`.
+
+    Raises:
+        BuildError: none does.
+    """
+    fitting = [
+        (high - low, index) for index, (low, high) in enumerate(ranges) if low <= batch <= high
+    ]
+    if not fitting:
+        known = ", ".join(f"{low} to {high}" for low, high in ranges)
+        raise BuildError(
+            f"the plan takes batches of {known}, not {batch}; "
+            "build it with another --setting profile=MIN:OPT:MAX"
+        )
+    return min(fitting)[1]
+
+
+class TensorRtSession:
+    """A loaded plan with one image input."""
+
+    def __init__(self, engine: Any, name: str) -> None:
+        from polygraphy.backend.trt import TrtRunner
+
+        self._engine = engine
+        self._name = name
+        self._runner = TrtRunner(engine)
+        self._runner.activate()
+        self._profile = 0
+        tensors = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
+        inputs = [t for t in tensors if str(engine.get_tensor_mode(t)).endswith("INPUT")]
+        self._inputs = inputs
+        self._outputs = [t for t in tensors if t not in inputs]
+
+    def run(self, batch: Array) -> Array:
+        """The first output for (N, ...) inputs.
+
+        Raises:
+            BuildError: the plan has no profile for N, or the library fails.
+        """
+        return self.run_named({self._inputs[0]: batch})[self._outputs[0]]
+
+    def run_named(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Every output by its name, for inputs by name."""
+        from polygraphy.exception import PolygraphyException
+
+        self._use_profile(len(next(iter(feeds.values()))))
+        try:
+            outputs = self._runner.infer(
+                {name: np.ascontiguousarray(value) for name, value in feeds.items()}
+            )
+        except PolygraphyException as error:
+            reason = " ".join(str(error).split())
+            raise BuildError(f"running {self._name} failed: {reason}") from None
+        # The runner writes the next inference into the same buffers.
+        return {name: np.array(value) for name, value in outputs.items()}
+
+    def _use_profile(self, batch: int) -> None:
+        profile = self._profile_for(batch)
+        if profile != self._profile:
+            self._runner.set_profile(profile)
+            self._profile = profile
+
+    def _profile_for(self, batch: int) -> int:
+        shapes = [
+            self._engine.get_tensor_profile_shape(self._inputs[0], index)
+            for index in range(self._engine.num_optimization_profiles)
+        ]
+        return choose_profile([(low[0], high[0]) for low, _, high in shapes], batch)
+
+    def gpu_times_ms(self, batch: Array, count: int) -> list[float]:
+        """The GPU's time for each of `count` inferences of `batch`, without its transfers.
+
+        Raises:
+            MissingDependencyError: PyTorch has no CUDA here; its events and graphs are used.
+        """
+        import torch
+
+        if not torch.cuda.is_available():
+            raise MissingDependencyError(
+                "timing on the GPU needs a CUDA build of PyTorch; "
+                "run: pip install 'resnet-exporter[gpu]'"
+            )
+        context = self._engine.create_execution_context()
+        stream = torch.cuda.Stream()
+        context.set_optimization_profile_async(self._profile_for(len(batch)), stream.cuda_stream)
+        # Pinned, so that the copy is asynchronous and ordered by the stream.
+        pinned = torch.from_numpy(np.ascontiguousarray(batch)).pin_memory()
+        with torch.cuda.stream(stream):
+            buffers = {self._inputs[0]: pinned.to("cuda", non_blocking=True)}
+            context.set_input_shape(self._inputs[0], tuple(batch.shape))
+            for name in self._outputs:
+                shape = tuple(context.get_tensor_shape(name))
+                dtype = getattr(torch, _torch_dtype(self._engine.get_tensor_dtype(name)))
+                buffers[name] = torch.empty(shape, dtype=dtype, device="cuda")
+            for name, tensor in buffers.items():
+                context.set_tensor_address(name, tensor.data_ptr())
+            # The first call allocates and loads lazily, which a capture must not see.
+            context.execute_async_v3(stream.cuda_stream)
+            stream.synchronize()
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, stream=stream):
+                context.execute_async_v3(stream.cuda_stream)
+            for _ in range(WARM_UP):
+                graph.replay()
+            events = [
+                (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True))
+                for _ in range(count)
+            ]
+            for begin, end in events:
+                begin.record(stream)
+                graph.replay()
+                end.record(stream)
+            stream.synchronize()
+        return [float(begin.elapsed_time(end)) for begin, end in events]
+
+    def close(self) -> None:
+        """Frees the GPU's memory."""
+        self._runner.deactivate()
+
+    def __enter__(self) -> TensorRtSession:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def _torch_dtype(dtype: Any) -> str:
+    """ "float32" for DataType.FLOAT, and so on: TensorRT's names in PyTorch's words."""
+    name = str(dtype).rpartition(".")[2]
+    known = {"FLOAT": "float32", "HALF": "float16", "INT8": "int8", "INT32": "int32",
+             "INT64": "int64", "UINT8": "uint8", "BOOL": "bool"}  # fmt: skip
+    return known[name]

@@ -1,0 +1,72 @@
+"""Are the types that were built the types that the graph asks for?
+
+TensorRT 11 and TensorRT-RTX take precision from the graph; a tool that asks for it in the old way
+gets FP32 without a word. So each convolution's type in the builder's list is compared with the
+lowered graph's: FP16 where its weights are, INT8 where both its inputs are dequantized.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import onnx
+from onnx import TensorProto
+
+from exporter.artifact import Precision
+from exporter.errors import BuildError
+from exporter.targets.tensorrt_layers import LayerList
+
+_NAMES: Final[Mapping[int, str]] = {
+    TensorProto.FLOAT: "fp32",
+    TensorProto.FLOAT16: "fp16",
+    TensorProto.BFLOAT16: "bf16",
+}
+_COMPUTES_IN: Final[Mapping[Precision, str]] = {
+    Precision.FP32: "fp32",
+    Precision.FP16: "fp16",
+    Precision.INT8: "int8",
+}
+
+
+def asked_types(graph: Path) -> dict[str, str]:
+    """Convolution node -> what the ONNX file asks it to compute in."""
+    model = onnx.load(graph, load_external_data=False).graph
+    weights = {tensor.name: tensor.data_type for tensor in model.initializer}
+    writers = {output: node for node in model.node for output in node.output}
+    asked = {}
+    for node in model.node:
+        if node.op_type == "Conv":
+            ends = [writers.get(name) for name in node.input[:2]]
+            if all(end is not None and end.op_type == "DequantizeLinear" for end in ends):
+                asked[node.name] = "int8"
+            else:
+                asked[node.name] = _NAMES.get(weights.get(node.input[1], 0), "unknown")
+    return asked
+
+
+def check_types(
+    built: LayerList, asked: Mapping[str, str], precision: Precision, what: str
+) -> None:
+    """Raises BuildError where a convolution was built in another type than the graph's.
+
+    Also where the graph has not one convolution in the precision that the engine is named after.
+    """
+    wrong = []
+    for layer in built.layers:
+        if "conv" in layer.does:
+            for node in layer.nodes:
+                if node in asked and asked[node] != layer.dtype:
+                    wrong.append(f"{node} in {layer.dtype} instead of {asked[node]}")
+    if wrong:
+        raise BuildError(
+            f"{what}: {len(wrong)} of {len(asked)} convolutions were built in another type than "
+            f"the graph asks for ({wrong[0]})"
+        )
+    wanted = _COMPUTES_IN[precision]
+    if asked and wanted not in asked.values():
+        raise BuildError(
+            f"{what}: no convolution of the lowered graph is in {wanted} "
+            f"(they are in {', '.join(sorted(set(asked.values())))})"
+        )

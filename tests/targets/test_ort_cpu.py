@@ -12,8 +12,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from exporter.artifact import Precision, Receipt, Verdict
-from exporter.blocks import GraphFacts, ResidualBlock
+from exporter.blocks import GraphFacts, ResidualBlock, find_residual_blocks
 from exporter.errors import BuildError, UsageError
+from exporter.export import export, save
+from exporter.lower import lower
+from exporter.models.sources import define
+from exporter.optimize import optimize
+from exporter.progress import Silent
 from exporter.receipt import make_receipt
 from exporter.targets import Array, BuildOptions, UnreadableKernels, get_target, ort_session
 from exporter.targets.ort_cpu import OrtCpu
@@ -390,3 +395,36 @@ def test_target_is_registered_and_has_no_variant() -> None:
     assert OrtCpu().runs_here() is None
     assert OrtCpu().fuses_residual(Precision.FP32)
     assert not OrtCpu().fuses_residual(Precision.FP16)
+
+
+@pytest.mark.parametrize(
+    ("name", "image_size", "convs", "adds"), [("resnet18", 64, 20, 8), ("plain20", None, 19, 0)]
+)
+def test_models_from_the_table_are_completely_fused(
+    tmp_path: Path, name: str, image_size: int | None, convs: int, adds: int
+) -> None:
+    """From definition to receipt: what the README promises, on the smallest of each kind."""
+    model = define(name, "random", image_size=image_size, progress=Silent())
+    graph, reports = optimize(export(model))
+    graph_facts = GraphFacts.of(graph, reports, find_residual_blocks(graph))
+    target = OrtCpu()
+    for precision in (Precision.FP32, Precision.FP16):
+        dialect = target.dialect(precision)
+        lowered, _ = lower(
+            graph, precision, dialect, fuse_residual=target.fuses_residual(precision)
+        )
+        save(lowered, tmp_path / f"{precision}.onnx")
+        kernels, source = target.kernels(tmp_path / f"{precision}.onnx")
+        found = make_receipt(
+            kernels,
+            source,
+            graph_facts=graph_facts,
+            precision=precision,
+            dialect=dialect,
+            expected=target.expected(precision),
+        )
+        assert (found.convs, found.batchnorms_folded) == (convs, convs)
+        assert (found.residual_adds, found.residual_adds_fused) == (adds, adds)
+        assert found.float_ops == 0
+        if precision is Precision.FP32:
+            assert found.verdict is Verdict.FUSED, found.reason

@@ -30,6 +30,8 @@ from exporter.progress import Progress, Silent, Terminal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+PIPE_WIDTH = 140
+
 app = typer.Typer(
     name="exporter",
     help="Compile ResNets to ONNX Runtime, OpenVINO and TensorRT engines, and prove each one.",
@@ -139,7 +141,7 @@ def export(
         measure=measure,
     )
     outcome = export_model(request, _progress(quiet))
-    console = Console()
+    console = _console()
     tables.engines(outcome.manifest, console)
     console.print(f"\n{outcome.folder / 'report.html'}  {outcome.folder / 'manifest.json'}")
     _finish(outcome.failures)
@@ -154,7 +156,7 @@ def models(as_json: AsJson = False) -> None:
     if as_json:
         print(json.dumps(tables.variant_rows(VARIANTS), indent=1))  # noqa: T201
     else:
-        tables.variants(VARIANTS, Console())
+        tables.variants(VARIANTS, _console())
 
 
 @app.command()
@@ -179,7 +181,7 @@ def trace(
     if as_json:
         print(traced.to_json())  # noqa: T201
     else:
-        tracing.render(traced, Console())
+        tracing.render(traced, _console())
 
 
 @app.command()
@@ -197,7 +199,7 @@ def validate(
     outcome = recheck.validate_build(
         folder, blocks=blocks, threads=threads, progress=_progress(quiet)
     )
-    console = Console()
+    console = _console()
     tables.replays(outcome.replays, console)
     if blocks:
         tables.drift(outcome.manifest, console)
@@ -232,7 +234,7 @@ def benchmark(
         rounds=rounds,
         progress=_progress(quiet),
     )
-    tables.engines(updated, Console())
+    tables.engines(updated, _console())
 
 
 @app.command()
@@ -243,7 +245,7 @@ def explain(
     """Print the fusion receipts: what each runtime made of each residual block."""
     from exporter import manifest, tables
 
-    tables.receipts(manifest.read(folder), engine, Console())
+    tables.receipts(manifest.read(folder), engine, _console())
 
 
 @app.command()
@@ -253,7 +255,7 @@ def report(folder: Folder) -> None:
     from exporter.report import write_report
 
     for path in write_report(folder, manifest.read(folder)):
-        Console().print(str(path), soft_wrap=True)
+        _console().print(str(path), soft_wrap=True)
 
 
 @app.command()
@@ -280,7 +282,7 @@ def compare(
         max_error_growth=max_error_growth,
         allow_other_host=allow_other_host,
     )
-    comparing.render(comparison, Console())
+    comparing.render(comparison, _console())
     _finish(comparison.failures)
 
 
@@ -293,7 +295,7 @@ def doctor(as_json: AsJson = False) -> None:
     if as_json:
         print(diagnosis.to_json())  # noqa: T201
     else:
-        doctoring.render(diagnosis, Console())
+        doctoring.render(diagnosis, _console())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -342,6 +344,11 @@ def _escaped(text: str) -> str:
     from rich.markup import escape
 
     return escape(text)
+
+
+def _console() -> Console:
+    # A pipe or a log has no width: wide enough for every table of ours.
+    return Console() if sys.stdout.isatty() else Console(width=PIPE_WIDTH)
 
 
 def _progress(quiet: bool) -> Progress:

@@ -14,15 +14,17 @@ constant, or somebody else reads the product before the bias is added.
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes import common
 
 from exporter.artifact import PassReport
 from exporter.passes.values import (
     add_constant,
     constant,
     dims,
-    drop_unused_constants,
     is_op,
     operator_name,
     why_not_private,
@@ -36,7 +38,7 @@ def canonicalize_head(model: ir.Model) -> PassReport:
     fired = 0
     for node in list(graph):
         fired += any(node.graph is graph and rule(graph, node) for rule in rules)
-    drop_unused_constants(graph)
+    common.RemoveUnusedNodesPass()(model)
     return PassReport("canonicalize_head", fired)
 
 
@@ -83,13 +85,27 @@ def _whole_average_pool(graph: ir.Graph, node: ir.Node) -> bool:
 def _flattening(graph: ir.Graph, node: ir.Node) -> bool:
     if not is_op(node, "Reshape", "Squeeze"):
         return False
-    before, after = dims(node.inputs[0]), dims(node.outputs[0])
+    source = _before_rearranging(node.inputs[0])
+    before, after = dims(source), dims(node.outputs[0])
     if before is None or after is None or len(before) != 4 or len(after) != 2:
         return False
     if before[2:] != (1, 1) or not isinstance(after[1], int) or after[1] != before[1]:
         return False
-    _replace(graph, node, ir.node("Flatten", [node.inputs[0]], {"axis": 1}))
+    _replace(graph, node, ir.node("Flatten", [source], {"axis": 1}))
     return True
+
+
+def _before_rearranging(value: ir.Value | None) -> ir.Value | None:
+    """(N, C, 1, 1) before steps that leave its elements in order, as TensorFlow's head has them."""
+    source = value
+    while source is not None and is_op(source.producer(), "Reshape", "Squeeze", "Transpose"):
+        node = source.producer()
+        assert node is not None
+        if is_op(node, "Transpose") and node.attributes.get_ints("perm", (-1,))[0] != 0:
+            break
+        source = node.inputs[0]
+    known = dims(source)
+    return source if known is not None and len(known) == 4 and known[2:] == (1, 1) else value
 
 
 def _product(graph: ir.Graph, node: ir.Node) -> bool:
@@ -147,4 +163,4 @@ def _replace(graph: ir.Graph, old: ir.Node, new: ir.Node) -> None:
 def _renamed(name: str, old: str, new: str) -> str:
     """A name that ends in the old operator's ends in the new one's; others stay."""
     scope, dot, last = name.rpartition(".")
-    return f"{scope}{dot}{new}" if last == old else name
+    return f"{scope}{dot}{new}" if re.fullmatch(rf"{old}(_\d+)?", last) else name

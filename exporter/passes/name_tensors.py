@@ -48,7 +48,8 @@ def name_tensors(model: ir.Model, blocks: Mapping[str, str] | None = None) -> Pa
     bases = _base_names(nodes)
     if blocks:
         bases = [
-            _inside(blocks.get(str(n.name)), base) for n, base in zip(nodes, bases, strict=True)
+            _inside(blocks.get(str(node.name)), base, operator_name(node))
+            for node, base in zip(nodes, bases, strict=True)
         ]
     names = _NameSpace({str(value.name) for value in (*graph.inputs, *graph.outputs)})
     fired = 0
@@ -140,10 +141,12 @@ def _readable(name: str) -> str:
     return re.sub(r"[^\w.]+", "_", name).strip("_.")
 
 
-def _inside(block: str | None, base: str) -> str:
+def _inside(block: str | None, base: str, operator: str) -> str:
     if block is None or base.startswith(f"{block}."):
         return base
-    return f"{block}.{base}"
+    # A number that was given to tell an operator from its likes elsewhere says nothing in here.
+    unnumbered = operator if re.fullmatch(rf"{operator}_\d+", base) else base
+    return f"{block}.{unnumbered}"
 
 
 def _weight_name(node: ir.Node, index: int, value: ir.Value) -> str:

@@ -1,0 +1,294 @@
+"""What an ONNX file made elsewhere must satisfy before anything reads its weights or runs it.
+
+Each check raises one InputError that names the node or tensor. Nothing here trusts the file: names
+of external files may point anywhere, sizes may lie, the graph may have cycles or nested subgraphs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import onnx
+from google.protobuf.message import Message  # type: ignore[import-untyped]
+from onnx import TensorProto
+
+from exporter.errors import InputError
+
+OLDEST_OPSET = 9
+LARGEST_BYTES = 2**31 - 1
+"""protobuf's limit for one message, and so for a file with its weights inside."""
+MOST_NODES = 100_000
+LARGEST_ACTIVATION = 2**28
+"""Elements of one tensor for one image: 1 GiB of float32."""
+
+_QUANTIZED = (
+    "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul",
+    "ConvInteger", "MatMulInteger",
+)  # fmt: skip
+_IMAGE_TYPES = {TensorProto.FLOAT: "float32", TensorProto.UINT8: "uint8"}
+
+
+@dataclass(frozen=True)
+class Interface:
+    """The one input and the one output of the graph."""
+
+    input: onnx.ValueInfoProto
+    output: onnx.ValueInfoProto
+    dtype: str
+    """numpy's name of the input's type."""
+
+
+def check_text(message: Message, name: str) -> None:
+    """Raises InputError for a name that is not UTF-8 text: protobuf hands such out as bytes."""
+    for field, value in message.ListFields():
+        if field.type not in (field.TYPE_MESSAGE, field.TYPE_STRING):
+            continue
+        repeated = not isinstance(value, (str, bytes, Message))
+        for item in value if repeated else (value,):
+            if isinstance(item, Message):
+                check_text(item, name)
+            elif isinstance(item, bytes):
+                raise InputError(f"{name}: the name {item!r} is not UTF-8 text; is it damaged?")
+
+
+def check_structure(model: onnx.ModelProto, name: str) -> None:
+    """Refuses what the rest of the compiler does not expect in a graph.
+
+    Raises:
+        InputError: no graph, local functions, subgraphs, unknown operators or domains, an opset
+            that is too old, quantized operators.
+    """
+    graph = model.graph
+    if not graph.node or not model.opset_import:
+        raise InputError(f"{name} is not an ONNX model: it has no graph")
+    if len(graph.node) > MOST_NODES:
+        raise InputError(f"{name} has {len(graph.node)} nodes; at most {MOST_NODES} are accepted")
+    if model.functions:
+        raise InputError(
+            f"{name} defines functions of its own ({model.functions[0].name}); "
+            "inline them first with onnx.inliner.inline_local_functions"
+        )
+    if graph.sparse_initializer:
+        raise InputError(f"{name} has sparse weights; store them as dense ones")
+    version = _opset(model, name)
+    for node in graph.node:
+        _check_node(node, version, name)
+
+
+def _opset(model: onnx.ModelProto, name: str) -> int:
+    versions = [opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx")]
+    newest = onnx.defs.onnx_opset_version()
+    if not versions:
+        raise InputError(f"{name} imports no standard operators; nothing here could run it")
+    if not OLDEST_OPSET <= versions[0] <= newest:
+        raise InputError(
+            f"{name} uses opset {versions[0]}; opsets {OLDEST_OPSET} to {newest} are accepted, "
+            "export it again with one of them"
+        )
+    return int(versions[0])
+
+
+def _check_node(node: onnx.NodeProto, version: int, name: str) -> None:
+    label = f"{name}: node {_label(node)!r}"
+    if node.domain not in ("", "ai.onnx"):
+        operator = f"{node.domain}.{node.op_type}"
+        raise InputError(
+            f"{label} is {operator!r}, which is not a standard ONNX operator; "
+            "export the model with standard ones"
+        )
+    if not onnx.defs.has(node.op_type, version, ""):
+        raise InputError(f"{label} is {node.op_type!r}, an operator that opset {version} has not")
+    if node.op_type in _QUANTIZED:
+        raise InputError(f"{label} is {node.op_type}: give the float32 model, not a quantized one")
+    for attribute in node.attribute:
+        if attribute.HasField("g") or attribute.graphs:
+            raise InputError(
+                f"{label} ({node.op_type}) has a subgraph; control flow is not accepted, "
+                "export the model with fixed shapes"
+            )
+        if attribute.ref_attr_name:
+            raise InputError(f"{label} refers to an attribute of a function that is not there")
+
+
+def _label(node: onnx.NodeProto) -> str:
+    """A node's name, or the tensors that it makes."""
+    return node.name or ", ".join(node.output)
+
+
+def sort_nodes(graph: onnx.GraphProto, name: str) -> None:
+    """Puts the nodes in an order in which each reads only what was made before (Kahn 1962).
+
+    Raises:
+        InputError: two nodes make one tensor, a tensor that nobody makes, a cycle.
+    """
+    made: set[str] = {""}
+    made.update(value.name for value in graph.input)
+    made.update(tensor.name for tensor in graph.initializer)
+    maker: dict[str, int] = {}
+    for index, node in enumerate(graph.node):
+        for output in node.output:
+            if output and (output in made or output in maker):
+                raise InputError(f"{name}: the tensor {output!r} is made twice")
+            maker[output] = index
+    waiting_for: list[int] = []
+    readers: dict[int, list[int]] = {}
+    for index, node in enumerate(graph.node):
+        needed = {value for value in node.input if value not in made}
+        missing = sorted(needed - maker.keys())
+        if missing:
+            raise InputError(
+                f"{name}: node {_label(node)!r} reads {missing[0]!r}, which nothing makes"
+            )
+        makers = {maker[value] for value in needed}
+        waiting_for.append(len(makers))
+        for producer in makers:
+            readers.setdefault(producer, []).append(index)
+    order = [index for index, count in enumerate(waiting_for) if count == 0]
+    for index in order:  # grows while it is walked
+        for reader in readers.get(index, ()):
+            waiting_for[reader] -= 1
+            if waiting_for[reader] == 0:
+                order.append(reader)
+    if len(order) < len(graph.node):
+        stuck = next(n for n, count in zip(graph.node, waiting_for, strict=True) if count)
+        raise InputError(f"{name}: the graph has a cycle through node {_label(stuck)!r}")
+    for output_info in graph.output:
+        if output_info.name not in made and output_info.name not in maker:
+            raise InputError(f"{name}: nothing makes the output {output_info.name!r}")
+    if order != sorted(order):
+        nodes = [onnx.NodeProto.FromString(graph.node[i].SerializeToString()) for i in order]
+        del graph.node[:]
+        graph.node.extend(nodes)
+
+
+def check_interface(graph: onnx.GraphProto, name: str) -> Interface:
+    """The image input and the output.
+
+    Raises:
+        InputError: several of either, or an input that is not a batch of images.
+    """
+    weights = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in weights]
+    for kind, values in (("input", inputs), ("output", list(graph.output))):
+        if len(values) != 1:
+            names = ", ".join(value.name for value in values) or "none"
+            raise InputError(f"{name} has {len(values)} {kind}s ({names}); exactly one is accepted")
+    image = inputs[0].type.tensor_type
+    expected = "a batch of images, float32 or uint8, (N, C, H, W) or (N, H, W, C)"
+    if image.elem_type not in _IMAGE_TYPES:
+        given = dict(map(reversed, TensorProto.DataType.items())).get(image.elem_type, "no tensor")
+        raise InputError(f"{name}: the input {inputs[0].name!r} is {given}, expected {expected}")
+    sizes = [dim.dim_value if dim.HasField("dim_value") else None for dim in image.shape.dim]
+    if len(sizes) != 4:
+        raise InputError(
+            f"{name}: the input {inputs[0].name!r} has {len(sizes)} dimensions, expected {expected}"
+        )
+    if any(size is None or size <= 0 for size in sizes[1:]):
+        raise InputError(
+            f"{name}: channels, height and width of the input {inputs[0].name!r} must be fixed; "
+            "export the model with a fixed image size (only the batch may be dynamic)"
+        )
+    if not {sizes[1], sizes[3]} & {1, 3, 4}:
+        raise InputError(
+            f"{name}: the input {inputs[0].name!r} has the shape {sizes}, expected {expected} "
+            "with 1, 3 or 4 channels"
+        )
+    return Interface(inputs[0], graph.output[0], _IMAGE_TYPES[image.elem_type])
+
+
+def check_activations(graph: onnx.GraphProto, name: str) -> None:
+    """Raises InputError for a tensor that no machine should try to hold."""
+    for value in graph.value_info:
+        sizes = [dim.dim_value for dim in value.type.tensor_type.shape.dim if dim.dim_value > 0]
+        if math.prod(sizes) > LARGEST_ACTIVATION:
+            raise InputError(
+                f"{name}: the tensor {value.name!r} would have {math.prod(sizes):,} elements"
+            )
+
+
+def tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
+    """Every constant of the graph: initializers and those in attributes."""
+    yield from model.graph.initializer
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+
+
+def inline_external_data(model: onnx.ModelProto, folder: Path, name: str) -> bool:
+    """Reads external weights into the model; whether there were any.
+
+    Raises:
+        InputError: a path that leaves the folder of the model, a missing file, a range outside it.
+    """
+    found = False
+    total = 0
+    for tensor in tensors(model):
+        if tensor.data_location != TensorProto.EXTERNAL:
+            continue
+        found = True
+        content = _external_bytes(tensor, folder, name, LARGEST_BYTES - total)
+        total += len(content)
+        tensor.raw_data = content
+        tensor.data_location = TensorProto.DEFAULT
+        del tensor.external_data[:]
+    return found
+
+
+def _external_bytes(tensor: TensorProto, folder: Path, name: str, room: int) -> bytes:
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    location = entries.get("location", "")
+    path = _inside(folder, location, f"{name}: the data of {tensor.name!r}")
+    try:
+        offset, length = int(entries.get("offset", 0)), int(entries.get("length", -1))
+    except ValueError:
+        raise InputError(f"{name}: offset or length of {tensor.name!r} is not a number") from None
+    size = path.stat().st_size
+    length = size - offset if length < 0 else length
+    if offset < 0 or length < 0 or offset + length > size:
+        raise InputError(
+            f"{name}: the data of {tensor.name!r} is outside {location} ({size} bytes); "
+            "the file is truncated or belongs to another model"
+        )
+    if length > room:
+        raise InputError(f"{name} has more than 2 GiB of weights; one ONNX file cannot hold them")
+    with path.open("rb") as stream:
+        stream.seek(offset)
+        return stream.read(length)
+
+
+def _inside(folder: Path, location: str, what: str) -> Path:
+    """The regular file that `location` names under `folder`, symbolic links followed."""
+    parts = (*PurePosixPath(location).parts, *PureWindowsPath(location).parts)
+    rooted = location.startswith(("/", "\\")) or PureWindowsPath(location).drive
+    outside = InputError(
+        f"{what} is said to be in {location!r}, outside the model's folder; it is not read"
+    )
+    if not location or "\0" in location or rooted or ".." in parts:
+        raise outside
+    path = (folder / location).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise outside
+    if not path.is_file():
+        raise InputError(f"{what} is in {location!r}, which is missing; put it beside the model")
+    return path
+
+
+def check_tensors(model: onnx.ModelProto, name: str) -> None:
+    """Raises InputError for a constant whose data does not fill its shape."""
+    for tensor in tensors(model):
+        if any(size < 0 for size in tensor.dims) or math.prod(tensor.dims) > LARGEST_BYTES:
+            raise InputError(
+                f"{name}: the weight {tensor.name!r} has the impossible shape {list(tensor.dims)}"
+            )
+        try:
+            onnx.numpy_helper.to_array(tensor)
+        except (ValueError, TypeError, KeyError) as error:
+            raise InputError(
+                f"{name}: the data of the weight {tensor.name!r} does not fill its shape "
+                f"{list(tensor.dims)}; the file is damaged ({error})"
+            ) from None

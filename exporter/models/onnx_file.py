@@ -1,0 +1,208 @@
+"""A model that somebody else wrote as ONNX: any opset from 9, NCHW or NHWC, BN folded or not.
+
+The file is checked before use (`onnx_checks.py`), converted to our opset, its shapes inferred anew.
+Names of input and output, the layout and the batch, dynamic or of fixed size, are kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+import stat
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from onnx_ir.passes import common
+
+from exporter.artifact import Model, ModelSpec, Skipped, TensorSpec, WeightsInfo
+from exporter.errors import InputError
+from exporter.models import onnx_checks as checks
+from exporter.passes.values import constant, dims, is_op
+
+OPSET = 20
+IR_VERSION = 10
+BATCH = "batch"
+"""The name of a dynamic batch dimension that has none."""
+
+
+def load_onnx(path: Path) -> Model:
+    """The model in an ONNX file.
+
+    Raises:
+        InputError: one line that says what is wrong with the file.
+    """
+    name = str(path)
+    model = _parse(_read(path, name), name)
+    checks.check_text(model, name)
+    checks.check_structure(model, name)
+    inlined = checks.inline_external_data(model, path.parent, name)
+    checks.check_tensors(model, name)
+    given = model.SerializeToString(deterministic=True) if inlined else path.read_bytes()
+    checks.sort_nodes(model.graph, name)
+    interface = checks.check_interface(model.graph, name)
+    converted = _convert(model, interface, name)
+    graph = ir.from_proto(converted)
+    graph.ir_version = IR_VERSION
+    common.RemoveInitializersFromInputsPass()(graph)
+    _check_float32(graph, name)
+    fixed = _batch_fixed_inside(graph)
+    return Model(
+        spec=_describe(graph, path, interface.dtype, given),
+        module=None,
+        graph=graph,
+        given=given,
+        notes=(fixed,) if fixed else (),
+    )
+
+
+def _read(path: Path, name: str) -> bytes:
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError(f"{name} is not a file")
+        if status.st_size > checks.LARGEST_BYTES:
+            raise InputError(f"{name} is larger than 2 GiB, which no ONNX file can be")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{name}: no such file") from None
+    except OSError as error:
+        raise InputError(f"{name} cannot be read: {error.strerror or error}") from None
+
+
+def _parse(content: bytes, name: str) -> onnx.ModelProto:
+    try:
+        return onnx.load_model_from_string(content)
+    except DecodeError:
+        raise InputError(f"{name} is not an ONNX file, or it is truncated") from None
+
+
+def _convert(model: onnx.ModelProto, interface: checks.Interface, name: str) -> onnx.ModelProto:
+    """The model in our opset, checked, with inferred shapes."""
+    for opset in model.opset_import:
+        opset.domain = "" if opset.domain == "ai.onnx" else opset.domain
+    for node in model.graph.node:
+        node.domain = ""
+    used = [opset for opset in model.opset_import if opset.domain == ""][:1]
+    kept = [onnx.OperatorSetIdProto.FromString(opset.SerializeToString()) for opset in used]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
+    # Initializers that are inputs too are defaults of the old format, not part of the interface.
+    model.ir_version = max(model.ir_version, 4)
+    weights = {tensor.name for tensor in model.graph.initializer}
+    interface_inputs = [value for value in model.graph.input if value.name not in weights]
+    for value in [value for value in model.graph.input if value.name in weights]:
+        model.graph.input.remove(value)
+    _name_batch(interface_inputs[0])
+    # What the file says of its inner shapes may be stale; they are inferred below.
+    del model.graph.value_info[:]
+    declared = onnx.ValueInfoProto.FromString(interface.output.SerializeToString())
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    try:
+        model = _infer(model, declared)
+        if model.opset_import[0].version != OPSET:
+            model = onnx.version_converter.convert_version(model, OPSET)
+            model = _infer(model, declared)
+        checks.check_activations(model.graph, name)
+        onnx.checker.check_model(model, full_check=True)
+    except (
+        onnx.checker.ValidationError,
+        onnx.shape_inference.InferenceError,
+        onnx.version_converter.ConvertError,
+        RuntimeError,
+        DecodeError,
+    ) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"{name} is not a valid ONNX model: {reason}") from error
+    return model
+
+
+def _infer(model: onnx.ModelProto, declared: onnx.ValueInfoProto) -> onnx.ModelProto:
+    """Shapes of all tensors; what cannot be inferred of the output is as the file declares it."""
+    inferred = onnx.shape_inference.infer_shapes(
+        model, check_type=True, strict_mode=True, data_prop=True
+    )
+    output = inferred.graph.output[0].type.tensor_type
+    if not output.HasField("shape"):
+        output.shape.CopyFrom(declared.type.tensor_type.shape)
+    for found, said in zip(output.shape.dim, declared.type.tensor_type.shape.dim, strict=False):
+        if not found.HasField("dim_value") and not found.HasField("dim_param"):
+            found.CopyFrom(said)
+    batch = inferred.graph.input[0].type.tensor_type.shape.dim[0]
+    if output.shape.dim and not output.shape.dim[0].HasField("dim_value"):
+        output.shape.dim[0].CopyFrom(batch)
+    return inferred
+
+
+def _name_batch(value: onnx.ValueInfoProto) -> None:
+    """Gives a dynamic batch (unnamed, or written as 0 or -1) a name."""
+    batch = value.type.tensor_type.shape.dim[0]
+    if batch.HasField("dim_value") and batch.dim_value > 0:
+        return
+    if not batch.dim_param:
+        batch.dim_param = BATCH
+
+
+def _batch_fixed_inside(graph: ir.Model) -> str | None:
+    """A note where the input's batch is dynamic by declaration alone; it is then fixed."""
+    x, y = graph.graph.inputs[0], graph.graph.outputs[0]
+    declared, result = dims(x), dims(y)
+    if not declared or not result or isinstance(declared[0], int) or not isinstance(result[0], int):
+        return None
+    x.shape = ir.Shape((result[0], *declared[1:]))
+    common.ShapeInferencePass()(graph)
+    return (
+        f"the batch of {x.name} is declared dynamic, but the graph fixes its output's to "
+        f"{result[0]}: it is built for a batch of {result[0]}"
+    )
+
+
+def _check_float32(graph: ir.Model, name: str) -> None:
+    for node in graph.graph:
+        if not is_op(node, "Conv", "Gemm", "MatMul"):
+            continue
+        for value in node.inputs[:2]:
+            if value is not None and value.dtype not in (ir.DataType.FLOAT, None):
+                raise InputError(
+                    f"{name}: {node.op_type} {node.name!r} computes in {value.dtype}; give the "
+                    "float32 model, the lower precisions are made from it"
+                )
+
+
+def _describe(graph: ir.Model, path: Path, dtype: str, given: bytes) -> ModelSpec:
+    x, y = graph.graph.inputs[0], graph.graph.outputs[0]
+    weights = [v.const_value for v in graph.graph.initializers.values()]
+    return ModelSpec(
+        name=re.sub(r"[^A-Za-z0-9._-]+", "_", path.stem).strip("._") or "model",
+        source=path.name,
+        kind="onnx",
+        parameters=sum(w.size for w in weights if w is not None and w.dtype is ir.DataType.FLOAT),
+        macs=sum(_macs(node) for node in graph.graph),
+        input=_tensor_spec(x, dtype),
+        output=_tensor_spec(y, "float32"),
+        preprocessing=Skipped("an ONNX file does not say how its images were prepared"),
+        weights=WeightsInfo(path.name, hashlib.sha256(given).hexdigest(), trained=True),
+        opset=OPSET,
+    )
+
+
+def _tensor_spec(value: ir.Value, dtype: str) -> TensorSpec:
+    shape = tuple(BATCH if size is None else size for size in dims(value) or ())
+    return TensorSpec(str(value.name), dtype, shape)
+
+
+def _macs(node: ir.Node) -> int:
+    """Multiply-accumulates for one image of a convolution or a product with constant weights."""
+    if not is_op(node, "Conv", "Gemm", "MatMul"):
+        return 0
+    weight = constant(node.inputs[1])
+    made = dims(node.outputs[0])
+    if weight is None or made is None:
+        return 0
+    results = math.prod(size for size in made[1:] if isinstance(size, int))
+    if is_op(node, "Conv"):
+        return results * math.prod(weight.shape[1:])
+    transposed = is_op(node, "Gemm") and bool(node.attributes.get_int("transB", False))
+    return results * int(weight.shape[-1 if transposed else -2])

@@ -1,0 +1,35 @@
+"""What production imports: a bundle in, answers out. numpy and the runtime library, nothing else.
+
+    from exporter.runtime import load
+
+    engine = load("bundle")
+    logits = engine(images)              # (N, H, W, 3) uint8 -> (N, classes)
+    best = engine.predict(images)[0][0]  # Prediction(label, index, probability)
+
+Importing this imports neither PyTorch nor ONNX nor the compiler; ONNX Runtime or OpenVINO come with
+the first engine that needs them. This package imports nothing else of `exporter`, so that a copy of
+it serves alone.
+"""
+
+from exporter.runtime.engine import Engine, Prediction
+from exporter.runtime.errors import (
+    BundleError,
+    ClosedError,
+    GoldenError,
+    InputError,
+    NoEngineError,
+    ServingError,
+)
+from exporter.runtime.loading import load
+
+__all__ = [
+    "BundleError",
+    "ClosedError",
+    "Engine",
+    "GoldenError",
+    "InputError",
+    "NoEngineError",
+    "Prediction",
+    "ServingError",
+    "load",
+]

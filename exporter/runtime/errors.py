@@ -1,0 +1,37 @@
+"""Everything that serving raises on purpose.
+
+    ServingError
+    ├── BundleError    a bundle is damaged, altered, wrongly signed or not a bundle at all
+    ├── NoEngineError  the bundle is intact, but none of its engines can run on this machine
+    ├── GoldenError    an engine ran here and did not answer as it did when it was validated
+    ├── InputError     images or tensors that the engine cannot take (a ValueError, too)
+    └── ClosedError    the engine was closed, or loaded by a process that this one was forked from
+
+A message is one line that names the thing, says what was expected and how to fix it.
+"""
+
+from __future__ import annotations
+
+
+class ServingError(Exception):
+    """Base of every error that `exporter.runtime` raises on purpose."""
+
+
+class BundleError(ServingError):
+    """The bundle is damaged, altered, wrongly signed, or not a bundle."""
+
+
+class NoEngineError(ServingError):
+    """The bundle is intact, but this machine can run none of its engines."""
+
+
+class GoldenError(ServingError):
+    """The engine's answers to the golden inputs are not those that were validated."""
+
+
+class InputError(ServingError, ValueError):
+    """The given images or tensors have another type, shape or range than the engine takes."""
+
+
+class ClosedError(ServingError):
+    """The engine is closed, or belongs to the parent of this forked process."""

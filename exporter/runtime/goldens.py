@@ -1,0 +1,126 @@
+"""Golden inputs: what was validated once is asked again before an engine serves."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from exporter.runtime.description import EngineEntry
+from exporter.runtime.engine import Engine
+from exporter.runtime.errors import BundleError, GoldenError
+
+Array = npt.NDArray[Any]
+ANSWERS: Final = "answers:"
+"""Prefix of the arrays in golden.npz that hold an engine's own answers."""
+_SAME_INPUT: Final = 1e-5
+"""How far our normalisation may be from the recorded input, relative to the input's range."""
+
+
+@dataclass(frozen=True)
+class Goldens:
+    """A few inputs and what the reference answered to them."""
+
+    inputs: Array
+    """(N, ...) as the model takes them."""
+    outputs: Array
+    """(N, classes) of the reference."""
+    images: npt.NDArray[np.uint8] | None
+    """(N, H, W, 3): the same inputs before normalisation; None where they come from no images."""
+    answers: Mapping[str, Array]
+    """(N, classes) of each engine when it was packed; an engine that could not run has none."""
+
+    def expected(self, engine: str, against: str) -> Array:
+        """(N, classes) that an engine must answer: its own when packed, or the reference's.
+
+        Raises:
+            BundleError: the engine's answers are not there.
+        """
+        if against == "reference":
+            return self.outputs
+        if engine not in self.answers:
+            raise BundleError(f"golden.npz lacks the answers of {engine}; pack the build again")
+        return self.answers[engine]
+
+
+def read_goldens(contents: bytes) -> Goldens:
+    """Parses `golden.npz`.
+
+    Raises:
+        BundleError: not an npz file, or arrays are missing or do not belong together.
+    """
+    try:
+        with np.load(io.BytesIO(contents), allow_pickle=False) as arrays:
+            inputs, outputs = arrays["inputs"], arrays["outputs"]
+            images = arrays.get("images")
+            answers = {
+                name.removeprefix(ANSWERS): arrays[name]
+                for name in arrays
+                if name.startswith(ANSWERS)
+            }
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise BundleError(f"golden.npz cannot be read ({error}); pack the build again") from None
+    outputs = outputs.reshape(len(outputs), -1)
+    others = [outputs, *answers.values(), *([] if images is None else [images])]
+    if not len(inputs) or any(len(array) != len(inputs) for array in others):
+        raise BundleError("golden.npz holds arrays of different lengths; pack the build again")
+    return Goldens(inputs, outputs, images, answers)
+
+
+def answers_to(engine: Engine, goldens: Goldens) -> Array:
+    """(N, classes): the engine's answers, from images where the engine or the goldens allow it.
+
+    Raises:
+        BundleError: the engine takes images and the goldens have none.
+        GoldenError: the images do not normalise to the recorded inputs.
+    """
+    if goldens.images is not None:
+        if engine.input_dtype != np.uint8:
+            _check_normalisation(engine, goldens)
+        return engine(goldens.images)
+    if engine.input_dtype == np.uint8:
+        raise BundleError(f"golden.npz has no images, and {engine.id} takes images; pack it again")
+    return engine.run(goldens.inputs.astype(engine.input_dtype, copy=False))
+
+
+def worst_error(answers: Array, expected: Array) -> float:
+    """The largest relative L2 error of any row; infinite where a shape or a value is wrong."""
+    if answers.shape != expected.shape or not np.isfinite(answers).all():
+        return float("inf")
+    exact = expected.astype(np.float64)
+    error = np.linalg.norm(answers - exact, axis=1)
+    return float((error / np.maximum(np.linalg.norm(exact, axis=1), 1e-30)).max())
+
+
+def replay(engine: Engine, goldens: Goldens, entry: EngineEntry) -> float:
+    """Asks the golden inputs; returns the worst relative distance from what is expected.
+
+    Raises:
+        GoldenError: it is larger than the engine's tolerance.
+        BundleError: the goldens are not this engine's.
+    """
+    expected = goldens.expected(entry.id, entry.against)
+    error = worst_error(answers_to(engine, goldens), expected)
+    if not error <= entry.tolerance:
+        raise GoldenError(
+            f"engine {entry.id} does not answer the golden inputs as it was validated: "
+            f"relative error {error:.3g}, at most {entry.tolerance:.3g} was allowed"
+        )
+    return error
+
+
+def _check_normalisation(engine: Engine, goldens: Goldens) -> None:
+    assert goldens.images is not None
+    prepared = engine.prepare(goldens.images)
+    scale = float(np.abs(goldens.inputs).max()) or 1.0
+    error = float(np.abs(prepared - goldens.inputs).max()) / scale
+    if not error <= _SAME_INPUT:
+        raise GoldenError(
+            f"the golden images do not normalise to the golden inputs (off by {error:.3g} of their "
+            "range): mean, std or the channels' order in manifest.json is wrong"
+        )

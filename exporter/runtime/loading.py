@@ -1,0 +1,113 @@
+"""`load`: from a bundle on disk to an engine that has proved itself."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from exporter.runtime.choice import choose
+from exporter.runtime.description import (
+    GOLDEN,
+    LABELS,
+    MANIFEST,
+    Description,
+    EngineEntry,
+    read_description,
+)
+from exporter.runtime.engine import Engine
+from exporter.runtime.errors import BundleError, GoldenError, InputError, NoEngineError
+from exporter.runtime.files import BundleFiles
+from exporter.runtime.goldens import read_goldens, replay
+from exporter.runtime.machine import usable_threads
+from exporter.runtime.sessions import BACKENDS
+
+_log = logging.getLogger("exporter.runtime")
+
+
+def load(
+    bundle: str | Path,
+    *,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    engine: str | None = None,
+    threads: int | None = None,
+    on_mismatch: Literal["fail", "next"] = "fail",
+    public_key: str | Path | None = None,
+) -> Engine:
+    """Loads the best engine of a bundle for this machine, once it has proved itself.
+
+    Every file's hash is checked (and the signature, where `public_key` names a PEM file), then the
+    golden inputs are asked. `engine` picks one by its id ("ort-cpu.int8"); `threads` defaults to
+    the physical cores that this process is granted. With `on_mismatch="next"` an engine that does
+    not load or misses its goldens is passed over with a warning (logger "exporter.runtime", and
+    `Engine.passed_over`); altered files are refused whatever it says.
+
+    Raises:
+        BundleError: the bundle is damaged, altered or wrongly signed.
+        NoEngineError: no engine of it can run here.
+        GoldenError: an engine (with "next": every one) answers the goldens wrongly.
+        InputError: an argument is none of those above.
+    """
+    if on_mismatch not in ("fail", "next"):
+        raise InputError(f"on_mismatch is {on_mismatch!r}; give 'fail' or 'next'")
+    if threads is not None and threads < 1:
+        raise InputError(f"threads is {threads}; give at least 1, or None for what is granted")
+    key = None if public_key is None else _read_key(Path(public_key))
+    files = BundleFiles(Path(bundle), key)
+    description = read_description(files.read(MANIFEST))
+    goldens = read_goldens(files.read(GOLDEN))
+    labels = tuple(files.read(LABELS).decode("utf-8").splitlines())
+    if len(labels) != goldens.outputs.shape[1]:
+        raise BundleError(
+            f"{LABELS} has {len(labels)} lines for {goldens.outputs.shape[1]} outputs; "
+            "pack the build again"
+        )
+    candidates, others = choose(description.engines, device, engine)
+    contents = [files.read(name) for name in candidates[0].files]
+    files.check_rest()
+    failures: list[tuple[EngineEntry, GoldenError | NoEngineError]] = []
+    for entry in candidates:
+        passed_over = tuple(others) + tuple((e.id, str(error)) for e, error in failures)
+        if failures:
+            contents = [files.read(name) for name in entry.files]
+        try:
+            loaded = open_engine(entry, description, labels, contents, threads, passed_over)
+            replay(loaded, goldens, entry)
+        except (GoldenError, NoEngineError) as error:
+            if on_mismatch == "fail":
+                raise
+            _log.warning("passing over %s: %s", entry.id, error)
+            failures.append((entry, error))
+            continue
+        return loaded
+    reasons = "; ".join(str(error) for _, error in failures)
+    raise type(failures[-1][1])(f"no engine of {bundle} is fit to serve here: {reasons}")
+
+
+def open_engine(
+    entry: EngineEntry,
+    description: Description,
+    labels: tuple[str, ...],
+    contents: Sequence[bytes],
+    threads: int | None = None,
+    passed_over: tuple[tuple[str, str], ...] = (),
+) -> Engine:
+    """An engine from the contents of its files, not asked anything yet.
+
+    Raises:
+        NoEngineError: its runtime library refuses it.
+        BundleError: it does not take what the manifest describes.
+    """
+    backend = BACKENDS[entry.target]
+    session = backend.session(
+        contents, entry.requires, threads or usable_threads(), backend.providers
+    )
+    return Engine(entry, description, labels, session, passed_over)
+
+
+def _read_key(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read the public key {path}: {error.strerror}") from None

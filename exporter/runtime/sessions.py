@@ -1,0 +1,173 @@
+"""The runtime libraries behind one small face: a loaded engine that maps an array to an array.
+
+Each is imported when the first engine needs it. An engine is loaded from the bytes that were
+checked, with every option that its `requires` in the manifest names.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from exporter.runtime.errors import NoEngineError
+from exporter.runtime.machine import cpu_flags, saturates_u8s8
+
+Array = npt.NDArray[Any]
+
+_ORT_ERRORS_ONLY: Final = 3
+_ORT_TYPES: Final[Mapping[str, np.dtype[Any]]] = {
+    "tensor(float)": np.dtype(np.float32),
+    "tensor(float16)": np.dtype(np.float16),
+    "tensor(double)": np.dtype(np.float64),
+    "tensor(uint8)": np.dtype(np.uint8),
+}
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What a loaded engine takes."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int | None, ...]
+    """None: any size."""
+
+
+class Session(Protocol):
+    """A loaded engine. `run` may be called from many threads at once."""
+
+    input: InputSpec
+
+    def run(self, batch: Array) -> Array:
+        """The first output, an array of its own, for a contiguous batch of the input's type."""
+        ...
+
+
+class OnnxRuntimeSession:
+    """An ONNX file in ONNX Runtime."""
+
+    def __init__(
+        self,
+        files: Sequence[bytes],
+        requires: Mapping[str, Any],
+        threads: int,
+        providers: tuple[str, ...],
+    ) -> None:
+        import onnxruntime as ort
+
+        wanted = requires.get("session_options", {})
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = _ORT_ERRORS_ONLY
+        config = dict(wanted.get("config", {}))
+        if saturates_u8s8(cpu_flags()):
+            config.update(requires.get("session_config_without_vnni", {}))
+        for key, value in config.items():
+            options.add_session_config_entry(key, value)
+        try:
+            self._session = ort.InferenceSession(
+                files[0],
+                options,
+                providers=list(providers),
+                disabled_optimizers=set(wanted.get("disabled_optimizers", ())),
+                # Else a failed load is tried again without the disabled optimizers.
+                enable_fallback=0,
+            )
+        except Exception as error:  # ONNX Runtime's exceptions share no narrower base
+            raise _refused(f"onnxruntime {ort.__version__}", error) from None
+        placed = self._session.get_providers()
+        if placed[0] != providers[0]:
+            raise NoEngineError(
+                f"onnxruntime {ort.__version__} has no working {providers[0]} here "
+                f"(it offers {', '.join(placed)}); load with device='cpu' or repair its driver"
+            )
+        given = self._session.get_inputs()[0]
+        self._name: str = given.name
+        self._outputs = [self._session.get_outputs()[0].name]
+        self.input = InputSpec(
+            _ORT_TYPES[given.type],
+            tuple(size if isinstance(size, int) else None for size in given.shape),
+        )
+
+    def run(self, batch: Array) -> Array:
+        output: Array = self._session.run(self._outputs, {self._name: batch})[0]
+        return output
+
+
+class OpenVinoSession:
+    """An OpenVINO IR (`.xml` and `.bin`). Inference requests are pooled: one serves one thread."""
+
+    def __init__(
+        self,
+        files: Sequence[bytes],
+        requires: Mapping[str, Any],
+        threads: int,
+        providers: tuple[str, ...],
+    ) -> None:
+        import openvino
+
+        config = {"INFERENCE_NUM_THREADS": str(threads), **requires.get("config", {})}
+        try:
+            core = openvino.Core()
+            model = core.read_model(model=files[0], weights=files[1])
+            self._model = core.compile_model(model, providers[0], config)
+        except Exception as error:  # RuntimeError, and pybind's own for a wrong type
+            raise _refused(f"openvino {openvino.__version__}", error) from None
+        given = self._model.input(0)
+        self.input = InputSpec(
+            np.dtype(given.element_type.to_dtype()),
+            tuple(size.get_length() if size.is_static else None for size in given.partial_shape),
+        )
+        self._idle: deque[Any] = deque()
+
+    def run(self, batch: Array) -> Array:
+        try:
+            request = self._idle.pop()
+        except IndexError:
+            request = self._model.create_infer_request()
+        try:
+            request.infer({0: batch}, share_inputs=True)
+            # The output tensor belongs to the request and is overwritten by its next use.
+            return np.array(request.get_output_tensor(0).data)
+        finally:
+            self._idle.append(request)
+
+
+@dataclass(frozen=True)
+class Backend:
+    """How the engines of one target are run."""
+
+    module: str
+    session: type[OnnxRuntimeSession] | type[OpenVinoSession]
+    device: str
+    """"cpu" or "cuda"."""
+    providers: tuple[str, ...]
+    """The library's own words for the device."""
+
+
+# Targets of the compiler that this runtime serves. TensorRT plans are served by Triton.
+BACKENDS: Final[Mapping[str, Backend]] = {
+    "ort-cpu": Backend("onnxruntime", OnnxRuntimeSession, "cpu", ("CPUExecutionProvider",)),
+    "openvino": Backend("openvino", OpenVinoSession, "cpu", ("CPU",)),
+    "ort-cuda": Backend(
+        "onnxruntime",
+        OnnxRuntimeSession,
+        "cuda",
+        ("CUDAExecutionProvider", "CPUExecutionProvider"),
+    ),
+}
+
+
+def is_installed(module: str) -> bool:
+    """Whether a runtime library can be imported, without importing it."""
+    return importlib.util.find_spec(module) is not None
+
+
+def _refused(library: str, error: Exception) -> NoEngineError:
+    return NoEngineError(f"{library} does not load it: {' '.join(str(error).split())}")

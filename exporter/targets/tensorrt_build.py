@@ -25,10 +25,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from exporter.targets.tensorrt_layers import layer_list_file
+from exporter.targets.tensorrt_layers import layer_list_file, node_lines
 
-PLAN, LAYERS, INSPECTOR = "plan", "layers.txt", "layers.json"
-"""Names in the request's folder; the inspector's file exists only where a GPU is."""
+PLAN, LAYERS, ENGINE = "plan", "layers.txt", "engine.json"
+"""Files in the request's folder: the plan, and what the builder or the inspector says of it."""
 
 
 @dataclass(frozen=True)
@@ -102,11 +102,18 @@ def build(request: BuildRequest, tell: Tell) -> dict[str, Any]:
     plan = _build(trt, request, (builder, network, parser), messages, tell)
     folder = Path(request.folder)
     (folder / PLAN).write_bytes(plan)
-    header = f"{_LIBRARIES[request.library]} {trt.__version__}, built for {request.built_for}"
-    text = layer_list_file(header, messages.all)
-    (folder / LAYERS).write_text(text, encoding="utf-8", newline="\n")
-    if request.library == "tensorrt":
-        (folder / INSPECTOR).write_text(_inspect(trt, plan, messages), encoding="utf-8")
+    library = f"{_LIBRARIES[request.library]} {trt.__version__}"
+    if request.library == "tensorrt_rtx":
+        text = layer_list_file(f"{library}, built for {request.built_for}", messages.all)
+        (folder / LAYERS).write_text(text, encoding="utf-8", newline="\n")
+    else:
+        account = {
+            "library": library,
+            "built_for": request.built_for,
+            "nodes": node_lines(messages.all),
+            "inspector": _inspect(trt, plan, messages),
+        }
+        (folder / ENGINE).write_text(json.dumps(account), encoding="utf-8")
     return {
         "version": trt.__version__,
         "seconds": round(time.perf_counter() - start, 3),

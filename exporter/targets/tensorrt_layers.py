@@ -22,16 +22,19 @@ names them after any node that touches them.
 
 from __future__ import annotations
 
-import math
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
-from exporter.artifact import Kernel
 from exporter.targets import UnreadableKernels
-from exporter.targets.tensorrt_operations import NO_KERNELS, ONCE, OPERATORS, what_it_does
+from exporter.targets.tensorrt_operations import OPERATORS, what_it_does
+from exporter.targets.tensorrt_records import (
+    DTYPES,
+    LayerList,
+    LayerRecord,
+    LayerTensor,
+    check_complete,
+)
 
 HEADER: Final = re.compile(
     r"(?P<library>TensorRT(?:-RTX)?) (?P<version>\d+(?:\.\d+)*), built for (?P<built_for>[\w ]+)"
@@ -57,100 +60,40 @@ _BINDING: Final = re.compile(
     r"Dimensions: \[(?P<dims>-?\d+(?:,-?\d+)*)?\], .*"
 )
 
-DTYPES: Final[Mapping[str, str]] = {
-    "Float": "fp32", "Half": "fp16", "BFloat16": "bf16", "FP8": "fp8", "Int8": "int8",
-    "UInt8": "uint8", "Int32": "int32", "Int64": "int64", "Bool": "bool",
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class LayerTensor:
-    """A tensor as a kernel reads or writes it; -1 in `dims` is a dimension of a profile."""
-
-    name: str
-    dims: tuple[int, ...]
-    dtype: str
-
-    def elements(self, batch: int) -> int:
-        """The number of elements with every dynamic dimension set to `batch`."""
-        return math.prod(batch if size < 0 else size for size in self.dims)
-
-
-@dataclass(frozen=True)
-class LayerRecord:
-    """One line of the list: a kernel with its tensors and the ONNX nodes that it lists."""
-
-    name: str
-    type: str
-    inputs: tuple[LayerTensor, ...]
-    constants: tuple[LayerTensor, ...]
-    outputs: tuple[LayerTensor, ...]
-    nodes: tuple[str, ...]
-    does: tuple[str, ...] = ()
-
-    @property
-    def dtype(self) -> str:
-        """What it computes in: its first input's type; a pointwise kernel's widest one."""
-        if not self.inputs:
-            return self.outputs[0].dtype if self.outputs else "int64"
-        types = {tensor.dtype for tensor in (*self.inputs, *self.outputs)}
-        if self.type == "kgen":
-            return next((t for t in ("fp32", "fp16", "bf16") if t in types), self.inputs[0].dtype)
-        return self.inputs[0].dtype
-
-
-@dataclass(frozen=True)
-class LayerList:
-    """What a builder said that it built."""
-
-    library: str
-    """"TensorRT-RTX 1.7.1.116"."""
-    built_for: str
-    """"sm89", "portable"."""
-    nodes: Mapping[str, str]
-    """ONNX node -> operator, in the order of the graph."""
-    layers: tuple[LayerRecord, ...]
-    bindings: frozenset[str]
-    """Names of the network's inputs and outputs."""
-
-    def kernels(self) -> tuple[Kernel, ...]:
-        """The kernels that run on the device, in execution order."""
-        return tuple(
-            Kernel(
-                name=layer.name,
-                op=layer.type,
-                does=layer.does,
-                dtype=layer.dtype,
-                inputs=tuple(map(self._named, layer.inputs)),
-                outputs=tuple(map(self._named, layer.outputs)),
-                labels=layer.nodes,
-                output_dtypes=tuple(t.dtype for t in layer.outputs),
-            )
-            for layer in self.layers
-            if layer.type not in NO_KERNELS
-        )
-
-    def _named(self, tensor: LayerTensor) -> str:
-        """Marked, so that nobody takes the node in an inner tensor's name for its producer."""
-        return tensor.name if tensor.name in self.bindings else f"tensorrt:{tensor.name}"
-
 
 def layer_list_file(header: str, messages: Iterable[str]) -> str:
     """The text that `parse_layer_list` reads, from all messages of a VERBOSE builder log.
 
     Only the node and layer lists are kept; neither holds a path of the build machine.
     """
-    nodes = []
-    layers: list[str] = []
-    for message in messages:
-        if message.startswith("Parsing node: "):
-            nodes.append(message)
-        elif message.startswith("Layers:\n"):
-            layers.append(message.rstrip("\n"))
-    body = "\n".join(layers)
+    said = list(messages)
+    nodes = node_lines(said)
+    body = "\n".join(m.rstrip("\n") for m in said if m.startswith("Layers:\n"))
     count = sum(line.startswith("Name: ") for line in body.split("\n"))
     footer = f"End of list: {len(nodes)} nodes, {count} layers"
     return "\n".join([header, *nodes, body, footer, ""])
+
+
+def node_lines(messages: Iterable[str]) -> list[str]:
+    """The lines of a VERBOSE builder log that tell the ONNX nodes, in the order of the graph."""
+    return [message for message in messages if message.startswith("Parsing node: ")]
+
+
+def parse_nodes(lines: Iterable[str]) -> dict[str, str]:
+    """ONNX node -> operator, from `node_lines`.
+
+    Raises:
+        UnreadableKernels: two nodes have one name, or a line is in an unknown form.
+    """
+    nodes: dict[str, str] = {}
+    for line in lines:
+        found = _NODE.fullmatch(line)
+        if found is None:
+            raise UnreadableKernels(f"not an ONNX node's line: {_shown(line)}")
+        if found["name"] in nodes:
+            raise UnreadableKernels(f"two ONNX nodes are called {found['name']}")
+        nodes[found["name"]] = found["op"]
+    return nodes
 
 
 def parse_layer_list(text: str) -> LayerList:
@@ -167,7 +110,7 @@ def parse_layer_list(text: str) -> LayerList:
     if footer is None or lines.count("Layers:") != 1:
         raise UnreadableKernels("the layer list is cut off or holds more than one list")
     start = lines.index("Layers:")
-    nodes = _parse_nodes(lines[1:start])
+    nodes = parse_nodes(lines[1:start])
     body = lines[start + 1 : -2]
     if "" not in body:
         raise UnreadableKernels("the layer list names no network inputs and outputs")
@@ -178,22 +121,10 @@ def parse_layer_list(text: str) -> LayerList:
     inputs, outputs = _parse_bindings(body[end + 1 :])
     _check_order(layers)
     _check_flow(layers, inputs, outputs)
-    _check_complete(layers, nodes)
+    check_complete(layers, nodes)
     library = f"{header['library']} {header['version']}"
     bindings = frozenset(inputs | outputs)
     return LayerList(library, header["built_for"], nodes, layers, bindings)
-
-
-def _parse_nodes(lines: Sequence[str]) -> dict[str, str]:
-    nodes: dict[str, str] = {}
-    for line in lines:
-        found = _NODE.fullmatch(line)
-        if found is None:
-            raise UnreadableKernels(f"not an ONNX node's line: {_shown(line)}")
-        if found["name"] in nodes:
-            raise UnreadableKernels(f"two ONNX nodes are called {found['name']}")
-        nodes[found["name"]] = found["op"]
-    return nodes
 
 
 def _parse_layer(line: str, nodes: Mapping[str, str]) -> LayerRecord:
@@ -297,27 +228,6 @@ def _check_flow(layers: Sequence[LayerRecord], inputs: set[str], outputs: set[st
             written.add(tensor.name)
     if missing := outputs - written:
         raise UnreadableKernels(f"no kernel writes the output {min(missing)}")
-
-
-def _check_complete(layers: Sequence[LayerRecord], nodes: Mapping[str, str]) -> None:
-    """Each Conv, Add, Relu and Gemm of the graph is done once, as far as counts tell."""
-    wanted = Counter(OPERATORS.get(op, "other") for op in nodes.values())
-    done = Counter(operation for layer in layers for operation in layer.does)
-    for operation in ONCE:
-        if wanted[operation] != done[operation]:
-            raise UnreadableKernels(
-                f"the graph has {wanted[operation]} {operation} nodes, the kernels do "
-                f"{done[operation]}"
-            )
-    homes = Counter(
-        node
-        for layer in layers
-        for node in layer.nodes
-        if OPERATORS[nodes[node]] in {"conv", "add"} and OPERATORS[nodes[node]] in layer.does
-    )
-    for node, op in nodes.items():
-        if OPERATORS.get(op) in {"conv", "add"} and homes[node] != 1:
-            raise UnreadableKernels(f"{node} is done by {homes[node]} kernels instead of one")
 
 
 def _shown(line: str) -> str:

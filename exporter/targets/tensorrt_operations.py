@@ -87,13 +87,13 @@ def what_it_does(name: str, kind: str, operations: Sequence[str]) -> tuple[str, 
         if len(main) != 1:
             raise UnreadableKernels(f"{name}: a {kind} kernel that lists {len(main)} of its kind")
         # A Q beside a convolution is its weight's or its input's; the kernel's output type tells.
-        return _told([op for op in operations if op not in {"quantize", "other"}])
+        return told([op for op in operations if op not in {"quantize", "other"}])
     if kind not in _GENERATED:
         raise UnreadableKernels(f"{name} is of the unknown type {kind!r}")
     spelled = _STEPS.fullmatch(name)
     if spelled is None:
         raise UnreadableKernels(f"{name}: a generated kernel whose name does not spell its steps")
-    return _told(_spelled_out(name, set(re.findall(r"[A-Z][a-z0-9]*", spelled[1])), operations))
+    return told(_spelled_out(name, set(re.findall(r"[A-Z][a-z0-9]*", spelled[1])), operations))
 
 
 def _spelled_out(name: str, steps: set[str], operations: Sequence[str]) -> list[str]:
@@ -112,8 +112,8 @@ def _spelled_out(name: str, steps: set[str], operations: Sequence[str]) -> list[
     return does or ["cast" if "Cast" in steps else "other"]
 
 
-def _told(operations: Iterable[str]) -> tuple[str, ...]:
-    """In a fixed order; those of `ONCE` as often as there are nodes, the others once."""
+def told(operations: Iterable[str]) -> tuple[str, ...]:
+    """Operations in a fixed order; those of `ONCE` once a node, the others once."""
     known = list(operations)
     return tuple(
         operation

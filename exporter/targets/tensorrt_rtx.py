@@ -23,8 +23,9 @@ from exporter.artifact import Dialect, Kernel, Precision, Skipped, Verdict
 from exporter.errors import BuildError, MissingDependencyError, UsageError, unknown_name
 from exporter.targets import BuildOptions, BuildResult, Session, UnreadableKernels
 from exporter.targets.tensorrt_build import LAYERS, PLAN, BuildRequest
-from exporter.targets.tensorrt_layers import LayerList, parse_layer_list
+from exporter.targets.tensorrt_layers import parse_layer_list
 from exporter.targets.tensorrt_process import run_builder
+from exporter.targets.tensorrt_records import LayerList
 from exporter.targets.tensorrt_settings import RTX_KEYS, TensorRtSettings
 from exporter.targets.tensorrt_types import asked_types, check_types
 

@@ -141,12 +141,13 @@ class TensorRtSession:
                 "timing on the GPU needs a CUDA build of PyTorch; "
                 "run: pip install 'resnet-exporter[gpu]'"
             )
+        cuda: Any = torch.cuda  # without annotations in part
         context = self._engine.create_execution_context()
-        stream = torch.cuda.Stream()
+        stream = cuda.Stream()
         context.set_optimization_profile_async(self._profile_for(len(batch)), stream.cuda_stream)
         # Pinned, so that the copy is asynchronous and ordered by the stream.
         pinned = torch.from_numpy(np.ascontiguousarray(batch)).pin_memory()
-        with torch.cuda.stream(stream):
+        with cuda.stream(stream):
             buffers = {self._inputs[0]: pinned.to("cuda", non_blocking=True)}
             context.set_input_shape(self._inputs[0], tuple(batch.shape))
             for name in self._outputs:
@@ -158,13 +159,13 @@ class TensorRtSession:
             # The first call allocates and loads lazily, which a capture must not see.
             context.execute_async_v3(stream.cuda_stream)
             stream.synchronize()
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, stream=stream):
+            graph = cuda.CUDAGraph()
+            with cuda.graph(graph, stream=stream):
                 context.execute_async_v3(stream.cuda_stream)
             for _ in range(WARM_UP):
                 graph.replay()
             events = [
-                (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True))
+                (cuda.Event(enable_timing=True), cuda.Event(enable_timing=True))
                 for _ in range(count)
             ]
             for begin, end in events:
@@ -186,7 +187,7 @@ class TensorRtSession:
 
 
 def _torch_dtype(dtype: Any) -> str:
-    """ "float32" for DataType.FLOAT, and so on: TensorRT's names in PyTorch's words."""
+    """TensorRT's DataType.FLOAT in PyTorch's words: float32."""
     name = str(dtype).rpartition(".")[2]
     known = {"FLOAT": "float32", "HALF": "float16", "INT8": "int8", "INT32": "int32",
              "INT64": "int64", "UINT8": "uint8", "BOOL": "bool"}  # fmt: skip

@@ -16,7 +16,7 @@ from onnx import TensorProto
 
 from exporter.artifact import Precision
 from exporter.errors import BuildError
-from exporter.targets.tensorrt_layers import LayerList
+from exporter.targets.tensorrt_records import LayerList
 
 _NAMES: Final[Mapping[int, str]] = {
     TensorProto.FLOAT: "fp32",

@@ -1,0 +1,213 @@
+"""TensorRT's engine inspector: the kernels of an engine that was built and loaded on a GPU.
+
+`IEngineInspector.get_engine_information(JSON)` with ProfilingVerbosity.DETAILED gives
+`{"Layers": [{"Name", "LayerType", "Inputs", "Outputs", ...}], ...}`. The versions differ in names:
+
+    TensorRT 8      no "Metadata"; a layer's Name lists its ONNX nodes: "Conv_5 + Add_6 + Relu_7"
+    TensorRT 10     "Metadata": "[ONNX Layer: a]<RS>[ONNX Layer: b]"; "Bindings": ["in", "out"]
+    TensorRT 11     "I/O Tensors": [{"Name", "IOMode"}]; a tensor's "Format/Datatype" is split into
+                    "Format" and "Datatype"
+
+What a layer does comes from its LayerType and from the ONNX nodes that it lists; in TensorRT's
+vocabulary a Gemm may run as a CaskConvolution, so the node's operator decides between the two.
+NoOp layers only rename a tensor, Constant layers hold weights: neither is a kernel. A layer of a
+type that is not known here (one of Myelin's opaque ForeignNodes, for example) that lists a
+convolution or a sum makes the engine unreadable.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from exporter.targets import UnreadableKernels
+from exporter.targets.tensorrt_operations import OPERATORS, told, what_it_does
+from exporter.targets.tensorrt_records import (
+    DTYPES,
+    LayerList,
+    LayerRecord,
+    LayerTensor,
+    check_complete,
+)
+
+_METADATA: Final = re.compile(r"\[ONNX Layer: ([^\x1e\x1f\[\]]+)\]")
+_FORMAT: Final = re.compile(r"\b(FP32|FP16|BF16|FP8|INT8|INT32|INT64|UINT8|BOOL)\b", re.IGNORECASE)
+_IN_FORMAT: Final[Mapping[str, str]] = {
+    "fp32": "fp32", "fp16": "fp16", "bf16": "bf16", "fp8": "fp8", "int8": "int8",
+    "int32": "int32", "int64": "int64", "uint8": "uint8", "bool": "bool",
+}  # fmt: skip
+
+# Layer types of TensorRT's own back end; those of its compiler back end are TensorRT-RTX's.
+_CONVOLUTIONS: Final = frozenset({
+    "CaskConvolution", "CaskGemmConvolution", "CaskFlattenConvolution", "CudaConvolution",
+    "FusedConvActConvolution", "CudaDepthwiseConvolution", "CaskDepthwiseConvolution",
+    "DepthwiseConvolution", "GroupedConvolution", "Convolution", "ConvActPool", "CaskConvActPool",
+    "CaskGemmMatrixMultiply", "CublasConvolution", "FullyConnected", "CaskFullyConnected",
+    "MatrixMultiply", "CaskMatrixMultiply", "CublasMatrixMultiply",
+})  # fmt: skip
+_WITH_POOL: Final = frozenset({"ConvActPool", "CaskConvActPool"})
+_COMPILED: Final = frozenset({"kgen", "correlation", "gemm", "runtime_fusion", "maxpool"})
+_POINTWISE: Final = frozenset({
+    "PointWise", "PointWiseV2", "CudaPointWise", "ElementWise", "Activation", "Scale", "Unary",
+})  # fmt: skip
+_POOLS: Final = frozenset({
+    "Pooling", "CaskPooling", "CudaPooling", "TiledPooling", "PoolingTiled", "Reduce",
+    "CudaReduce", "CaskReduce",
+})  # fmt: skip
+_MOVES: Final = frozenset({"Reformat", "Shuffle", "Slice", "Concatenation", "Padding", "Identity"})
+_SOFTMAX: Final = frozenset({"SoftMax", "CudaSoftMax", "CaskSoftMaxV2", "Softmax"})
+_CASTS: Final[Mapping[str, str]] = {
+    "Quantize": "quantize", "Dequantize": "dequantize", "Cast": "cast",
+}  # fmt: skip
+_RENAMES: Final = "NoOp"
+_NO_KERNELS: Final = frozenset({
+    "NoOp", "Constant", "Signal", "Wait", "TrainStation", "shape_call", "signal", "wait",
+})  # fmt: skip
+
+
+def parse_engine(text: str, nodes: Mapping[str, str], library: str, built_for: str) -> LayerList:
+    """The layers of an engine, from the inspector's JSON.
+
+    `nodes` are the graph's ONNX nodes and their operators.
+
+    Raises:
+        UnreadableKernels: the JSON is in an unknown form or its layers do not add up.
+    """
+    try:
+        information = json.loads(text)
+        described = information["Layers"]
+        if not all(isinstance(layer, dict) for layer in described):
+            raise UnreadableKernels(
+                "the inspector lists names alone; the engine was not built with detailed verbosity"
+            )
+        bindings = _bindings(information)
+        layers = _without_renames([_layer(layer, nodes) for layer in described])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UnreadableKernels(
+            f"the engine inspector's JSON is in an unknown form ({type(error).__name__}: {error})"
+        ) from None
+    check_complete(layers, nodes, ("conv", "gemm", "add"))
+    return LayerList(library, built_for, nodes, layers, bindings)
+
+
+def _bindings(information: Mapping[str, Any]) -> frozenset[str]:
+    if "I/O Tensors" in information:
+        return frozenset(str(tensor["Name"]) for tensor in information["I/O Tensors"])
+    return frozenset(str(name) for name in information["Bindings"])
+
+
+def _layer(described: Mapping[str, Any], nodes: Mapping[str, str]) -> LayerRecord:
+    name, kind = described["Name"], described["LayerType"]
+    listed = _nodes_of(described, nodes)
+    record = LayerRecord(
+        name=name,
+        type=kind,
+        inputs=tuple(map(_tensor, described["Inputs"])),
+        constants=tuple(map(_tensor, described.get("Constants", ()))),
+        outputs=tuple(map(_tensor, described["Outputs"])),
+        nodes=listed,
+        does=_does(described, [OPERATORS.get(nodes[node], "other") for node in listed]),
+        arithmetic=_arithmetic(described),
+    )
+    inside = "add" in record.does and not {"conv", "gemm"}.isdisjoint(record.does)
+    if inside and (described.get("HasResidual") == 0 or len(record.inputs) < 2):
+        raise UnreadableKernels(f"{name} lists a residual sum and reads no second tensor")
+    return record
+
+
+def _nodes_of(described: Mapping[str, Any], nodes: Mapping[str, str]) -> tuple[str, ...]:
+    if described["LayerType"] in _NO_KERNELS or _origin(described) == "REFORMAT":
+        return ()  # named after the layer that it prepares an input for
+    if described.get("Metadata"):
+        listed = set(_METADATA.findall(described["Metadata"]))
+        unknown = listed - set(nodes)
+        if unknown:
+            raise UnreadableKernels(
+                f"{described['Name']} names {min(unknown)}, which is no node of the graph"
+            )
+    else:
+        parts = re.split(r" \+ |, |\(|\)", described["Name"])
+        listed = {part for part in parts if part in nodes}
+    return tuple(node for node in nodes if node in listed)
+
+
+def _origin(described: Mapping[str, Any]) -> str | None:
+    return described.get("Origin")
+
+
+def _does(described: Mapping[str, Any], operations: Sequence[str]) -> tuple[str, ...]:
+    name, kind = described["Name"], described["LayerType"]
+    if kind in _NO_KERNELS:
+        return ("other",)
+    if kind in _COMPILED:
+        return what_it_does(name, kind, operations)
+    if kind in _CONVOLUTIONS:
+        main = [op for op in operations if op in {"conv", "gemm"}]
+        if len(main) != 1:
+            raise UnreadableKernels(f"{name}: a {kind} layer that lists {len(main)} of its kind")
+        # TensorRT 8 leaves a Relu's node out of a quantized convolution's name.
+        activation = described.get("Activation", described.get("ConvActivation"))
+        relu = ["relu"] if activation == "RELU" and "relu" not in operations else []
+        pool = ["maxpool"] if kind in _WITH_POOL and "maxpool" not in operations else []
+        kept = [op for op in operations if op not in {"quantize", "dequantize", "other"}]
+        return told([*kept, *relu, *pool])
+    if {"conv", "gemm"} & set(operations):
+        raise UnreadableKernels(f"{name}: a layer of the unknown type {kind} lists a convolution")
+    if kind == "Reformat" and _origin(described) in {"QDQ", "CAST"}:
+        return told([op for op in operations if op in {"quantize", "dequantize", "cast"}]) or (
+            "reorder",
+        )
+    if kind in _CASTS:
+        return (_CASTS[kind],)
+    if kind in _MOVES:
+        return ("reorder",)
+    if kind in _POOLS:
+        return told(operations) or ("avgpool",)
+    if kind in _SOFTMAX:
+        return ("softmax",)
+    if kind in _POINTWISE:
+        return told(operations) or ("pointwise",)
+    if {"add", "relu"} & set(operations):
+        raise UnreadableKernels(f"{name}: a layer of the unknown type {kind} lists a sum or a Relu")
+    return ("other",)
+
+
+def _arithmetic(described: Mapping[str, Any]) -> str | None:
+    """What a convolution multiplies, where the inspector tells its weights' type."""
+    weights = described.get("Weights", described.get("ConvWeights"))
+    return DTYPES.get(weights["Type"]) if weights else None
+
+
+def _tensor(described: Mapping[str, Any]) -> LayerTensor:
+    if "Datatype" in described:
+        dtype = DTYPES.get(described["Datatype"])
+    else:
+        found = _FORMAT.search(described["Format/Datatype"])
+        dtype = DTYPES.get(described["Format/Datatype"]) or (
+            _IN_FORMAT[found[1].lower()] if found else None
+        )
+    if dtype is None:
+        raise UnreadableKernels(f"{described['Name']} has an unknown type: {dict(described)}")
+    return LayerTensor(described["Name"], tuple(map(int, described["Dimensions"])), dtype)
+
+
+def _without_renames(layers: Sequence[LayerRecord]) -> tuple[LayerRecord, ...]:
+    """The kernels alone, each reading tensors by the names under which they were written."""
+    names: dict[str, str] = {}
+    constants: set[str] = set()
+    kernels = []
+    for layer in layers:
+        inputs = tuple(
+            LayerTensor(names.get(t.name, t.name), t.dims, t.dtype)
+            for t in layer.inputs
+            if t.name not in constants
+        )
+        if layer.type == _RENAMES and len(inputs) == len(layer.outputs) == 1:
+            names[layer.outputs[0].name] = inputs[0].name
+        elif layer.type == "Constant":
+            constants.update(tensor.name for tensor in layer.outputs)
+        elif layer.type not in _NO_KERNELS:
+            kernels.append(layer.reading(inputs))
+    return tuple(kernels)

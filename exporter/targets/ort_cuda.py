@@ -1,0 +1,245 @@
+"""ONNX Runtime's CUDA provider.
+
+FP32 arrives with its residual sums written as `com.microsoft.FusedConv`, the only fusion that this
+provider still does; its kernel calls cuDNN's fused convolution and, where that refuses, falls back
+to separate calls without a word. The node's presence proves nothing, so the build profiles one run
+and keeps the CUDA kernels' names beside the engine: a separate addition or activation among them
+shows. FP16 takes the standard graph, whose sums and Relus are kernels of their own there. INT8 is
+refused: the provider has no 8-bit convolution.
+
+Provider options are written out rather than left to defaults that changed between versions.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+import numpy as np
+import onnxruntime as ort
+
+from exporter import host
+from exporter.artifact import Dialect, Kernel, Precision, Skipped, Verdict
+from exporter.errors import BuildError, UsageError
+from exporter.targets import BuildOptions, BuildResult, UnreadableKernels
+from exporter.targets.ort_gpu import gpu_session, placements, require_provider
+from exporter.targets.ort_kernels import kernels_of
+from exporter.targets.ort_session import OrtSession, session_options
+
+PROVIDER: Final = "CUDAExecutionProvider"
+PROFILE: Final = "profile.json"
+
+OPTIONS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        # Measured once per shape at load; HEURISTIC may pick a kernel that is several times slower.
+        "cudnn_conv_algo_search": "EXHAUSTIVE",
+        "cudnn_conv_use_max_workspace": "1",
+        # TF32 is on by default and beyond FP32's parity limit.
+        "use_tf32": "0",
+        "do_copy_in_default_stream": "1",
+        "arena_extend_strategy": "kSameAsRequested",
+        "enable_cuda_graph": "0",
+    }
+)
+
+# cuDNN's kernels for what its fused convolution would have done inside.
+_SEPARATE: Final = re.compile(r"op_?tensor|add_?tensor|activation_fw|addbias", re.IGNORECASE)
+
+
+class OrtCuda:
+    """Target `ort-cuda`."""
+
+    name = "ort-cuda"
+
+    def __init__(self, variant: str = "") -> None:
+        if variant:
+            raise UsageError(f"target ort-cuda has no variant {variant!r}; write ort-cuda")
+        require_provider(PROVIDER, self.name)
+
+    def dialect(self, precision: Precision) -> Dialect:
+        if precision is Precision.INT8:
+            raise UsageError(
+                "ONNX Runtime's CUDA provider has no 8-bit convolution and would dequantize "
+                "around each one; for int8 on this GPU use --target tensorrt"
+            )
+        return Dialect.FLOAT
+
+    def fuses_residual(self, precision: Precision) -> bool:
+        return precision is Precision.FP32
+
+    def expected(self, precision: Precision) -> Verdict:
+        # FP32 depends on the cuDNN that is installed: whatever the profile says is news.
+        return Verdict.UNVERIFIED if precision is Precision.FP32 else Verdict.PARTIAL
+
+    def runs_here(self) -> Skipped | None:
+        return None if host.describe_host().gpu else Skipped("no NVIDIA GPU here")
+
+    def build(
+        self,
+        graph: Path,
+        precision: Precision,  # noqa: ARG002
+        out: Path,
+        options: BuildOptions,
+    ) -> BuildResult:
+        """Copies the graph to `<out>.onnx` and profiles one run of it to `<out>.profile.json`.
+
+        Raises:
+            UsageError: a setting was given; this target has none.
+            BuildError: a node is not on the GPU, or the file cannot be written.
+        """
+        if options.settings:
+            raise UsageError(
+                f"target ort-cuda has no setting {next(iter(options.settings))!r}; leave it out"
+            )
+        engine = out.with_name(f"{out.name}.onnx")
+        account = out.with_name(f"{out.name}.{PROFILE}")
+        try:
+            with tempfile.TemporaryDirectory(dir=out.parent, prefix=".build-") as folder:
+                copy = Path(shutil.copyfile(graph, Path(folder, engine.name)))
+                described = _describe(copy, Path(folder), options.allow_fallback)
+                profile = Path(folder, PROFILE)
+                profile.write_text(json.dumps(described, sort_keys=True), encoding="utf-8")
+                copy.replace(engine)
+                profile.replace(account)
+        except OSError as error:
+            raise BuildError(
+                f"cannot write {engine}: {error.strerror}; free space or choose another --out"
+            ) from None
+        here = host.describe_host()
+        return BuildResult(
+            (engine, account),
+            {
+                "compute_capability": here.compute_capability,
+                "versions": {"onnxruntime": ort.__version__},
+                "provider_options": {PROVIDER: dict(OPTIONS)},
+                "allow_fallback": options.allow_fallback,
+            },
+        )
+
+    def open(self, engine: Path, threads: int) -> OrtSession:
+        """Loads an engine on the GPU, with the fallback that its build was allowed."""
+        return OrtSession(
+            gpu_session(
+                engine, PROVIDER, OPTIONS, threads=threads, allow_fallback=_fallback(engine)
+            )
+        )
+
+    def kernels(self, engine: Path) -> tuple[tuple[Kernel, ...], str]:
+        """The nodes of the optimized model, corrected by what the profile shows of cuDNN.
+
+        Raises:
+            UnreadableKernels: there is no profile, or no CUDA kernel is in it.
+        """
+        account = _account(engine)
+        if not account["cuda_kernels"]:
+            raise UnreadableKernels(
+                "no CUDA kernels were profiled (PyTorch with CUDA is needed), and a FusedConv "
+                "node may have run as several"
+            )
+        import onnx
+
+        with tempfile.TemporaryDirectory(prefix="exporter-") as folder:
+            model = onnx.load(
+                _optimized(engine, Path(folder), account["allow_fallback"]),
+                load_external_data=False,
+            )
+        kernels = unfused_where_shown(kernels_of(model), account["cuda_kernels"])
+        return kernels, (
+            f"optimized model written by the session, and the CUDA kernels of a profiled run "
+            f"(onnxruntime {ort.__version__})"
+        )
+
+
+def unfused_where_shown(kernels: tuple[Kernel, ...], cuda_kernels: list[str]) -> tuple[Kernel, ...]:
+    """Takes "add" and "relu" out of fused convolutions where cuDNN ran them separately.
+
+    A profile does not say which node a CUDA kernel belongs to. So if there is even one such kernel
+    and the graph has no other node that explains it, no fused convolution is believed.
+    """
+    separate = [name for name in cuda_kernels if _SEPARATE.search(name)]
+    explained = any({"add", "relu"} & set(k.does) and "conv" not in k.does for k in kernels)
+    if not separate or explained:
+        return kernels
+    believed = []
+    for kernel in kernels:
+        extra = tuple(op for op in kernel.does if op in {"add", "relu"})
+        if "conv" not in kernel.does or not extra:
+            believed.append(kernel)
+            continue
+        inner = f"{kernel.name}.unfused"
+        believed.append(replace(kernel, does=("conv",), outputs=(inner,)))
+        believed.append(
+            replace(
+                kernel,
+                name=inner,
+                op="cuDNN calls of their own",
+                does=extra,
+                inputs=(inner, *kernel.inputs[1:]),
+                labels=kernel.labels,
+            )
+        )
+    return tuple(believed)
+
+
+def _describe(engine: Path, folder: Path, allow_fallback: bool) -> dict[str, Any]:
+    """One run of the engine: where its nodes are, and which CUDA kernels it launches."""
+    session = gpu_session(engine, PROVIDER, OPTIONS, allow_fallback=allow_fallback)
+    shape = [1 if isinstance(d, str) or d is None else d for d in session.get_inputs()[0].shape]
+    kind = np.uint8 if "uint8" in session.get_inputs()[0].type else np.float32
+    feed = {session.get_inputs()[0].name: np.zeros(shape, kind)}
+    session.run(None, feed)
+    return {
+        "allow_fallback": allow_fallback,
+        "placements": placements(session),
+        "cuda_kernels": _launched(lambda: session.run(None, feed), folder),
+    }
+
+
+def _launched(run: Any, folder: Path) -> list[str]:
+    """The CUDA kernels that a call launches, in order; empty where nothing can trace them."""
+    try:
+        import torch
+    except ImportError:
+        return []
+    if not torch.cuda.is_available():
+        return []
+    # CUPTI traces the whole process, so ONNX Runtime's kernels are in it too.
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as trace:
+        run()
+        torch.cuda.synchronize()
+    path = folder / "trace.json"
+    trace.export_chrome_trace(str(path))
+    events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
+    kernels = [event for event in events if event.get("cat") == "kernel"]
+    return [event["name"] for event in sorted(kernels, key=lambda event: event["ts"])]
+
+
+def _optimized(engine: Path, folder: Path, allow_fallback: bool) -> Path:
+    optimized = folder / "optimized.onnx"
+    options = session_options(1)
+    options.optimized_model_filepath = str(optimized)
+    gpu_session(engine, PROVIDER, OPTIONS, allow_fallback=allow_fallback, config=options)
+    return optimized
+
+
+def _account(engine: Path) -> dict[str, Any]:
+    path = engine.with_suffix(f".{PROFILE}")
+    try:
+        account: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UnreadableKernels(f"no profile of the engine's run to read: {error}") from None
+    return account
+
+
+def _fallback(engine: Path) -> bool:
+    try:
+        return bool(_account(engine)["allow_fallback"])
+    except UnreadableKernels:
+        return False

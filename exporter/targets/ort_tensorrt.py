@@ -1,0 +1,181 @@
+"""ONNX Runtime's TensorRT provider: an EPContext model with the TensorRT engine inside.
+
+The engine file is one ONNX file with a single `EPContext` node whose `ep_cache_context` attribute
+holds the serialized engine; loading it builds nothing. The precision is the graph's. TensorRT 10's
+flags only permit the types that the graph already asks for; TensorRT 11 has no flags (ONNX Runtime
+1.27 and later).
+
+ONNX Runtime gives no access to the engine's layers, so its receipt is `unverified`; build the same
+graph with the target `tensorrt` to see what TensorRT makes of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import onnxruntime as ort
+
+from exporter import host
+from exporter.artifact import Dialect, Kernel, Precision, Skipped, Verdict
+from exporter.errors import BuildError, UsageError
+from exporter.targets import BuildOptions, BuildResult, UnreadableKernels
+from exporter.targets.ort_gpu import gpu_session, require_provider
+from exporter.targets.ort_session import OrtSession
+from exporter.targets.tensorrt_settings import Profile, TensorRtSettings
+
+PROVIDER: Final = "TensorrtExecutionProvider"
+SETTINGS: Final = ("profile", "timing_cache", "optimization_level")
+
+
+class OrtTensorRt:
+    """Target `ort-tensorrt`."""
+
+    name = "ort-tensorrt"
+
+    def __init__(self, variant: str = "") -> None:
+        if variant:
+            raise UsageError(f"target ort-tensorrt has no variant {variant!r}; write ort-tensorrt")
+        require_provider(PROVIDER, self.name)
+
+    def dialect(self, precision: Precision) -> Dialect:
+        return Dialect.S8_SYMMETRIC if precision is Precision.INT8 else Dialect.FLOAT
+
+    def fuses_residual(self, precision: Precision) -> bool:  # noqa: ARG002
+        return False
+
+    def expected(self, precision: Precision) -> Verdict:  # noqa: ARG002
+        return Verdict.UNVERIFIED
+
+    def runs_here(self) -> Skipped | None:
+        return None if host.describe_host().gpu else Skipped("no NVIDIA GPU here")
+
+    def build(
+        self, graph: Path, precision: Precision, out: Path, options: BuildOptions
+    ) -> BuildResult:
+        """Writes `<out>.onnx`, an EPContext model with the engine embedded.
+
+        Settings: profile, timing_cache and optimization_level of `tensorrt_settings`.
+
+        Raises:
+            UsageError: an unknown setting or a malformed one.
+            BuildError: the provider refuses the graph or leaves nodes outside the engine.
+        """
+        settings = TensorRtSettings.parse(options.settings, SETTINGS, self.name)
+        engine = out.with_name(f"{out.name}.onnx")
+        here = host.describe_host()
+        version = here.versions.get("tensorrt", "10")
+        try:
+            with tempfile.TemporaryDirectory(dir=out.parent, prefix=".build-") as folder:
+                written = Path(folder, engine.name)
+                provider_options = build_options(
+                    precision, settings, _input_of(graph), version, written
+                )
+                gpu_session(
+                    graph, PROVIDER, provider_options, allow_fallback=options.allow_fallback
+                )
+                embedded = embedded_engine(written, options.allow_fallback)
+                written.replace(engine)
+        except OSError as error:
+            raise BuildError(
+                f"cannot write {engine}: {error.strerror}; free space or choose another --out"
+            ) from None
+        return BuildResult(
+            (engine,),
+            {
+                "compute_capability": here.compute_capability,
+                "gpu": here.gpu,
+                "versions": {"onnxruntime": ort.__version__, "tensorrt": version},
+                "profile": str(settings.profile),
+                "engine_sha256": hashlib.sha256(embedded).hexdigest(),
+                "reproducible": "no: TensorRT picks kernels by measuring them",
+            },
+        )
+
+    def open(self, engine: Path, threads: int) -> OrtSession:
+        """Loads an EPContext model; its engine is deserialized, not built."""
+        return OrtSession(gpu_session(engine, PROVIDER, {}, threads=threads))
+
+    def kernels(self, engine: Path) -> tuple[tuple[Kernel, ...], str]:
+        """Always raises UnreadableKernels: ONNX Runtime does not show the engine's layers."""
+        raise UnreadableKernels(
+            f"{engine.name} holds its TensorRT engine inside an EPContext node, whose layers "
+            "ONNX Runtime does not show; the target tensorrt does"
+        )
+
+
+def build_options(
+    precision: Precision,
+    settings: TensorRtSettings,
+    image: tuple[str, tuple[int | str, ...]],
+    version: str,
+    written: Path,
+) -> dict[str, str]:
+    """The provider's options for one build; `image` is the input's name and shape."""
+    options = {
+        "trt_dump_ep_context_model": "1",
+        "trt_ep_context_file_path": str(written),
+        "trt_ep_context_embed_mode": "1",
+        "trt_engine_cache_enable": "0",
+    }
+    if settings.optimization_level is not None:
+        options["trt_builder_optimization_level"] = str(settings.optimization_level)
+    if int(version.split(".")[0]) < 11:
+        options["trt_fp16_enable"] = "1" if precision is Precision.FP16 else "0"
+        options["trt_int8_enable"] = "1" if precision is Precision.INT8 else "0"
+    if settings.timing_cache is not None:
+        options["trt_timing_cache_enable"] = "1"
+        options["trt_timing_cache_path"] = os.fspath(settings.timing_cache)
+    options.update(_profile_options(settings.profile, *image))
+    return options
+
+
+def _profile_options(
+    profile: Profile, name: str, shape: tuple[int | str, ...]
+) -> Mapping[str, str]:
+    if isinstance(shape[0], int):
+        return {}
+    image = "x".join(map(str, shape[1:]))
+    sizes = {"min": profile.min, "opt": profile.opt, "max": profile.max}
+    return {f"trt_profile_{key}_shapes": f"{name}:{size}x{image}" for key, size in sizes.items()}
+
+
+def embedded_engine(path: Path, allow_fallback: bool) -> bytes:
+    """The engine inside an EPContext model.
+
+    Raises:
+        BuildError: none was written, or nodes were left beside it that were not allowed to be.
+    """
+    import onnx
+
+    if not path.exists():
+        raise BuildError(f"onnxruntime {ort.__version__} wrote no EPContext model")
+    nodes = onnx.load(path).graph.node
+    contexts = [node for node in nodes if node.op_type == "EPContext"]
+    beside = [node.name or node.op_type for node in nodes if node.op_type != "EPContext"]
+    if beside and not allow_fallback:
+        raise BuildError(
+            f"TensorRT left {len(beside)} nodes outside its engine ({', '.join(beside[:3])}); "
+            "--allow-fallback accepts them"
+        )
+    engines: list[Any] = [
+        attribute.s
+        for node in contexts
+        for attribute in node.attribute
+        if attribute.name == "ep_cache_context"
+    ]
+    if not engines:
+        raise BuildError("the EPContext model holds no engine")
+    return b"".join(engines)
+
+
+def _input_of(graph: Path) -> tuple[str, tuple[int | str, ...]]:
+    import onnx
+
+    value = onnx.load(graph, load_external_data=False).graph.input[0]
+    dims = value.type.tensor_type.shape.dim
+    return value.name, tuple(dim.dim_param or int(dim.dim_value) for dim in dims)

@@ -1,0 +1,233 @@
+"""Full TensorRT, 10 and 11: engines for the GPU that they are built on.
+
+Both versions are asked for the same thing, a strongly typed network: TensorRT 11 has no other, and
+in TensorRT 10 it makes the graph's types hold. So precision is never a builder flag here, and what
+was built is checked against the graph. The differences that are left are in `tensorrt_build`
+(the STRONGLY_TYPED flag), `inspector` (field names) and `trtexec_line` (defaults).
+
+Expected of the s8-symmetric dialect: Q/DQ on the shortcut alone leaves each residual sum inside
+the main branch's last convolution (docs/decisions/0032).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from importlib import util
+from pathlib import Path
+from typing import Any, Final
+
+from exporter import host
+from exporter.artifact import Dialect, Kernel, Precision, Skipped, Verdict
+from exporter.errors import BuildError, MissingDependencyError, UsageError
+from exporter.targets import BuildOptions, BuildResult, Session, UnreadableKernels
+from exporter.targets.inspector import parse_engine
+from exporter.targets.tensorrt_build import ENGINE, PLAN, BuildRequest
+from exporter.targets.tensorrt_layers import parse_nodes
+from exporter.targets.tensorrt_process import run_builder
+from exporter.targets.tensorrt_records import LayerList
+from exporter.targets.tensorrt_settings import ALL_KEYS, Profile, TensorRtSettings
+from exporter.targets.tensorrt_types import asked_types, check_types
+
+_INSTALL: Final = "run: pip install 'resnet-exporter[gpu]' (its libraries come from NVIDIA's index)"
+
+
+class TensorRt:
+    """Target `tensorrt`."""
+
+    name = "tensorrt"
+
+    def __init__(self, variant: str = "") -> None:
+        if variant:
+            raise UsageError(
+                f"target tensorrt builds for the GPU that is here and has no variant {variant!r}; "
+                f"for another GPU use tensorrt-rtx:{variant}"
+            )
+        if util.find_spec("tensorrt") is None:
+            raise MissingDependencyError(
+                f"target tensorrt needs TensorRT, which is not installed; {_INSTALL}"
+            )
+        if host.describe_host().gpu is None:
+            raise MissingDependencyError(
+                "target tensorrt builds on an NVIDIA GPU, and no driver answers here; "
+                "use --target tensorrt-rtx:sm89 (or another variant) to build without one"
+            )
+
+    def dialect(self, precision: Precision) -> Dialect:
+        return Dialect.S8_SYMMETRIC if precision is Precision.INT8 else Dialect.FLOAT
+
+    def fuses_residual(self, precision: Precision) -> bool:  # noqa: ARG002
+        return False
+
+    def expected(self, precision: Precision) -> Verdict:  # noqa: ARG002
+        return Verdict.FUSED
+
+    def runs_here(self) -> Skipped | None:
+        if host.describe_host().gpu is None:
+            return Skipped("no NVIDIA GPU here")
+        return None
+
+    def build(
+        self, graph: Path, precision: Precision, out: Path, options: BuildOptions
+    ) -> BuildResult:
+        """Writes `<out>.plan` and the inspector's account of it, `<out>.engine.json`.
+
+        Settings: see `tensorrt_settings`.
+
+        Raises:
+            UsageError: an unknown setting or a malformed one.
+            BuildError: the builder refuses the graph, dies, or builds other types than asked for.
+        """
+        settings = TensorRtSettings.parse(options.settings, ALL_KEYS, self.name)
+        here = host.describe_host()
+        what = f"{self.name} {precision}"
+        try:
+            with tempfile.TemporaryDirectory(dir=out.parent, prefix=".build-") as folder:
+                request = BuildRequest(
+                    library="tensorrt",
+                    onnx=str(graph.resolve()),
+                    folder=str(Path(folder).resolve()),
+                    built_for=str(here.compute_capability),
+                    profiles=profiles(settings.profile),
+                    tf32=settings.tf32,
+                    memory_mb=settings.memory_mb,
+                    optimization_level=settings.optimization_level,
+                    hardware_compatibility=settings.hardware_compatibility,
+                    version_compatible=settings.version_compatible,
+                    timing_cache=str(timing_cache(settings, here)),
+                )
+                answer = run_builder(request, what, options.report)
+                described = Path(folder, ENGINE)
+                # An unreadable engine is for `kernels` to tell: the receipt is then `unverified`.
+                with contextlib.suppress(UnreadableKernels):
+                    check_types(read_engine(described), asked_types(graph), precision, what)
+                plan = Path(folder, PLAN).replace(out.with_name(f"{out.name}.{PLAN}"))
+                account = described.replace(out.with_name(f"{out.name}.{ENGINE}"))
+        except OSError as error:
+            raise BuildError(
+                f"{what}: cannot write to {out.parent}: {error.strerror}; "
+                "free space or choose another --out"
+            ) from None
+        return BuildResult((plan, account), requires(settings, here, answer, plan))
+
+    def open(self, engine: Path, threads: int) -> Session:  # noqa: ARG002
+        """Loads a plan on this machine's GPU.
+
+        Raises:
+            BuildError: TensorRT refuses the plan.
+        """
+        from exporter.targets.tensorrt_session import open_plan
+
+        return open_plan(engine, "tensorrt")
+
+    def kernels(self, engine: Path) -> tuple[tuple[Kernel, ...], str]:
+        """The kernels of the built engine, from the inspector's account that `build` kept.
+
+        Raises:
+            UnreadableKernels: the account is missing, in an unknown form, or does not add up.
+        """
+        built = read_engine(engine.with_suffix(f".{ENGINE}"))
+        return built.kernels(), f"the engine inspector ({built.library}, GPU {built.built_for})"
+
+
+def profiles(asked: Profile) -> tuple[tuple[int, int, int], ...]:
+    """One profile for batch 1, which is tuned at 1, and the asked one where it is another."""
+    every = (asked.min, asked.opt, asked.max)
+    return (every,) if asked.min > 1 or every == (1, 1, 1) else ((1, 1, 1), every)
+
+
+def timing_cache(settings: TensorRtSettings, here: host.Host) -> Path:
+    """The file of kernel times that were measured under the same conditions as this build's.
+
+    Times of another GPU, driver or library are not comparable, and TensorRT checks only a part of
+    that itself, so the name holds a digest of all of it and of the flags that choose kernels.
+    """
+    conditions = {
+        "tensorrt": here.versions.get("tensorrt"),
+        "gpu": here.gpu,
+        "driver": here.driver,
+        "tf32": settings.tf32,
+        "optimization_level": settings.optimization_level,
+        "hardware_compatibility": settings.hardware_compatibility,
+        "version_compatible": settings.version_compatible,
+    }
+    digest = hashlib.sha256(json.dumps(conditions, sort_keys=True).encode()).hexdigest()[:16]
+    return _cache_folder(settings.timing_cache) / f"tensorrt-{digest}.cache"
+
+
+def _cache_folder(asked: str | None) -> Path:
+    if asked is not None:
+        folder = Path(asked)
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+        folder = Path(base) / "resnet-exporter"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder.resolve()
+
+
+def requires(
+    settings: TensorRtSettings, here: host.Host, answer: Mapping[str, Any], plan: Path
+) -> dict[str, Any]:
+    """What the manifest says that the engine needs, and how trtexec would measure it."""
+    portable = {
+        None: str(here.compute_capability),
+        "same_compute_capability": f"{here.compute_capability} (any GPU that has it)",
+        "ampere_plus": "8.0 and later",
+    }
+    shapes = answer["inputs"]
+    dynamic = any(shape[0] < 0 for shape in shapes.values())
+    return {
+        "compute_capability": portable[settings.hardware_compatibility],
+        "gpu": here.gpu,
+        "versions": {"tensorrt": answer["version"]},
+        "version_compatible": settings.version_compatible,
+        "profiles": [":".join(map(str, p)) for p in profiles(settings.profile)] if dynamic else [],
+        "tf32": settings.tf32,
+        "reproducible": "no: TensorRT picks kernels by measuring them",
+        "build": {key: answer[key] for key in ("seconds", "memory_mb")},
+        "trtexec": trtexec_line(plan.name, shapes, settings.profile.opt, answer["version"]),
+    }
+
+
+def trtexec_line(plan: str, shapes: Mapping[str, list[int]], batch: int, version: str) -> str:
+    """The trtexec command that measures what `TensorRtSession.gpu_times_ms` does.
+
+    Its "GPU Compute Time" is the figure to compare; its throughput counts queries, not images.
+    trtexec 11.1 made CUDA graphs, spinning and no transfers its defaults; before, they are asked
+    for. A plan with several profiles is run at the one of this batch.
+    """
+    line = f"trtexec --loadEngine={plan}"
+    dynamic = {name: shape for name, shape in shapes.items() if shape[0] < 0}
+    if dynamic:
+        sizes = ",".join(
+            f"{name}:{'x'.join(map(str, (batch, *shape[1:])))}" for name, shape in dynamic.items()
+        )
+        line += f" --shapes={sizes}"
+        if batch > 1:
+            line += " --useProfile=1"
+    major, minor = (int(part) for part in version.split(".")[:2])
+    if (major, minor) < (11, 1):
+        line += " --useCudaGraph --useSpinWait --noDataTransfers"
+    return line
+
+
+def read_engine(path: Path) -> LayerList:
+    """The layers in a file that the builder process wrote.
+
+    Raises:
+        UnreadableKernels: there is no such file, or it is in an unknown form.
+    """
+    try:
+        account = json.loads(path.read_text(encoding="utf-8"))
+        return parse_engine(
+            account["inspector"],
+            parse_nodes(account["nodes"]),
+            account["library"],
+            account["built_for"],
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UnreadableKernels(f"no engine inspector's account to read: {error}") from None

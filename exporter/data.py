@@ -1,7 +1,7 @@
-"""Images that calibrate and evaluate: a folder, ready tensors, the embedded digits, or synthetic ones.
+"""Images that calibrate and evaluate: a folder, ready tensors, embedded digits, or synthetic ones.
 
-Whatever the source, the calibration and the evaluation set never share an image, and neither depends
-on the order of the files: samples are assigned and ordered by the SHA-256 of their content.
+Whatever the source, the calibration and the evaluation set never share an image, and neither
+depends on the order of the files: samples are assigned and ordered by their content's SHA-256.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def open_data(spec: ModelSpec, path: Path | None, *, seed: int = 0) -> Data:
 
 
 def channel_axis(shape: Sequence[int]) -> int:
-    """Where the channels are in an image's shape without batch: 0 for (3, H, W), 2 for (H, W, 3)."""
+    """Where the channels are, without a batch: 0 for (3, H, W), 2 for (H, W, 3)."""
     return 2 if len(shape) == 3 and shape[2] in (1, 3) and shape[0] not in (1, 3) else 0
 
 
@@ -246,7 +246,7 @@ def _folder(spec: ModelSpec, path: Path) -> Data:
 
 
 def _classes(path: Path, files: list[Path], spec: ModelSpec) -> dict[str, int] | None:
-    """Class numbers where every picture is in one of as many sub-folders as the model has classes."""
+    """Class numbers, where there are as many sub-folders with pictures as the model has classes."""
     if any(file.parent.parent != path for file in files):
         return None
     names = sorted({file.parent.name for file in files})

@@ -112,7 +112,7 @@ def train(seed: int = 0, report: bool = True) -> nn.Module:
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
-            total += float(loss) * len(chosen)
+            total += loss.item() * len(chosen)
         if report:
             print(f"epoch {epoch + 1:2d} of {EPOCHS}: loss {total / len(inputs):.4f}", flush=True)  # noqa: T201
     return module.eval()

@@ -33,7 +33,10 @@ def initialise(module: nn.Module, images: np.ndarray, seed: int) -> None:
         elif isinstance(part, nn.Linear):
             part.weight.data.normal_(0.0, 0.01, generator=generator)
         elif isinstance(part, nn.BatchNorm2d):
+            part.weight.data.fill_(1.0)
             part.bias.data.fill_(BATCHNORM_BIAS)
+        if isinstance(part, (nn.Conv2d, nn.Linear)) and part.bias is not None:
+            part.bias.data.zero_()
     calibrate_batchnorm(module, images)
 
 
@@ -45,7 +48,7 @@ def calibrate_batchnorm(module: nn.Module, images: np.ndarray) -> None:
         norm.reset_running_stats()
         norm.momentum = 1.0  # the statistics of this batch, whole
     threads = torch.get_num_threads()
-    # One thread: the order of a sum, and so the bytes of the weights, must not depend on the machine.
+    # One thread: the order of a sum, and so the weights' bytes, must not depend on the machine.
     torch.set_num_threads(1)
     try:
         module.train()

@@ -189,8 +189,8 @@ def _random(
     initialise(module, synthetic_inputs((3, size, size), STATISTICS_IMAGES, seed), seed)
     info = WeightsInfo(f"random, seed {seed}", weights.state_sha256(module), trained=False)
     note = (
-        f"{name} has RANDOM weights ({why}). Latency, size, fusion and numerical parity are as with "
-        "trained weights; predictions mean nothing, and packing for production will refuse it. "
+        f"{name} has RANDOM weights ({why}). Latency, size, fusion and numerical parity are as "
+        "with trained weights; predictions mean nothing, and packing for production will refuse it. "
         "Give trained ones with --weights FILE."
     )
     return Loaded(module, info, preprocessing, (note,))

@@ -1,8 +1,8 @@
 """Checkpoints: read safely, downloaded with care, loaded with every mismatch named.
 
-`.pth` and `.pt` are read with `weights_only=True` (nothing in them is executed), `.safetensors` with
-its own library. Keys may carry a `module.` prefix (DataParallel) or be nested under `state_dict`,
-`model` or `model_state_dict`.
+`.pth` and `.pt` are read with `weights_only=True` (nothing in them is executed), `.safetensors`
+with its own library. Keys may carry a `module.` prefix (DataParallel) or be nested under
+`state_dict`, `model` or `model_state_dict`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import re
 import tempfile
 import urllib.error
 import urllib.request
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlparse
@@ -69,7 +70,10 @@ def _read_safetensors(path: Path) -> Mapping[str, object]:
 
 def _read_pickle(path: Path) -> Mapping[str, object]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # What it warns of (an unusual pickle protocol) is either fine or an error below.
+            warnings.simplefilter("ignore", UserWarning)
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "Unsupported global" in str(error) or "Unsupported class" in str(error):
             found = re.search(r"GLOBAL (\S+)", str(error))
@@ -187,7 +191,8 @@ def _check_hash(path: Path, name: str) -> None:
         found = hashlib.file_digest(stream, "sha256").hexdigest()
     if not found.startswith(wanted[1]):
         raise InputError(
-            f"{path} has SHA-256 {found[:16]}..., its name promises {wanted[1]}; delete it and retry"
+            f"{path} has SHA-256 {found[:16]}..., its name promises {wanted[1]}; "
+            "delete it and try again"
         )
 
 

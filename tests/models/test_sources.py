@@ -1,0 +1,146 @@
+"""What `MODEL` may be: names, factories, files; and the random weights that stand in."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+
+from exporter.artifact import Skipped
+from exporter.data import synthetic_inputs
+from exporter.errors import InputError, MissingDependencyError, UsageError
+from exporter.models import weights
+from exporter.models.initialise import initialise
+from exporter.models.sources import define
+from exporter.models.variants import build_variant, find_variant
+from exporter.progress import Silent
+
+FACTORIES = """
+import torch
+from torch import nn
+
+def tiny():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+def broken():
+    raise RuntimeError("no such file: weights.bin")
+
+def text():
+    return "not a module"
+
+def picky():
+    return nn.Sequential(nn.Conv2d(1, 4, 3))
+
+number = 3
+"""
+
+
+@pytest.fixture
+def factories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    (tmp_path / "my_factories.py").write_text(FACTORIES)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return "my_factories"
+
+
+def test_a_module_of_ones_own(factories: str) -> None:
+    model = define(f"{factories}:tiny", image_size=16, progress=Silent())
+    assert (model.spec.name, model.spec.kind) == ("tiny", "module")
+    assert model.spec.input.shape == ("batch", 3, 16, 16)
+    assert model.spec.output.shape == ("batch", 4)
+    assert model.spec.parameters == 4 * 27 + 4
+    assert model.spec.macs == 4 * 27 * 14 * 14
+    assert isinstance(model.spec.preprocessing, Skipped)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("no_such_module_at_all:make", "cannot import no_such_module_at_all"),
+        ("{}:absent", "has no callable 'absent'"),
+        ("{}:number", "has no callable 'number'"),
+        ("{}:broken", r"broken\(\) failed: no such file: weights\.bin"),
+        ("{}:text", "returned a str, expected a torch.nn.Module"),
+        ("{}:picky", r"does not run on a \(1, 3, 224, 224\) input"),
+        ("a b:c", "expected package.module:factory"),
+    ],
+)
+def test_bad_factories_are_one_line(factories: str, source: str, message: str) -> None:
+    with pytest.raises((InputError, UsageError), match=message) as caught:
+        define(source.format(factories), progress=Silent())
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_names_list_the_nearest() -> None:
+    with pytest.raises(UsageError, match=r"unknown model 'resnet51'; did you mean .*resnet50"):
+        define("resnet51", progress=Silent())
+
+
+def test_an_image_too_small_says_how_small() -> None:
+    with pytest.raises(UsageError, match=r"--image-size 16 is too small.*at least 32"):
+        define("resnet18", "random", image_size=16, progress=Silent())
+
+
+def test_the_embedded_model_refuses_other_shapes() -> None:
+    with pytest.raises(UsageError, match="10 classes and 32x32"):
+        define("resnet20-digits", num_classes=11, progress=Silent())
+
+
+def test_without_a_network_auto_is_random_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # a port that nobody serves
+    model = define("resnet18", image_size=64, num_classes=1000, progress=Silent())
+    assert not model.spec.weights.trained
+    (note,) = model.notes
+    assert "RANDOM weights" in note
+    assert "cannot download" in note
+
+
+def test_timm_is_used_or_its_absence_said() -> None:
+    try:
+        import timm  # noqa: F401
+    except Exception:
+        with pytest.raises(MissingDependencyError, match=r"resnet-exporter\[timm\]"):
+            define("timm:resnet10t", "random", progress=Silent())
+        pytest.skip("timm cannot be imported here: its torchvision does not fit this torch")
+    model = define("timm:resnet10t", "random", progress=Silent())
+    assert (model.spec.kind, model.spec.name) == ("timm", "resnet10t")
+    assert not isinstance(model.spec.preprocessing, Skipped)
+
+
+def test_random_weights_are_the_same_bytes_for_the_same_seed() -> None:
+    hashes = []
+    for seed, threads in ((3, 1), (3, 2), (4, 2)):
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        model = define("resnet20", "random", seed=seed, progress=Silent())
+        torch.set_num_threads(before)
+        assert model.module is not None
+        hashes.append(weights.state_sha256(model.module))
+    assert hashes[0] == hashes[1]
+    assert hashes[0] != hashes[2]
+
+
+@pytest.mark.parametrize("name", ["resnet18", "plain34", "resnet110", "plain56"])
+def test_random_weights_are_well_conditioned(name: str) -> None:
+    """Deep random networks can magnify rounding past any limit; these must not."""
+    size = 64 if find_variant(name).family == "imagenet" else 32
+    module = build_variant(name)
+    initialise(module, synthetic_inputs((3, size, size), 16, 0), 0)
+    inputs = torch.from_numpy(synthetic_inputs((3, size, size), 4, 1))
+    largest = []
+    for part in module.modules():
+        if isinstance(part, torch.nn.ReLU):
+            part.register_forward_hook(lambda _m, _i, out: largest.append(float(out.std())))
+    with torch.inference_mode():
+        exact = copy.deepcopy(module).double()(inputs.double())
+        largest.clear()
+        single = module(inputs).double()
+        half = copy.deepcopy(module).half()(inputs.half()).double()
+    assert min(largest) > 0.1
+    assert max(largest) < 20
+    assert (single - exact).norm() / exact.norm() < 2e-6
+    assert (half - exact).norm() / exact.norm() < 5e-3

@@ -1,0 +1,189 @@
+"""Checkpoints: what loads, what is refused and in which words, and a real download on loopback."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import pickle
+import threading
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from exporter.errors import InputError, UsageError
+from exporter.models import weights
+from exporter.models.sources import define
+from exporter.models.variants import build_variant
+from exporter.progress import Silent
+
+
+@pytest.fixture
+def state() -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    return build_variant("resnet20").state_dict()
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda s: s,
+        lambda s: {f"module.{k}": v for k, v in s.items()},
+        lambda s: {"state_dict": s, "epoch": 3},
+        lambda s: {"model": {f"module.{k}": v for k, v in s.items()}, "best": 0.9},
+    ],
+    ids=["plain", "DataParallel", "nested", "nested DataParallel"],
+)
+def test_usual_checkpoints_load(
+    tmp_path: Path, state: dict[str, torch.Tensor], wrap: object
+) -> None:
+    assert callable(wrap)
+    path = tmp_path / "checkpoint.pth"
+    torch.save(wrap(state), path)
+    loaded = define("resnet20", str(path), progress=Silent())
+    assert loaded.spec.weights.trained
+    assert loaded.spec.weights.source == "checkpoint.pth"
+    assert loaded.module is not None
+    for key, value in loaded.module.state_dict().items():
+        assert torch.equal(value, state[key])
+
+
+def test_safetensors_and_pickle_of_the_same_weights_have_one_hash(
+    tmp_path: Path, state: dict[str, torch.Tensor]
+) -> None:
+    save_file(state, tmp_path / "a.safetensors")
+    torch.save(state, tmp_path / "a.pt")
+    hashes = {
+        define("resnet20", str(path), progress=Silent()).spec.weights.sha256
+        for path in tmp_path.iterdir()
+    }
+    assert len(hashes) == 1
+
+
+def test_num_classes_comes_from_the_head(tmp_path: Path) -> None:
+    torch.save(build_variant("resnet20", 7).state_dict(), tmp_path / "seven.pth")
+    model = define("resnet20", str(tmp_path / "seven.pth"), progress=Silent())
+    assert model.spec.output.shape == ("batch", 7)
+    with pytest.raises(InputError, match=r"has 7 classes .*--num-classes asks for 10"):
+        define("resnet20", str(tmp_path / "seven.pth"), num_classes=10, progress=Silent())
+
+
+def test_a_mismatch_lists_missing_unexpected_and_misshaped_keys(
+    state: dict[str, torch.Tensor],
+) -> None:
+    del state["layer1.0.conv1.weight"]
+    state["extra.weight"] = torch.zeros(1)
+    state["conv1.weight"] = torch.zeros(16, 1, 3, 3)
+    with pytest.raises(InputError) as caught:
+        weights.load_state(build_variant("resnet20"), state, "x.pth")
+    text = str(caught.value)
+    assert "1 missing: layer1.0.conv1.weight" in text
+    assert "1 unexpected: extra.weight" in text
+    assert "conv1.weight (16, 1, 3, 3) for (16, 3, 3, 3)" in text
+    assert "\n" not in text
+
+
+def test_values_that_are_not_finite_are_refused(state: dict[str, torch.Tensor]) -> None:
+    state["fc.bias"][2] = float("nan")
+    with pytest.raises(InputError, match=r"not finite in fc\.bias"):
+        weights.load_state(build_variant("resnet20"), state, "x.pth")
+
+
+class Hostile:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return exec, ("raise SystemExit('code in a checkpoint was executed')",)
+
+
+@pytest.mark.parametrize("name", ["evil.pth", "evil-zip.pth"])
+def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    if "zip" in name:
+        torch.save({"state_dict": Hostile()}, path)
+    else:
+        path.write_bytes(pickle.dumps({"state_dict": Hostile()}))
+    with pytest.raises(InputError) as caught:
+        weights.read_checkpoint(path)
+    assert "execute" in str(caught.value) or "not a readable checkpoint" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("keep", [0, 10, 2000])
+def test_truncated_files_are_one_line(
+    tmp_path: Path, state: dict[str, torch.Tensor], suffix: str, keep: int
+) -> None:
+    path = tmp_path / f"cut{suffix}"
+    if suffix == ".pth":
+        torch.save(state, path)
+    else:
+        save_file(state, path)
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(InputError, match=f"cut{suffix}") as caught:
+        weights.read_checkpoint(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_files_and_tensors_without_names(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        weights.read_checkpoint(tmp_path / "nowhere.pth")
+    torch.save({"epoch": 3}, tmp_path / "empty.pth")
+    with pytest.raises(InputError, match="holds no tensors by name"):
+        weights.read_checkpoint(tmp_path / "empty.pth")
+    torch.save([torch.zeros(1)], tmp_path / "list.pth")
+    with pytest.raises(InputError, match="holds a list, expected a state dict"):
+        weights.read_checkpoint(tmp_path / "list.pth")
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    folder = tmp_path / "served"
+    folder.mkdir()
+    handler = partial(Quiet, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
+        thread = threading.Thread(target=httpd.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{httpd.server_port}"
+        httpd.shutdown()
+        thread.join()
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args: object) -> None:
+        """Says nothing."""
+
+
+def test_a_download_is_checked_and_cached(
+    tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
+    content = b"weights" * 1000
+    name = f"net-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+    (tmp_path / "served" / name).write_bytes(content)
+    path = weights.fetch(f"{server}/{name}", Silent())
+    assert path == tmp_path / "home" / "hub" / "checkpoints" / name
+    assert path.read_bytes() == content
+    (tmp_path / "served" / name).unlink()
+    assert weights.fetch(f"{server}/{name}", Silent()) == path  # from the cache
+    path.write_bytes(b"tampered")
+    with pytest.raises(InputError, match="its name promises"):
+        weights.fetch(f"{server}/{name}", Silent())
+
+
+def test_a_download_with_other_bytes_leaves_nothing(
+    tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
+    (tmp_path / "served" / "net-00000000.pth").write_bytes(b"other")
+    with pytest.raises(InputError, match="its name promises 00000000"):
+        weights.fetch(f"{server}/net-00000000.pth", Silent())
+    with pytest.raises(InputError, match="cannot download"):
+        weights.fetch(f"{server}/absent-00000000.pth", Silent())
+    assert list((tmp_path / "home" / "hub" / "checkpoints").iterdir()) == []
+
+
+def test_an_unknown_weights_name_lists_the_published_ones() -> None:
+    with pytest.raises(UsageError, match="known: IMAGENET1K_V1, IMAGENET1K_V2"):
+        define("resnet50", "IMAGENET1K_V9", progress=Silent())

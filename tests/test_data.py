@@ -1,0 +1,193 @@
+"""Calibration and evaluation data: disjoint, reproducible, and refused in one line where unusable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from exporter.artifact import ModelSpec, Preprocessing, Skipped, TensorSpec, WeightsInfo
+from exporter.data import Samples, open_data, synthetic_images, synthetic_inputs
+from exporter.errors import InputError
+
+CONTRACT = Preprocessing(40, 32, "bilinear", (0.5, 0.4, 0.3), (0.2, 0.25, 0.5), "test")
+
+
+def spec(
+    shape: tuple[int, ...] = (3, 32, 32),
+    dtype: str = "float32",
+    contract: Preprocessing | Skipped = CONTRACT,
+    classes: int = 10,
+) -> ModelSpec:
+    return ModelSpec(
+        name="net", source="net", kind="builtin", parameters=1, macs=1,
+        input=TensorSpec("input", dtype, ("batch", *shape)),
+        output=TensorSpec("logits", "float32", ("batch", classes)),
+        preprocessing=contract, weights=WeightsInfo("test", "0", trained=True),
+    )  # fmt: skip
+
+
+def all_of(samples: Samples) -> npt.NDArray[np.float32]:
+    return np.concatenate(list(samples.batches(7)))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for index in range(20):
+        size = (48 + index, 64, 3)
+        picture = Image.fromarray(rng.integers(0, 256, size, dtype=np.uint8))
+        target = tmp_path / "photos" / f"class{index % 2}" / f"{index}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(target)
+    return tmp_path / "photos"
+
+
+def test_a_folder_goes_through_the_models_own_preprocessing(folder: Path) -> None:
+    data = open_data(spec(), folder)
+    assert data.calibration.count + data.evaluation.count == 20
+    inputs = all_of(data.evaluation)
+    assert inputs.shape == (10, 3, 32, 32)
+    file = next(
+        path
+        for path in folder.rglob("*.png")
+        if np.allclose(expected_input(path), inputs[0], atol=1e-6)
+    )
+    assert file.exists()
+
+
+def expected_input(path: Path) -> npt.NDArray[np.float32]:
+    """The contract, written once more: shorter side to 40, centre 32, scale, normalise."""
+    picture = Image.open(path)
+    scale = 40 / min(picture.size)
+    size = (round(picture.width * scale), round(picture.height * scale))
+    picture = picture.resize(size, Image.Resampling.BILINEAR)
+    left, top = (size[0] - 32) // 2, (size[1] - 32) // 2
+    pixels = np.asarray(picture)[top : top + 32, left : left + 32] / 255
+    return ((pixels - CONTRACT.mean) / CONTRACT.std).transpose(2, 0, 1).astype(np.float32)
+
+
+def test_the_two_sets_share_nothing_and_do_not_depend_on_names(folder: Path) -> None:
+    before = open_data(spec(), folder)
+    for index, path in enumerate(sorted(folder.rglob("*.png"))):
+        path.rename(path.with_name(f"renamed-{100 - index}.png"))
+    after = open_data(spec(), folder)
+    assert before.calibration.sha256 == after.calibration.sha256
+    assert np.array_equal(all_of(before.evaluation), all_of(after.evaluation))
+    calibration = {image.tobytes() for image in all_of(before.calibration)}
+    assert not calibration & {image.tobytes() for image in all_of(before.evaluation)}
+
+
+def test_a_picture_that_is_there_twice_counts_once(folder: Path) -> None:
+    first = next(folder.rglob("*.png"))
+    (folder / "copy.png").write_bytes(first.read_bytes())
+    data = open_data(spec(), folder)
+    assert data.calibration.count + data.evaluation.count == 20
+
+
+def test_sub_folders_are_classes_where_their_number_is_the_models(folder: Path) -> None:
+    assert open_data(spec(), folder).evaluation.labels is None
+    data = open_data(spec(classes=2), folder)
+    labels = data.evaluation.labels
+    assert labels is not None
+    assert len(labels) == data.evaluation.count
+    for image, label in zip(all_of(data.evaluation), labels, strict=True):
+        names = [
+            path.parent.name
+            for path in folder.rglob("*.png")
+            if np.allclose(expected_input(path), image, atol=1e-6)
+        ]
+        assert names == [f"class{label}"]
+
+
+def test_layouts_and_types_of_the_models_input(folder: Path) -> None:
+    first = all_of(open_data(spec(), folder).evaluation)
+    nhwc = all_of(open_data(spec((32, 32, 3)), folder).evaluation)
+    assert np.allclose(nhwc.transpose(0, 3, 1, 2), first)
+    pixels = all_of(open_data(spec((32, 32, 3), "uint8"), folder).evaluation)
+    assert pixels.dtype == np.uint8
+    assert np.allclose((pixels / 255 - CONTRACT.mean) / CONTRACT.std, nhwc, atol=1e-5)
+
+
+def test_taking_some_changes_the_hash() -> None:
+    samples = open_data(spec(), None).calibration
+    taken = samples.take(5)
+    assert all_of(taken).shape == (5, 3, 32, 32)
+    assert taken.sha256 != samples.sha256
+    assert samples.take(10**6) is samples
+
+
+def test_synthetic_images_have_natural_spectra_and_a_seed() -> None:
+    data = open_data(spec(), None, seed=1)
+    assert data.notes
+    assert "SYNTHETIC" in data.notes[0]
+    again = open_data(spec(), None, seed=1)
+    assert np.array_equal(all_of(data.calibration.take(3)), all_of(again.calibration.take(3)))
+    other = open_data(spec(), None, seed=2)
+    assert not np.array_equal(all_of(data.calibration.take(3)), all_of(other.calibration.take(3)))
+    images = synthetic_inputs((3, 64, 64), 16, 0)
+    power = (np.abs(np.fft.fft2(images)) ** 2).mean(axis=(0, 1))
+    assert 2.5 < np.log(power[0, 2] / power[0, 16]) / np.log(16 / 2) + 0.6 < 3.2  # about f ** -2
+    assert synthetic_images(2, 0, 40).shape == (2, 40, 40, 3)
+    assert synthetic_images(2, 0, 40).dtype == np.uint8
+
+
+def test_tensors_by_the_inputs_name(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    tensors = rng.uniform(-1, 1, (32, 3, 32, 32)).astype(np.float32)
+    np.savez(tmp_path / "data.npz", input=tensors)
+    np.save(tmp_path / "data.npy", tensors[::-1])
+    from_npz = open_data(spec(), tmp_path / "data.npz")
+    from_npy = open_data(spec(), tmp_path / "data.npy")
+    assert from_npz.calibration.count == from_npz.evaluation.count == 16
+    assert from_npz.calibration.sha256 == from_npy.calibration.sha256
+
+
+def refuse(path: Path, message: str, given: ModelSpec | None = None) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        open_data(given or spec(), path)
+    assert "\n" not in str(caught.value)
+
+
+def test_bad_tensors_are_one_line(tmp_path: Path) -> None:
+    good = np.random.default_rng(0).uniform(-1, 1, (16, 3, 32, 32)).astype(np.float32)
+
+    def saved(name: str, array: npt.NDArray[np.generic]) -> Path:
+        np.save(tmp_path / name, array)
+        return tmp_path / name
+
+    broken = good.copy()
+    broken[5, 1, 2, 3] = np.nan
+    refuse(saved("nan.npy", broken), "not finite, first in sample 5")
+    refuse(saved("shape.npy", good[:, :1]), r"\(16, 1, 32, 32\), net takes \(N, 3, 32, 32\)")
+    refuse(saved("range.npy", good * 127 + 128), "takes normalised pixels")
+    refuse(saved("none.npy", good[:0]), "holds no samples")
+    refuse(saved("text.npy", np.array(["a", "b"])), "expected numbers")
+    refuse(saved("one.npy", np.repeat(good[:1], 4, axis=0)), "one distinct sample")
+    np.savez(tmp_path / "other.npz", images=good)
+    refuse(tmp_path / "other.npz", "no array 'input'.*it has images")
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "other.npz").read_bytes()[:500])
+    refuse(tmp_path / "cut.npz", "cannot be read as NumPy arrays")
+    refuse(tmp_path / "absent.npz", "no such file or folder|cannot be read")
+    (tmp_path / "a.txt").write_text("")
+    refuse(tmp_path / "a.txt", "expected a folder of images")
+
+
+def test_an_unknown_range_is_told_and_few_samples_are_warned_of(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).uniform(0, 255, (8, 3, 32, 32)).astype(np.float32)
+    np.save(tmp_path / "raw.npy", values)
+    notes = open_data(spec(contract=Skipped("unknown")), tmp_path / "raw.npy").notes
+    assert any("values from 0.0" in note and "to 255" in note for note in notes)
+    assert any("only 4 samples" in note and "128 to 512" in note for note in notes)
+
+
+def test_bad_folders_are_one_line(tmp_path: Path, folder: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    refuse(tmp_path / "empty", "no image in it")
+    refuse(folder, "does not say how images become", spec(contract=Skipped("unknown")))
+    bad = folder / "broken.jpg"
+    bad.write_bytes(b"\xff\xd8\xff\xe0 not a picture")
+    refuse(folder, r"broken\.jpg cannot be read as an image")

@@ -295,17 +295,12 @@ def _tensors(spec: ModelSpec, path: Path) -> Data:
 def _load_tensors(spec: ModelSpec, path: Path) -> Array:
     name = spec.input.name
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if path.suffix == ".npy":
-            tensors: Array = loaded
-        else:
-            with loaded:
-                if name not in loaded.files:
-                    found = ", ".join(loaded.files) or "nothing"
-                    raise InputError(
-                        f"{path} has no array {name!r} (the model's input), it has {found}"
-                    )
-                tensors = loaded[name]
+        with path.open("rb") as stream:
+            loaded = np.load(stream, allow_pickle=False)
+            if path.suffix == ".npz" and name not in loaded.files:
+                found = ", ".join(loaded.files) or "nothing"
+                raise InputError(f"{path} has no array {name!r} (the input), it has {found}")
+            tensors: Array = loaded[name] if path.suffix == ".npz" else loaded
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         text = " ".join(str(error).split())
         raise InputError(f"{path} cannot be read as NumPy arrays ({text})") from None

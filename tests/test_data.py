@@ -1,4 +1,4 @@
-"""Calibration and evaluation data: disjoint, reproducible, and refused in one line where unusable."""
+"""Calibration and evaluation data: disjoint, reproducible, refused in one line where unusable."""
 
 from __future__ import annotations
 
@@ -72,13 +72,14 @@ def expected_input(path: Path) -> npt.NDArray[np.float32]:
 
 def test_the_two_sets_share_nothing_and_do_not_depend_on_names(folder: Path) -> None:
     before = open_data(spec(), folder)
+    evaluation = all_of(before.evaluation)
+    calibration = {image.tobytes() for image in all_of(before.calibration)}
+    assert not calibration & {image.tobytes() for image in evaluation}
     for index, path in enumerate(sorted(folder.rglob("*.png"))):
         path.rename(path.with_name(f"renamed-{100 - index}.png"))
     after = open_data(spec(), folder)
     assert before.calibration.sha256 == after.calibration.sha256
-    assert np.array_equal(all_of(before.evaluation), all_of(after.evaluation))
-    calibration = {image.tobytes() for image in all_of(before.calibration)}
-    assert not calibration & {image.tobytes() for image in all_of(before.evaluation)}
+    assert np.array_equal(evaluation, all_of(after.evaluation))
 
 
 def test_a_picture_that_is_there_twice_counts_once(folder: Path) -> None:

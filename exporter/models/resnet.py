@@ -1,9 +1,9 @@
 """ResNets as He et al. (2015) describe them, in the form that torchvision made standard.
 
 The stride of a Bottleneck is on its 3x3 convolution ("v1.5"); parameter names and shapes are
-torchvision's, so that its checkpoints load. The CIFAR form (section 4.2 of the paper) has a 3x3 stem
-and three stages; its shortcuts are projections (option B). Without `residual` the same convolutions
-stand in a row: no shortcut, no sum.
+torchvision's, so that its checkpoints load. The CIFAR form (section 4.2 of the paper) has a 3x3
+stem and three stages; its shortcuts are projections (option B). Without `residual` the same
+convolutions stand in a row: no shortcut, no sum.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def projection(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:
 
 
 class ResNet(nn.Module):
-    """(B, 3, H, W) -> (B, num_classes): a stem, three or four stages, the mean, one linear layer."""
+    """(B, 3, H, W) -> (B, num_classes): stem, three or four stages, mean, one linear layer."""
 
     def __init__(
         self,

@@ -190,8 +190,8 @@ def _random(
     info = WeightsInfo(f"random, seed {seed}", weights.state_sha256(module), trained=False)
     note = (
         f"{name} has RANDOM weights ({why}). Latency, size, fusion and numerical parity are as "
-        "with trained weights; predictions mean nothing, and packing for production will refuse it. "
-        "Give trained ones with --weights FILE."
+        "with trained weights; predictions mean nothing, and packing for production will refuse "
+        "it. Give trained ones with --weights FILE."
     )
     return Loaded(module, info, preprocessing, (note,))
 

@@ -1,4 +1,4 @@
-"""How a tensor moves through a network: shapes, strides, parameters and MACs, from forward hooks."""
+"""How a tensor moves through a network: shapes, strides, parameters, MACs, from forward hooks."""
 
 from __future__ import annotations
 

@@ -286,8 +286,7 @@ class WorkerProcess:
     """The parent's side of one `measure_worker`; a context manager that leaves no process behind.
 
     The child is in a process group of its own, so that Ctrl-C on a terminal reaches the parent
-    alone. If the parent is killed, a child at work reads the end of its stdin, and the kernel
-    sends SIGHUP to a stopped one, as to any stopped process of an orphaned group.
+    alone, which then kills it. If the parent is killed outright, Linux kills the child.
     """
 
     def __init__(self, name: str, folder: Path) -> None:

@@ -13,9 +13,11 @@ keeps in a file.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import os
+import signal
 import statistics
 import sys
 import time
@@ -37,6 +39,9 @@ SETTLED: Final = 0.03
 """The warm-up ends once the medians of two neighbouring windows differ by less than this part."""
 WARM_UP_LIMIT_S: Final = 2.0
 
+_PR_SET_PDEATHSIG: Final = 1
+"""prctl(2)."""
+
 
 class Unloadable(Exception):  # noqa: N818 - the parent turns it into a skipped measurement
     """The module that was sent cannot be made again in this process."""
@@ -44,9 +49,19 @@ class Unloadable(Exception):  # noqa: N818 - the parent turns it into a skipped 
 
 def main() -> None:
     """Serves one job until stdin ends."""
+    die_with_parent()
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     serve(sys.stdin, replies)
+
+
+def die_with_parent() -> None:
+    """Has Linux kill this process when the one that started it dies, even while it is stopped.
+
+    Elsewhere the end of stdin ends it, unless it was stopped at that moment.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def serve(requests: TextIO, replies: TextIO) -> None:

@@ -118,6 +118,24 @@ def test_the_longest_block_name_wins() -> None:
     ]
 
 
+def test_a_block_inside_another_block_has_its_own_kernels() -> None:
+    kernels = [
+        kernel("conv relu", "stage.conv", "x", "t0"),
+        kernel("conv add relu", "stage.0.conv", "t0", "t1"),
+        kernel("conv add", "stage.last", "t1 x", "y"),
+    ]
+    found = make_receipt(
+        kernels,
+        "a list",
+        graph_facts=facts("stage", "stage.0", convs=3),
+        precision=Precision.FP32,
+        dialect=Dialect.FLOAT,
+        expected=Verdict.FUSED,
+    )
+    assert [len(block.kernels) for block in found.blocks] == [2, 1]
+    assert found.verdict is Verdict.FUSED
+
+
 def test_a_kernel_without_a_name_belongs_where_it_reads() -> None:
     unnamed = kernel("reorder", "ReorderOutput", "layer1.1.relu_1", "r")
     found = judge([*fused()[:3], unnamed, *fused()[3:]])

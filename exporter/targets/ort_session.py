@@ -8,7 +8,7 @@ What the options guard against (each was met in ONNX Runtime 1.32):
   prevents that by making the weights U8; but it does so on CPUs with VNNI as well, where nothing
   saturates and the U8 x U8 kernels are three times slower. So it is set on the serving machine,
   by its CPU flags, and only where they lack VNNI.
-* `InferenceSession` answers a failed load by a second one, without the disabled optimizers and
+* `InferenceSession` answers some failures by a second try, without the disabled optimizers and
   with a message on stdout. That is switched off.
 """
 

@@ -321,8 +321,32 @@ def test_build_refuses_and_leaves_nothing(
         OrtCpu().build(
             tmp_path / "lowered.onnx", Precision.FP32, out, BuildOptions(settings={"colour": "red"})
         )
-    # ONNX Runtime's own retry would have announced itself here.
     assert capfd.readouterr() == ("", "")
+
+
+def test_onnxruntimes_own_second_try_is_off(capfd: pytest.CaptureFixture[str]) -> None:
+    """It would print, and drop the disabled optimizers."""
+    options = session_options(3)
+    options.add_session_config_entry("session.intra_op_thread_affinities", "one;two")
+    with pytest.raises(BuildError, match="does not load the given model"):
+        make_session(Network().model().SerializeToString(), options)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
+    """A limit on the size of a file fails in the middle of the copy, as a full disk does."""
+    resource = pytest.importorskip("resource", reason="no file size limit on this platform")
+    graph = Network().save(tmp_path / "lowered.onnx")
+    out = tmp_path / "engines" / "fp32"
+    out.parent.mkdir()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (graph.stat().st_size // 2, before[1]))
+    try:
+        with pytest.raises(BuildError, match=r"cannot write .*fp32\.onnx: File too large"):
+            OrtCpu().build(graph, Precision.FP32, out, BuildOptions())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(out.parent.iterdir()) == []
 
 
 def test_build_into_a_missing_folder_is_one_clear_line(tmp_path: Path) -> None:

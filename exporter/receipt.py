@@ -14,6 +14,8 @@ Verdict `fused`, for all precisions: every residual sum is inside a convolution 
     FP32  every convolution computes in FP32;
     FP16  every convolution computes in FP16;
     INT8  every convolution computes in 8 bits, except those that were to be kept, and those do not.
+A sum that was itself to be kept in higher precision is counted as what it is, fused or not, and
+leaves the verdict alone: ONNX Runtime cannot fuse it where its shortcut comes dequantized.
 Verdict `partial`: anything else, with each reason.
 
 Operators left over (`float_ops`):
@@ -70,10 +72,12 @@ def make_receipt(
     batchnorms = sum(kernel.does.count("batchnorm") for kernel in kernels)
     unclear = account.unclear(graph_facts, convs)
     unfused = [block for block in blocks if not block.add_fused]
+    asked_for = account.sums_kept(graph_facts.blocks)
+    amiss = [block for block in unfused if block.name not in asked_for]
     short = account.wrong_type(precision)
-    if unfused:
-        first = f"{unfused[0].name}: {unfused[0].reason}"
-        short.append(f"{len(unfused)} of {len(blocks)} residual adds are not fused ({first})")
+    if amiss:
+        first = f"{amiss[0].name}: {amiss[0].reason}"
+        short.append(f"{len(amiss)} of {len(blocks)} residual adds are not fused ({first})")
     if leftovers:
         name, block, why = leftovers[0]
         where = f"{name} in {block}" if block else name
@@ -186,6 +190,15 @@ class _Account:
             name, readers = convs[0]
             return f"{what}: the convolution's output {name} has {readers} readers"
         return what
+
+    def sums_kept(self, blocks: Sequence[ResidualBlock]) -> frozenset[str]:
+        """The blocks whose sum was to be kept in higher precision, and is."""
+        return frozenset(
+            block.name
+            for block in blocks
+            if (sums := self._sum_kernels(block))
+            and all(self._is_kept(kernel) and kernel.dtype != "int8" for kernel in sums)
+        )
 
     def sum_quantized(self, block: ResidualBlock) -> bool:
         sums = self._sum_kernels(block)

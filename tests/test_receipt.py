@@ -289,6 +289,25 @@ def test_int8_float_convolution_is_partial_unless_kept() -> None:
     assert kept.float_ops == 0
 
 
+def test_int8_a_kept_sum_leaves_the_verdict_alone_and_is_counted() -> None:
+    kernels = swap(
+        quantized(),
+        5,
+        kernel("dequantize", "dq2", "t2", "f2"),
+        kernel("dequantize", "dq0", "t0", "f0"),
+        kernel("add relu", "layer1.1.add", "f2 f0", "f3", op="Add"),
+        kernel("quantize", "q3", "f3", "t3"),
+    )
+    assert judge_int8(kernels).verdict is Verdict.PARTIAL
+    found = judge_int8(kernels, kept=("layer1.1.add",))
+    assert found.verdict is Verdict.FUSED
+    assert (found.residual_adds_fused, found.residual_adds) == (1, 2)
+    assert found.blocks[0].add_fused is False
+    assert "Add is a kernel of its own in fp32" in str(found.blocks[0].reason)
+    # Only where it was asked for: the other block's name excuses nothing.
+    assert judge_int8(kernels, kept=("layer1.10.add",)).verdict is Verdict.PARTIAL
+
+
 @pytest.mark.parametrize(
     ("kept", "block"),
     [

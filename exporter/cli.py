@@ -12,7 +12,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 try:
     import typer
@@ -100,7 +100,14 @@ def export(
     ] = "",
     setting: Annotated[
         list[str] | None,
-        typer.Option(help="A target's own setting, KEY=VALUE (profile=1:8:32); repeatable."),
+        typer.Option(
+            help="A target's own setting, TARGET.KEY=VALUE "
+            "(tensorrt.hardware_compatibility=ampere_plus); repeatable."
+        ),
+    ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(help="MIN:OPT:MAX batch sizes of TensorRT's optimization profile (1:8:32)."),
     ] = None,
     allow_partial: Annotated[
         bool, typer.Option(help="Accept a receipt below what the target is known to reach.")
@@ -136,6 +143,7 @@ def export(
         rounds=rounds,
         keep=_words(keep),
         settings=_settings(setting or []),
+        profile=profile,
         allow_partial=allow_partial,
         allow_fallback=allow_fallback,
         measure=measure,
@@ -377,11 +385,14 @@ def _sizes(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(int(word) for word in words))
 
 
-def _settings(pairs: list[str]) -> dict[str, str]:
-    settings: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key:
-            raise UsageError(f"--setting {pair!r}: give KEY=VALUE, as in profile=1:8:32")
-        settings[key] = value
+def _settings(entries: list[str]) -> dict[str, dict[str, str]]:
+    settings: dict[str, dict[str, str]] = {}
+    for entry in entries:
+        path, equals, value = entry.partition("=")
+        target, dot, key = path.partition(".")
+        if not (equals and dot and target and key):
+            raise UsageError(
+                f"--setting {entry!r}: give TARGET.KEY=VALUE, as in tensorrt-rtx.memory_mb=4096"
+            )
+        settings.setdefault(target, {})[key] = value
     return settings

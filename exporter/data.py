@@ -121,7 +121,8 @@ def prepare(image: Image.Image, contract: Preprocessing, spec: ModelSpec) -> Arr
             f"the model's contract is {side}x{side} without resizing"
         )
     pixels = np.asarray(picture)
-    return normalise(pixels[None], contract, spec)[0]
+    prepared: Array = normalise(pixels[None], contract, spec)[0]
+    return prepared
 
 
 def normalise(pixels: npt.NDArray[np.uint8], contract: Preprocessing, spec: ModelSpec) -> Array:
@@ -164,7 +165,8 @@ def _synthetic(spec: ModelSpec, seed: int) -> Data:
 
     def samples(role: int, name: str) -> Samples:
         def read(index: int) -> Array:
-            return synthetic_inputs(shape, 1, (seed, role, index), kind)[0]
+            image: Array = synthetic_inputs(shape, 1, (seed, role, index), kind)[0]
+            return image
 
         words = f"synthetic images with natural (1/f) spectra, seed {seed}, {name}"
         digest = hashlib.sha256(f"{words} {shape} {kind}".encode()).hexdigest()
@@ -205,7 +207,8 @@ def synthetic_inputs(
     if axis == 2:
         images = images.transpose(0, 2, 3, 1)
     if dtype == "uint8":
-        return np.clip(np.round(images * 58 + 118), 0, 255).astype(np.uint8)
+        pixels: Array = np.clip(np.round(images * 58 + 118), 0, 255).astype(np.uint8)
+        return pixels
     return np.ascontiguousarray(images, dtype=dtype)
 
 
@@ -280,7 +283,7 @@ def _tensors(spec: ModelSpec, path: Path) -> Data:
     tensors = tensors.astype(spec.input.dtype)
     by_hash: dict[str, int] = {}
     for index, tensor in enumerate(tensors):
-        by_hash.setdefault(hashlib.sha256(np.ascontiguousarray(tensor)).hexdigest(), index)
+        by_hash.setdefault(hashlib.sha256(tensor.tobytes()).hexdigest(), index)
 
     def samples(hashes: list[str], role: str) -> Samples:
         order = [by_hash[digest] for digest in hashes]
@@ -348,7 +351,7 @@ def _split(hashes: list[str], samples: Callable[[list[str], str], Samples], name
 
 
 def _in_memory(source: str, inputs: Array, labels: Labels) -> Samples:
-    digest = hashlib.sha256(np.ascontiguousarray(inputs)).hexdigest()
+    digest = hashlib.sha256(inputs.tobytes()).hexdigest()
     return Samples(source, len(inputs), digest, labels, lambda index: inputs[index])
 
 

@@ -226,6 +226,12 @@ def versions() -> dict[str, str]:
     return found
 
 
+def cache_folder() -> Path:
+    """Where results that can be made again are kept: `resnet-exporter` in the user's cache."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "resnet-exporter"
+
+
 def check_single_onnxruntime() -> None:
     """Refuses an environment where two distributions overwrote each other's `onnxruntime`.
 

@@ -16,7 +16,7 @@ from exporter.passes.fuse_residual import fuse_residual as fuse
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from exporter.calibrate import Ranges
+    from exporter.ranges import Ranges
 
 Keep = tuple[str, ...]
 

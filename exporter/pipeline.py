@@ -34,7 +34,7 @@ from exporter.artifact import (
 )
 from exporter.blocks import GraphFacts, find_residual_blocks
 from exporter.build_folder import REJECTED, BuildFolder, sha256_of, staged
-from exporter.calibrate import Ranges, calibrate
+from exporter.calibrate import calibrate
 from exporter.correct import correct
 from exporter.data import Data, Samples, open_data
 from exporter.errors import BuildError
@@ -42,8 +42,9 @@ from exporter.export import export, save
 from exporter.lower import lower
 from exporter.models.sources import define
 from exporter.optimize import optimize
-from exporter.plan import ExportRequest, plan
+from exporter.plan import ExportRequest, plan, settings_of
 from exporter.progress import Progress
+from exporter.ranges import Ranges
 from exporter.receipt import make_receipt, unverified_receipt
 from exporter.targets import BuildOptions, Target, UnreadableKernels, get_target
 from exporter.targets.ort_session import open_graph
@@ -204,7 +205,7 @@ class Compiler:
                 options = BuildOptions(
                     allow_fallback=self.request.allow_fallback,
                     keep=self.request.keep,
-                    settings=self.request.settings,
+                    settings=settings_of(self.request, target),
                 )
                 built = target.build(graph, precision, out, options)
                 files = self.share_portable(built.files, precision)
@@ -292,7 +293,10 @@ class Compiler:
         if self._ranges is None:
             with self.clock.time("calibrate"):
                 self._ranges = calibrate(
-                    prepared.graph, self.calibration(prepared), progress=self.progress
+                    prepared.graph,
+                    self.calibration(prepared),
+                    progress=self.progress,
+                    cache=host.cache_folder() / "ranges",
                 )
         return self._ranges
 
@@ -470,10 +474,15 @@ def _not_measured(record: EngineRecord) -> Skipped | None:
     return get_target(record.engine.target).runs_here()
 
 
+def _is_loss(count: str) -> bool:
+    """Whether a pass's figure tells of values that changed beyond rounding."""
+    return "flush" in count or "overflow" in count
+
+
 def notes_of(reports: tuple[PassReport, ...]) -> tuple[str, ...]:
     """What the passes of a lowering left alone or lost, in words."""
-    notes = []
+    notes: list[str] = []
     for passed in reports:
         notes.extend(f"{passed.name}: {node}: {reason}" for node, reason in passed.refused)
-        notes.extend(f"{passed.name}: {n} {what}" for what, n in passed.counts.items() if n)
+        notes.extend(f"{n} {what}" for what, n in passed.counts.items() if n and _is_loss(what))
     return tuple(notes)

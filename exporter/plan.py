@@ -34,6 +34,9 @@ DEFAULT_PAIRS: Mapping[str, tuple[tuple[str, Precision], ...]] = {
 }
 
 
+HAVE_PROFILES = ("tensorrt", "tensorrt-rtx", "ort-tensorrt")
+
+
 @dataclass(frozen=True)
 class ExportRequest:
     """What `exporter export` may be asked for; the defaults are those of the command line."""
@@ -54,10 +57,22 @@ class ExportRequest:
     threads: int | None = None
     rounds: int = DEFAULT_ROUNDS
     keep: tuple[str, ...] = ()
-    settings: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Target (without its variant) -> that target's own settings."""
+    profile: str | None = None
+    """MIN:OPT:MAX batch sizes, for every target that has optimization profiles."""
     allow_partial: bool = False
     allow_fallback: bool = False
     measure: bool = True
+
+
+def settings_of(request: ExportRequest, target: Target) -> dict[str, str]:
+    """What a target's build is asked for beyond graph and precision."""
+    family = target.name.partition(":")[0]
+    settings = dict(request.settings.get(family, {}))
+    if request.profile is not None and family in HAVE_PROFILES:
+        settings.setdefault("profile", request.profile)
+    return settings
 
 
 def plan(request: ExportRequest) -> tuple[tuple[Target, Precision], ...]:
@@ -73,6 +88,11 @@ def plan(request: ExportRequest) -> tuple[tuple[Target, Precision], ...]:
     else:
         precisions = request.precisions or tuple(Precision)
         names = [(target, precision) for target in request.targets for precision in precisions]
+    unused = set(request.settings) - {name.partition(":")[0] for name, _ in names}
+    if unused:
+        raise UsageError(
+            f"--setting names {', '.join(sorted(unused))}, which is not built; add it to --target"
+        )
     resolved = {name: get_target(name) for name, _ in names}
     pairs = []
     for name, precision in names:

@@ -104,12 +104,12 @@ def train(seed: int = 0, report: bool = True) -> nn.Module:
     loss_of = nn.CrossEntropyLoss(label_smoothing=0.05)
     for epoch in range(EPOCHS):
         total = 0.0
-        for chosen in torch.randperm(len(inputs), generator=generator).split(BATCH):
+        for chosen in torch.split(torch.randperm(len(inputs), generator=generator), BATCH):
             shift = torch.randint(-3, 4, (2,), generator=generator).tolist()
             batch = torch.roll(inputs[chosen], shift, dims=(2, 3))
             loss = loss_of(module(batch), labels[chosen])
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             schedule.step()
             total += loss.item() * len(chosen)

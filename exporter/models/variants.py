@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from exporter.artifact import Preprocessing
 from exporter.errors import UsageError, unknown_name
@@ -135,7 +135,7 @@ def _published() -> Mapping[str, tuple[PublishedWeights, ...]]:
 def _table() -> dict[str, Variant]:
     checkpoints = _published()
 
-    def imagenet(name: str, depth: int, block: str, *layers: int, **options: int) -> Variant:
+    def imagenet(name: str, depth: int, block: str, *layers: int, **options: Any) -> Variant:
         return Variant(
             "imagenet", depth, block, layers, weights=checkpoints.get(name, ()), **options
         )
@@ -147,7 +147,7 @@ def _table() -> dict[str, Variant]:
             image_size=32, num_classes=10,
         )  # fmt: skip
 
-    lines = {
+    lines: dict[str, tuple[str, int, tuple[int, ...], dict[str, Any]]] = {
         "resnet18": ("basic", 18, (2, 2, 2, 2), {}),
         "resnet34": ("basic", 34, (3, 4, 6, 3), {}),
         "resnet50": ("bottleneck", 50, (3, 4, 6, 3), {}),

@@ -16,14 +16,21 @@ from exporter.export import serialize
 Array = npt.NDArray[Any]
 
 
-def graph(text: str, *, opset: int = 20, **weights: Array) -> ir.Model:
+def graph(text: str, **weights: Array) -> ir.Model:
     """A model from the text of its graph (https://onnx.ai/onnx/repo-docs/Syntax.html).
 
-    Weights are given by name, with `__` for a dot; shapes are inferred.
+    Weights are given by name; each node is named after its output; shapes are inferred.
     """
+    return graph_of_opset(20, text, **weights)
+
+
+def graph_of_opset(opset: int, text: str, **weights: Array) -> ir.Model:
+    """The same, as an older or newer exporter would have written it."""
     proto = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : {opset}]> {text}')
     for name, array in weights.items():
-        proto.graph.initializer.append(onnx.numpy_helper.from_array(array, name.replace("__", ".")))
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    for node in proto.graph.node:
+        node.name = node.output[0]
     model = ir.from_proto(proto)
     common.ShapeInferencePass()(model)
     common.CheckerPass(full_check=True)(model)

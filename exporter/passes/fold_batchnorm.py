@@ -123,8 +123,9 @@ def _absorb(graph: ir.Graph, batchnorm: ir.Node, weight: Array, bias: Array) -> 
     for old in (old_weight, old_bias):
         if old is not None and not old.uses() and not old.is_graph_output():
             del graph.initializers[str(old.name)]
-    weight_name = old_weight.name if not old_weight.uses() else f"{conv.name}.weight"
-    conv.replace_input_with(1, add_constant(graph, str(weight_name), weight))
+    shared = bool(old_weight.uses())
+    weight_name = f"{conv.name}.weight" if shared else str(old_weight.name)
+    conv.replace_input_with(1, add_constant(graph, weight_name, weight))
     conv.replace_input_with(2, add_constant(graph, f"{conv.name}.bias", bias))
     output = batchnorm.outputs[0]
     name = output.name

@@ -138,7 +138,7 @@ def _parents(path: str) -> list[str]:
 
 
 def _readable(name: str) -> str:
-    return re.sub(r"[^\w.]+", "_", name).strip("_.")
+    return re.sub(r"[^\w.]+", "_", name, flags=re.ASCII).strip("_.")
 
 
 def _inside(block: str | None, base: str, operator: str) -> str:
@@ -146,7 +146,9 @@ def _inside(block: str | None, base: str, operator: str) -> str:
         return base
     # A number that was given to tell an operator from its likes elsewhere says nothing in here.
     unnumbered = operator if re.fullmatch(rf"{operator}_\d+", base) else base
-    return f"{block}.{unnumbered}"
+    # A block that is one of several in a module: `layer1.block2` holds `layer1.conv`.
+    parent = block.rpartition(".")[0]
+    return f"{block}.{unnumbered.removeprefix(f'{parent}.')}"
 
 
 def _weight_name(node: ir.Node, index: int, value: ir.Value) -> str:

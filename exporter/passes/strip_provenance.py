@@ -8,7 +8,6 @@ Module paths have to be in the names by then (`name_tensors`).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import onnx_ir as ir
 
@@ -25,6 +24,12 @@ def strip_provenance(model: ir.Model) -> PassReport:
             thing.metadata_props.clear()
             thing.doc_string = None
             fired += 1
+    for value in model.graph.initializers.values():
+        tensor = value.const_value
+        if tensor is not None and (tensor.metadata_props or tensor.doc_string):
+            # A new one: clones share tensors.
+            value.const_value = ir.tensor(tensor.numpy(), dtype=tensor.dtype, name=value.name)
+            fired += 1
     if model.metadata_props or model.doc_string or model.producer_name or model.domain:
         fired += 1
     model.metadata_props.clear()
@@ -35,14 +40,10 @@ def strip_provenance(model: ir.Model) -> PassReport:
     return PassReport("strip_provenance", fired)
 
 
-def _described(graph: ir.Graph) -> Iterator[ir.Graph | ir.Node | ir.Value | ir.Tensor[Any]]:
+def _described(graph: ir.Graph) -> Iterator[ir.Graph | ir.Node | ir.Value]:
     yield graph
     yield from graph.inputs
-    for value in graph.initializers.values():
-        yield value
-        tensor = value.const_value
-        if isinstance(tensor, ir.Tensor):
-            yield tensor
+    yield from graph.initializers.values()
     for node in graph:
         yield node
         yield from node.outputs

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from exporter.errors import unknown_name
+from exporter.ranking import fastest
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,21 +49,6 @@ def engines(manifest: Mapping[str, Any], console: Console) -> None:
     for engine in manifest["engines"]:
         for note in engine["notes"]:
             console.print(f"[dim]{escape(engine['id'])}: {escape(note)}[/]")
-
-
-def fastest(manifest: Mapping[str, Any]) -> str | None:
-    """The id of the engine with the highest speedup among those that passed their gates."""
-    passed = [
-        engine
-        for engine in manifest["engines"]
-        if engine["parity"].get("passed")
-        and "speedup" in engine["latency"]
-        and not engine["path"].endswith(".rejected")
-    ]
-    if not passed:
-        return None
-    best = max(passed, key=lambda engine: float(engine["latency"]["speedup"]["median"]))
-    return str(best["id"])
 
 
 def receipt_summary(receipt: Mapping[str, Any]) -> str:

@@ -1,0 +1,220 @@
+"""The main job on the real embedded model: every artifact, the gates, and reproducibility."""
+
+from __future__ import annotations
+
+import dataclasses
+import getpass
+import hashlib
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from exporter import pipeline, recheck
+from exporter.artifact import Precision
+from exporter.errors import InputError, UsageError
+from exporter.pipeline import Outcome, export_model
+from exporter.plan import ExportRequest, plan
+from exporter.progress import Silent
+
+CPU_PAIRS = ("ort-cpu.fp32", "ort-cpu.fp16", "ort-cpu.int8")
+
+
+def request(out: Path, **changes: Any) -> ExportRequest:
+    base = ExportRequest(targets=("ort-cpu",), out=out, rounds=5, calibration_samples=64)
+    return dataclasses.replace(base, **changes)
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """resnet20-digits for ort-cpu in all three precisions, measured."""
+    return export_model(request(tmp_path_factory.mktemp("build") / "digits"), Silent())
+
+
+def engines(outcome: Outcome) -> dict[str, dict[str, Any]]:
+    return {engine["id"]: engine for engine in outcome.manifest["engines"]}
+
+
+def test_every_engine_is_there_with_its_hashes(build: Outcome) -> None:
+    assert build.failures == ()
+    assert tuple(engines(build)) == CPU_PAIRS
+    for engine in build.manifest["engines"]:
+        for file in engine["files"]:
+            content = (build.folder / file["path"]).read_bytes()
+            assert hashlib.sha256(content).hexdigest() == file["sha256"]
+            assert len(content) == file["bytes"]
+        assert (build.folder / engine["graph"]).is_file()
+    assert json.loads((build.folder / "manifest.json").read_text()) == build.manifest
+    assert (build.folder / "report.html").stat().st_size > 1000
+    assert (build.folder / "report.json").is_file()
+    assert not list(build.folder.rglob("*.rejected"))
+    assert not list(build.folder.rglob(".*"))
+
+
+def test_the_portable_files_are_standard_onnx(build: Outcome) -> None:
+    for precision in ("fp32", "fp16"):
+        model = onnx.load(build.folder / "onnx" / f"resnet20-digits.{precision}.onnx")
+        onnx.checker.check_model(model, full_check=True)
+        assert {entry.domain for entry in model.opset_import} == {""}
+        assert model.opset_import[0].version == build.manifest["model"]["opset"] == 20
+        assert model.ir_version == 10
+        assert [i.name for i in model.graph.input] == [build.manifest["model"]["input"]["name"]]
+
+
+def test_the_fp16_engine_is_the_portable_file(build: Outcome) -> None:
+    assert engines(build)["ort-cpu.fp16"]["path"] == "onnx/resnet20-digits.fp16.onnx"
+    assert engines(build)["ort-cpu.fp32"]["path"] == "engines/ort-cpu/fp32.onnx"
+
+
+def test_receipts_count_what_onnx_runtime_fused(build: Outcome) -> None:
+    single, half, byte = (engines(build)[name]["receipt"] for name in CPU_PAIRS)
+    assert (single["verdict"], single["convs"], single["batchnorms_folded"]) == ("fused", 21, 21)
+    assert (single["residual_adds"], single["residual_adds_fused"]) == (9, 9)
+    assert single["float_ops"] == 0
+    assert half["verdict"] == half["expected"] == "partial"
+    assert "fp32" in half["reason"]
+    assert (byte["verdict"], byte["convs_quantized"]) == ("fused", 21)
+    assert (byte["residual_adds_quantized"], byte["float_ops"]) == (9, 0)
+    assert [b["name"] for b in single["blocks"]] == build.manifest["model"]["residual_blocks"]
+
+
+def test_accuracy_is_that_of_eager(build: Outcome) -> None:
+    for name in CPU_PAIRS:
+        engine = engines(build)[name]
+        accuracy = engine["accuracy"]
+        assert engine["parity"]["passed"]
+        assert engine["parity"]["scope"] == "engine"
+        assert accuracy["samples"] == 540
+        assert accuracy["top1_reference"] >= 0.99
+        if name != "ort-cpu.int8":
+            assert accuracy["top1"] == accuracy["top1_reference"]
+            assert accuracy["flips"] == 0
+    int8 = engines(build)["ort-cpu.int8"]["accuracy"]
+    assert abs(int8["top1"] - int8["top1_reference"]) <= 0.002
+    assert int8["flips"] <= 2
+
+
+def test_latency_is_against_eager_in_the_same_run(build: Outcome) -> None:
+    for engine in build.manifest["engines"]:
+        latency = engine["latency"]
+        assert latency["baseline"] == "torch-eager"
+        assert (latency["batch"], latency["rounds"]) == (1, 5)
+        assert 0 < latency["p50_ms"] <= latency["p90_ms"] <= latency["p99_ms"]
+        low, high = latency["speedup"]["ci95"]
+        assert low <= latency["speedup"]["median"] <= high
+        assert engine["latency_by_batch"] == [latency]
+
+
+def test_goldens_are_what_eager_answers(build: Outcome) -> None:
+    with np.load(build.folder / "golden.npz", allow_pickle=False) as arrays:
+        assert arrays["inputs"].shape == (8, 3, 32, 32)
+        assert arrays["outputs"].dtype == np.float32
+        assert np.allclose(arrays["outputs"], arrays["outputs_float64"], atol=1e-4)
+
+
+def test_validate_replays_the_goldens_and_tells_the_drift(build: Outcome) -> None:
+    result = recheck.validate_build(build.folder, blocks=True, threads=None, progress=Silent())
+    assert result.failures == ()
+    assert all(row["passed"] for row in result.replays)
+    for engine in result.manifest["engines"]:
+        drift = engine["parity"]["blocks"]
+        assert [block["name"] for block in drift] == result.manifest["model"]["residual_blocks"]
+        limit = {"fp32": 1e-5, "fp16": 1e-2, "int8": 0.2}[engine["precision"]]
+        assert all(0 <= block["added_rel_l2"] < limit for block in drift)
+        assert all(0 <= block["built_up_rel_l2"] < limit for block in drift)
+    int8 = next(e for e in result.manifest["engines"] if e["precision"] == "int8")
+    last = int8["parity"]["blocks"][-1]
+    # The head averages the last block's error out: the same size, not the same figure.
+    assert last["built_up_rel_l2"] / 10 < int8["parity"]["rel_l2"] < last["built_up_rel_l2"] * 3
+
+
+def test_a_changed_engine_is_named(build: Outcome) -> None:
+    path = build.folder / "engines" / "ort-cpu" / "fp32.onnx"
+    original = path.read_bytes()
+    try:
+        path.write_bytes(original[:-1] + bytes([original[-1] ^ 1]))
+        result = recheck.validate_build(build.folder, blocks=False, threads=1, progress=Silent())
+    finally:
+        path.write_bytes(original)
+    (failure,) = result.failures
+    assert "engines/ort-cpu/fp32.onnx is not the file that was validated" in failure
+
+
+def test_benchmark_refuses_other_weights_and_updates_the_manifest(build: Outcome) -> None:
+    options: dict[str, Any] = {"batches": (1, 2), "threads": 1, "rounds": 5, "progress": Silent()}
+    with pytest.raises(UsageError, match="another hash"):
+        recheck.benchmark_build(build.folder, model=None, weights="random", **options)
+    updated = recheck.benchmark_build(build.folder, model=None, weights="auto", **options)
+    for engine in updated["engines"]:
+        assert [entry["batch"] for entry in engine["latency_by_batch"]] == [1, 2]
+        assert engine["latency"]["threads"] == 1
+
+
+def test_two_builds_are_identical_and_name_no_machine(tmp_path: Path) -> None:
+    hashes = []
+    for name in ("one", "quite/another"):
+        out = tmp_path / name
+        outcome = export_model(request(out, measure=False), Silent())
+        assert outcome.failures == ()
+        onnx_files = sorted(path.relative_to(out) for path in out.rglob("*.onnx"))
+        assert len(onnx_files) >= 4
+        hashes.append({p: hashlib.sha256((out / p).read_bytes()).hexdigest() for p in onnx_files})
+    assert hashes[0] == hashes[1]
+    forbidden = [str(tmp_path), str(Path(pipeline.__file__).parent), socket.gethostname()]
+    if len(getpass.getuser()) > 4:  # "root" is also a word of ours
+        forbidden.append(getpass.getuser())
+    for path in (tmp_path / "one").rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            found = [text for text in forbidden if text.encode() in content]
+            assert not found, f"{path.name} holds {found}"
+
+
+def test_an_engine_that_misses_its_limit_is_rejected_and_the_others_are_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A wrong shortcut: the residual sum of one block is dropped from the FP16 graph alone.
+    honest = pipeline.lower
+
+    def faulty(graph: Any, precision: Precision, *args: Any, **options: Any) -> Any:
+        lowered, reports = honest(graph, precision, *args, **options)
+        if precision is Precision.FP16:
+            add = next(node for node in lowered.graph if node.op_type == "Add")
+            main = next(v for v in add.inputs if v.producer().op_type == "Conv")
+            for node, index in tuple(add.outputs[0].uses()):
+                node.replace_input_with(index, main)
+            lowered.graph.remove(add, safe=True)
+        return lowered, reports
+
+    monkeypatch.setattr(pipeline, "lower", faulty)
+    wanted = (Precision.FP32, Precision.FP16)
+    outcome = export_model(request(tmp_path / "out", precisions=wanted, measure=False), Silent())
+    assert len(outcome.failures) >= 1
+    assert all(failure.startswith("ort-cpu.fp16: ") for failure in outcome.failures)
+    assert any("parity: rel_l2" in failure for failure in outcome.failures)
+    assert any("limit 0.005" in failure for failure in outcome.failures)
+    single, half = outcome.manifest["engines"]
+    assert single["parity"]["passed"]
+    assert half["path"].endswith(".rejected")
+    assert (outcome.folder / half["path"]).is_file()
+    assert outcome.manifest["failures"] == list(outcome.failures)
+
+
+def test_what_is_built_by_default_is_what_exists(monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = plan(ExportRequest())
+    names = {f"{target.name}.{precision}" for target, precision in pairs}
+    assert {"ort-cpu.fp32", "ort-cpu.fp16", "ort-cpu.int8"} <= names
+
+
+def test_requests_that_cannot_be_carried_out(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="unknown target 'ort-cpuu'; did you mean ort-cpu"):
+        plan(ExportRequest(targets=("ort-cpuu",)))
+    with pytest.raises(UsageError, match="--setting names tensorrt-rtx, which is not built"):
+        plan(ExportRequest(targets=("ort-cpu",), settings={"tensorrt-rtx": {"tf32": "on"}}))
+    with pytest.raises(InputError, match="no such file or folder"):
+        export_model(request(tmp_path / "out", data=tmp_path / "absent"), Silent())
+    assert not (tmp_path / "out").exists()

@@ -123,7 +123,7 @@ def parse_layer_list(text: str) -> LayerList:
     _check_flow(layers, inputs, outputs)
     check_complete(layers, nodes)
     library = f"{header['library']} {header['version']}"
-    bindings = frozenset(inputs | outputs)
+    bindings = frozenset([*inputs, *outputs])
     return LayerList(library, header["built_for"], nodes, layers, bindings)
 
 
@@ -157,9 +157,26 @@ def _parse_layer(line: str, nodes: Mapping[str, str]) -> LayerRecord:
         nodes=listed,
         does=what_it_does(name, kind, [OPERATORS[nodes[node]] for node in listed]),
     )
-    if "add" in record.does and len(record.inputs) < 2:
-        raise UnreadableKernels(f"{name} claims a residual sum and reads one tensor")
+    _check_sum(record)
+    _check_product(record)
     return record
+
+
+def _check_sum(layer: LayerRecord) -> None:
+    """A kernel that sums reads both branches; one that reads two tensors and adds, sums."""
+    sums = "add" in layer.does
+    if sums and len(layer.inputs) < 2:
+        raise UnreadableKernels(f"{layer.name} claims a residual sum and reads one tensor")
+    adds = not {"conv", "gemm"}.isdisjoint(layer.does) or "Add" in layer.name
+    if not sums and len(layer.inputs) > 1 and adds:
+        raise UnreadableKernels(f"{layer.name} reads two tensors and claims no residual sum")
+
+
+def _check_product(layer: LayerRecord) -> None:
+    """A convolution writes images (perhaps flattened, as a matrix product of them), a Gemm rows."""
+    images = bool(layer.outputs) and len(layer.outputs[0].dims) > 2
+    if ("conv" in layer.does and not images) or ("gemm" in layer.does and images):
+        raise UnreadableKernels(f"{layer.name} writes another shape than its Conv or Gemm would")
 
 
 def _parse_metadata(text: str, line: str) -> tuple[str, ...]:
@@ -194,16 +211,16 @@ def _dims(text: str | None) -> tuple[int, ...]:
     return tuple(int(size) for size in text.split(",")) if text else ()
 
 
-def _parse_bindings(lines: Sequence[str]) -> tuple[set[str], set[str]]:
-    """The names of the network's inputs and outputs."""
+def _parse_bindings(lines: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """The network's inputs and its outputs, each name with its type."""
     if not lines or lines[0] != "I/O Tensors:" or "" not in lines:
         raise UnreadableKernels("the layer list has no closed section of inputs and outputs")
-    names: dict[str, set[str]] = {"Input": set(), "Output": set()}
+    names: dict[str, dict[str, str]] = {"Input": {}, "Output": {}}
     for line in lines[1 : lines.index("")]:
         found = _BINDING.fullmatch(line)
         if found is None or found["dtype"] not in DTYPES:
             raise UnreadableKernels(f"an unknown input or output: {_shown(line)}")
-        names[found["mode"]].add(found["name"])
+        names[found["mode"]][found["name"]] = DTYPES[found["dtype"]]
     if not names["Input"] or not names["Output"]:
         raise UnreadableKernels("the layer list names no network inputs or no outputs")
     return names["Input"], names["Output"]
@@ -216,18 +233,24 @@ def _check_order(layers: Sequence[LayerRecord]) -> None:
             raise UnreadableKernels(f"{layer.name} is not the kernel number {index} of one graph")
 
 
-def _check_flow(layers: Sequence[LayerRecord], inputs: set[str], outputs: set[str]) -> None:
-    written = set(inputs)
+def _check_flow(
+    layers: Sequence[LayerRecord], inputs: Mapping[str, str], outputs: Mapping[str, str]
+) -> None:
+    """Is each tensor written once, before it is read, and of one type? Values are types."""
+    written = dict(inputs)
     for layer in layers:
         for tensor in layer.inputs:
             if tensor.name not in written:
                 raise UnreadableKernels(f"{layer.name} reads {tensor.name}, which nothing wrote")
+            if tensor.dtype != written[tensor.name]:
+                raise UnreadableKernels(f"{tensor.name} is written and read as different types")
         for tensor in layer.outputs:
             if tensor.name in written:
                 raise UnreadableKernels(f"{tensor.name} is written twice")
-            written.add(tensor.name)
-    if missing := outputs - written:
-        raise UnreadableKernels(f"no kernel writes the output {min(missing)}")
+            written[tensor.name] = tensor.dtype
+    for name, dtype in outputs.items():
+        if written.get(name) != dtype:
+            raise UnreadableKernels(f"no kernel writes the output {name} as {dtype}")
 
 
 def _shown(line: str) -> str:

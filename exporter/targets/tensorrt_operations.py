@@ -86,6 +86,8 @@ def what_it_does(name: str, kind: str, operations: Sequence[str]) -> tuple[str, 
         main = [operation for operation in operations if operation in _VENDOR[kind]]
         if len(main) != 1:
             raise UnreadableKernels(f"{name}: a {kind} kernel that lists {len(main)} of its kind")
+        if max(operations.count("add"), operations.count("relu")) > 1:
+            raise UnreadableKernels(f"{name}: a {kind} kernel that lists two sums or two Relus")
         # A Q beside a convolution is its weight's or its input's; the kernel's output type tells.
         return told([op for op in operations if op not in {"quantize", "other"}])
     if kind not in _GENERATED:
@@ -93,13 +95,25 @@ def what_it_does(name: str, kind: str, operations: Sequence[str]) -> tuple[str, 
     spelled = _STEPS.fullmatch(name)
     if spelled is None:
         raise UnreadableKernels(f"{name}: a generated kernel whose name does not spell its steps")
-    return told(_spelled_out(name, set(re.findall(r"[A-Z][a-z0-9]*", spelled[1])), operations))
+    order = re.findall(r"[A-Z][a-z0-9]*", spelled[1])
+    if (kind == "runtime_fusion") is _PRODUCTS.isdisjoint(order):
+        raise UnreadableKernels(f"{name}: a {kind} kernel with or without a matrix product")
+    return _spelled_out(name, order, operations)
 
 
-def _spelled_out(name: str, steps: set[str], operations: Sequence[str]) -> list[str]:
+def _spelled_out(name: str, order: Sequence[str], operations: Sequence[str]) -> tuple[str, ...]:
+    steps = set(order)
     does = [op for op in operations if not _EVIDENCE.get(op, frozenset()).isdisjoint(steps)]
     if steps & _PRODUCTS and len({"conv", "gemm"} & set(does)) != 1:
         raise UnreadableKernels(f"{name} multiplies matrices for no Conv or Gemm, or for both")
+    for operation in ONCE:
+        spelled = sum(step in _EVIDENCE[operation] for step in order)
+        if does.count(operation) > spelled:
+            raise UnreadableKernels(
+                f"{name} lists {does.count(operation)} {operation} nodes and spells {spelled}"
+            )
+    if "Relu" in steps and "relu" not in does:
+        raise UnreadableKernels(f"{name} spells a Relu and lists none")
     explained: set[str] = {"Cast"}.union(_MOVES, *(_EVIDENCE[op] for op in does))
     if steps & _MOVES:
         does.append("reorder")
@@ -109,7 +123,14 @@ def _spelled_out(name: str, steps: set[str], operations: Sequence[str]) -> list[
         explained.add("Add")  # the bias
     if steps - explained:
         does.append("pointwise")
-    return does or ["cast" if "Cast" in steps else "other"]
+    if "add" not in does or "Roun" not in steps:
+        return told(does or ["cast" if "Cast" in steps else "other"])
+    # What is rounded before the sum is one of its operands: told first, so that it shows.
+    # The last addition is the sum; those before it are biases.
+    split = len(order) - list(reversed(order)).index("Add")
+    operands = ["quantize"] * order[:split].count("Roun")
+    rest = [op for op in does if op != "quantize" or "Roun" in order[split:]]
+    return (*operands, *told(rest))
 
 
 def told(operations: Iterable[str]) -> tuple[str, ...]:

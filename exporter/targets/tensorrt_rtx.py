@@ -186,13 +186,16 @@ def read_layers(path: Path) -> LayerList:
 def recommendation(listed: LayerList, precision: Precision) -> str | None:
     """What the builder's list says against this precision on this runtime, if anything."""
     convs = [layer for layer in listed.layers if "conv" in layer.does]
-    through_memory = [layer for layer in convs if layer.outputs[0].dtype == "fp32"]
-    if precision is not Precision.INT8 or not through_memory:
+    in_float = {t.name for layer in convs for t in layer.outputs if t.dtype == "fp32"}
+    if precision is not Precision.INT8 or not in_float:
         return None
-    generated = sum(layer.type == "kgen" for layer in listed.layers)
+    readers = sum(
+        layer.type == "kgen" and not in_float.isdisjoint(t.name for t in layer.inputs)
+        for layer in listed.layers
+    )
     return (
-        f"{listed.library} compiles INT8 to {len(convs)} convolutions, {len(through_memory)} of "
-        f"which write FP32, and {generated} pointwise kernels that read it back; "
+        f"{listed.library} compiles INT8 to {len(convs)} convolutions, {len(in_float)} of which "
+        f"write FP32, and {readers} pointwise kernels that read it back; "
         "prefer --precision fp16 on this runtime"
     )
 

@@ -11,18 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-import onnx
-from onnx import TensorProto
-
 from exporter.artifact import Precision
 from exporter.errors import BuildError
 from exporter.targets.tensorrt_records import LayerList
 
-_NAMES: Final[Mapping[int, str]] = {
-    TensorProto.FLOAT: "fp32",
-    TensorProto.FLOAT16: "fp16",
-    TensorProto.BFLOAT16: "bf16",
-}
+_NAMES: Final[Mapping[str, str]] = {"FLOAT": "fp32", "FLOAT16": "fp16", "BFLOAT16": "bf16"}
 _COMPUTES_IN: Final[Mapping[Precision, str]] = {
     Precision.FP32: "fp32",
     Precision.FP16: "fp16",
@@ -32,8 +25,13 @@ _COMPUTES_IN: Final[Mapping[Precision, str]] = {
 
 def asked_types(graph: Path) -> dict[str, str]:
     """Convolution node -> what the ONNX file asks it to compute in."""
+    import onnx
+
     model = onnx.load(graph, load_external_data=False).graph
-    weights = {tensor.name: tensor.data_type for tensor in model.initializer}
+    weights = {
+        tensor.name: onnx.TensorProto.DataType.Name(tensor.data_type)
+        for tensor in model.initializer
+    }
     writers = {output: node for node in model.node for output in node.output}
     asked = {}
     for node in model.node:
@@ -42,7 +40,7 @@ def asked_types(graph: Path) -> dict[str, str]:
             if all(end is not None and end.op_type == "DequantizeLinear" for end in ends):
                 asked[node.name] = "int8"
             else:
-                asked[node.name] = _NAMES.get(weights.get(node.input[1], 0), "unknown")
+                asked[node.name] = _NAMES.get(weights.get(node.input[1], ""), "unknown")
     return asked
 
 

@@ -1,4 +1,4 @@
-"""A small ResNet as other tools write it: made with onnx.helper alone, no code of the package.
+"""A small ResNet as other tools write it: made with onnx.helper alone.
 
 By default it has the traits of a TensorFlow export: NHWC input, opset 9, BatchNormalization already
 folded, a max pool padded on one side, unnamed nodes, AveragePool, MatMul + Add, a Softmax.
@@ -6,11 +6,16 @@ folded, a max pool padded on one side, unnamed nodes, AveragePool, MatMul + Add,
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import pytest
 from onnx import TensorProto, helper, numpy_helper
+
+from exporter.errors import InputError
+from exporter.models.onnx_file import load_onnx
 
 SIDE = 32
 """Height and width of the input; even, so that the last window of the pool is on the padding."""
@@ -120,3 +125,17 @@ def resnet(
         ir_version=ir_version,
         producer_name="somebody",
     )
+
+
+def write(folder: Path, model: onnx.ModelProto, name: str = "net.onnx") -> Path:
+    path = folder / name
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def refused(path: Path, reason: str) -> None:
+    """One line that begins with the file's name."""
+    with pytest.raises(InputError, match=reason) as caught:
+        load_onnx(path)
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)

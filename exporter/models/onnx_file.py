@@ -12,6 +12,7 @@ import re
 import stat
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
@@ -26,6 +27,7 @@ OPSET = 20
 IR_VERSION = 10
 BATCH = "batch"
 """The name of a dynamic batch dimension that has none."""
+_FATAL = 4  # ONNX Runtime's log level; what goes wrong is in the exception
 
 
 def load_onnx(path: Path) -> Model:
@@ -35,22 +37,26 @@ def load_onnx(path: Path) -> Model:
         InputError: one line that says what is wrong with the file.
     """
     name = str(path)
-    model = _parse(_read(path, name), name)
+    given = _read(path, name)
+    model = _parse(given, name)
     checks.check_text(model, name)
     checks.check_structure(model, name)
     inlined = checks.inline_external_data(model, path.parent, name)
     checks.check_tensors(model, name)
-    given = model.SerializeToString(deterministic=True) if inlined else path.read_bytes()
     checks.sort_nodes(model.graph, name)
     interface = checks.check_interface(model.graph, name)
+    if _name_batch(interface.input) or inlined:
+        given = model.SerializeToString(deterministic=True)
     converted = _convert(model, interface, name)
     graph = ir.from_proto(converted)
     graph.ir_version = IR_VERSION
     common.RemoveInitializersFromInputsPass()(graph)
     _check_float32(graph, name)
     fixed = _batch_fixed_inside(graph)
+    spec = _describe(graph, path, interface.dtype, given)
+    _check_it_runs(given, spec, name)
     return Model(
-        spec=_describe(graph, path, interface.dtype, given),
+        spec=spec,
         module=None,
         graph=graph,
         given=given,
@@ -92,10 +98,8 @@ def _convert(model: onnx.ModelProto, interface: checks.Interface, name: str) -> 
     # Initializers that are inputs too are defaults of the old format, not part of the interface.
     model.ir_version = max(model.ir_version, 4)
     weights = {tensor.name for tensor in model.graph.initializer}
-    interface_inputs = [value for value in model.graph.input if value.name not in weights]
     for value in [value for value in model.graph.input if value.name in weights]:
         model.graph.input.remove(value)
-    _name_batch(interface_inputs[0])
     # What the file says of its inner shapes may be stale; they are inferred below.
     del model.graph.value_info[:]
     declared = onnx.ValueInfoProto.FromString(interface.output.SerializeToString())
@@ -136,13 +140,16 @@ def _infer(model: onnx.ModelProto, declared: onnx.ValueInfoProto) -> onnx.ModelP
     return inferred
 
 
-def _name_batch(value: onnx.ValueInfoProto) -> None:
-    """Gives a dynamic batch (unnamed, or written as 0 or -1) a name."""
+def _name_batch(value: onnx.ValueInfoProto) -> bool:
+    """Gives a dynamic batch without a name one; whether it had none.
+
+    Some exporters write 0 or -1, which runtimes take for sizes.
+    """
     batch = value.type.tensor_type.shape.dim[0]
-    if batch.HasField("dim_value") and batch.dim_value > 0:
-        return
-    if not batch.dim_param:
+    named = bool(batch.dim_param) or (batch.HasField("dim_value") and batch.dim_value > 0)
+    if not named:
         batch.dim_param = BATCH
+    return not named
 
 
 def _batch_fixed_inside(graph: ir.Model) -> str | None:
@@ -169,6 +176,30 @@ def _check_float32(graph: ir.Model, name: str) -> None:
                     f"{name}: {node.op_type} {node.name!r} computes in {value.dtype}; give the "
                     "float32 model, the lower precisions are made from it"
                 )
+
+
+def _check_it_runs(given: bytes, spec: ModelSpec, name: str) -> None:
+    """One run on zeros: shape inference misses, for example, channels that do not match."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = _FATAL
+    sizes = [size if isinstance(size, int) else 1 for size in spec.input.shape]
+    try:
+        session = onnxruntime.InferenceSession(
+            given, options, providers=["CPUExecutionProvider"], enable_fallback=0
+        )
+        zeros = np.zeros(sizes, spec.input.dtype)
+        (result,) = session.run(None, {spec.input.name: zeros})
+    except Exception as error:  # its exceptions share no narrower base
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"{name}: ONNX Runtime cannot run it: {reason}") from error
+    if result.dtype != np.float32 or result.ndim < 2 or len(result) != sizes[0]:
+        raise InputError(
+            f"{name}: the output {spec.output.name!r} is {result.dtype} of shape {result.shape} "
+            f"for {sizes[0]} image(s); expected float32 with one row for each image"
+        )
 
 
 def _describe(graph: ir.Model, path: Path, dtype: str, given: bytes) -> ModelSpec:

@@ -277,7 +277,7 @@ class Compiler:
         if key not in self._graphs:
             lowered, _ = self._lowered[key]
             wanted = sha256_of(lowered)
-            candidates = sorted(self.folder.root.glob("*/**/*.onnx"))
+            candidates = sorted(self.folder.root.glob("[!.]*/**/*.onnx"))
             kept = next((path for path in candidates if sha256_of(path) == wanted), None)
             if kept is None:
                 kept = self.folder.lowered(engine.precision, engine.dialect)

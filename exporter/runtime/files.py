@@ -60,7 +60,9 @@ class BundleFiles:
         unlisted = sorted(names - self.sums.keys() - {SUMS, SIGNATURE})
         missing = sorted(self.sums.keys() - names)
         if missing:
-            raise BundleError(f"{path}: {missing[0]} is missing; copy the bundle again, whole")
+            raise BundleError(
+                f"{path}: {missing[0]} is missing, {SUMS} lists it; copy the bundle again, whole"
+            )
         if unlisted:
             raise BundleError(
                 f"{path}: {unlisted[0]} is not in {SUMS}; remove it, a bundle holds nothing else"

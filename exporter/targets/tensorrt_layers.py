@@ -27,7 +27,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from exporter.targets import UnreadableKernels
-from exporter.targets.tensorrt_operations import OPERATORS, what_it_does
+from exporter.targets.tensorrt_operations import NO_KERNELS, OPERATORS, what_it_does
 from exporter.targets.tensorrt_records import (
     DTYPES,
     LayerList,
@@ -157,6 +157,9 @@ def _parse_layer(line: str, nodes: Mapping[str, str]) -> LayerRecord:
         nodes=listed,
         does=what_it_does(name, kind, [OPERATORS[nodes[node]] for node in listed]),
     )
+    works = bool(record.inputs and record.outputs)
+    if works is (kind in NO_KERNELS):
+        raise UnreadableKernels(f"{name}: a {kind} with or without tensors, unlike any before")
     _check_sum(record)
     _check_product(record)
     return record
@@ -177,6 +180,9 @@ def _check_product(layer: LayerRecord) -> None:
     images = bool(layer.outputs) and len(layer.outputs[0].dims) > 2
     if ("conv" in layer.does and not images) or ("gemm" in layer.does and images):
         raise UnreadableKernels(f"{layer.name} writes another shape than its Conv or Gemm would")
+    weighted = any(len(constant.dims) > 1 for constant in layer.constants)
+    if not {"conv", "gemm"}.isdisjoint(layer.does) and not weighted:
+        raise UnreadableKernels(f"{layer.name} multiplies with no weights")
 
 
 def _parse_metadata(text: str, line: str) -> tuple[str, ...]:

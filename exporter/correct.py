@@ -1,0 +1,199 @@
+"""Bias correction: take back the mean error that rounding the weights makes.
+
+    b'[c] = b[c] + mean over images and positions of conv(x, W - Wq)[c]
+
+with the *exact* float32 inputs x of each layer, all layers at once. Fed with the quantized inputs
+instead, each layer would correct again what the layers before it have corrected already, and the
+result is worse than none (docs/decisions/0021).
+
+A convolution is linear, so the mean of its results is its result on the mean input: one pass over
+the data accumulates the mean input of every layer, and each layer's correction is computed once.
+
+Source: Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction",
+section 4.2, with measured means.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx_ir as ir
+
+from exporter.calibrate import images
+from exporter.errors import BuildError
+from exporter.export import serialize
+from exporter.host import usable_threads
+from exporter.passes.expose_tensors import expose
+from exporter.passes.qdq_arithmetic import dequantize
+from exporter.passes.qdq_nodes import is_quantized
+from exporter.passes.values import add_constant, constant, dims, drop_unused_constants, is_op
+from exporter.progress import Progress
+
+if TYPE_CHECKING:
+    from exporter.data import Samples
+    from exporter.targets import Array
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A Conv or Gemm whose weight is in 8 bits, beside the same node of the exact graph."""
+
+    lowered: ir.Node
+    exact: ir.Node
+    residue: Array
+    """W - Wq, float32, shaped as the weight."""
+
+    @property
+    def input(self) -> str:
+        """The name of the exact graph's tensor that it reads."""
+        value = self.exact.inputs[0]
+        assert value is not None
+        return str(value.name)
+
+
+def correct(lowered: ir.Model, exact: ir.Model, samples: Samples, progress: Progress) -> ir.Model:
+    """A copy of an INT8 graph with corrected biases.
+
+    `exact` is the float32 graph that it was lowered from: nodes are matched by name.
+
+    Raises:
+        InputError: no samples, or samples that are not the model's input.
+        BuildError: `exact` is another graph.
+    """
+    corrected = lowered.clone()
+    layers = _layers(corrected, exact)
+    means = _mean_inputs(exact, layers, samples, progress)
+    for layer, shift in zip(layers, _shifts(layers, means), strict=True):
+        _add_to_bias(corrected.graph, layer.lowered, shift)
+    drop_unused_constants(corrected.graph)
+    return corrected
+
+
+def _layers(lowered: ir.Model, exact: ir.Model) -> tuple[_Layer, ...]:
+    originals = {str(node.name): node for node in exact.graph}
+    layers = []
+    for node in lowered.graph:
+        if not is_op(node, "Conv", "Gemm") or not is_quantized(node.inputs[1]):
+            continue
+        original = originals.get(str(node.name))
+        weight = None if original is None else constant(original.inputs[1])
+        rounded = _rounded_weight(node)
+        if original is None or weight is None or weight.shape != rounded.shape:
+            raise BuildError(
+                f"the exact graph has no {node.op_type} {node.name} of the lowered graph's shape; "
+                "give the graph that was lowered"
+            )
+        layers.append(_Layer(node, original, weight.astype(np.float32) - rounded))
+    return tuple(layers)
+
+
+def _rounded_weight(node: ir.Node) -> Array:
+    weight = node.inputs[1]
+    assert weight is not None
+    producer = weight.producer()
+    assert producer is not None
+    codes, scale = constant(producer.inputs[0]), constant(producer.inputs[1])
+    assert codes is not None
+    assert scale is not None
+    return dequantize(codes, scale, producer.attributes.get_int("axis", 1))
+
+
+def _mean_inputs(
+    exact: ir.Model, layers: tuple[_Layer, ...], samples: Samples, progress: Progress
+) -> dict[str, Array]:
+    """The mean over the samples of every layer's exact input, (1, C, H, W) or (1, C), float32."""
+    from exporter.targets.ort_session import OrtSession, make_session, session_options
+
+    source = str(exact.graph.inputs[0].name)
+    names = tuple(dict.fromkeys(layer.input for layer in layers))
+    copy = exact.clone()
+    copy.graph.outputs.clear()
+    expose(copy, [name for name in names if name != source])
+    sums: dict[str, Array] = {}
+    session = OrtSession(make_session(serialize(copy), session_options(usable_threads())))
+    with session, progress.stage("correct biases", samples.count) as advance:
+        for image in images(samples, dims(exact.graph.inputs[0]) or ()):
+            found = {**session.run_named({source: image}), source: image}
+            for name in names:
+                value = found[name][:1]
+                if name in sums:
+                    sums[name] += value
+                else:
+                    sums[name] = value.astype(np.float64)
+            advance(1)
+    return {name: (total / samples.count).astype(np.float32) for name, total in sums.items()}
+
+
+def _shifts(layers: tuple[_Layer, ...], means: dict[str, Array]) -> list[Array]:
+    """For each layer the mean over positions of its result on the mean input with W - Wq, (C,)."""
+    from exporter.targets.ort_session import OrtSession, make_session, session_options
+
+    inputs: dict[str, ir.Value] = {}
+    nodes, weights, outputs = [], [], []
+    for number, layer in enumerate(layers):
+        if layer.input not in inputs:
+            inputs[layer.input] = ir.val(
+                layer.input, ir.DataType.FLOAT, list(means[layer.input].shape)
+            )
+        residue = ir.val(f"residue{number}", const_value=ir.tensor(layer.residue))
+        attributes = {name: a.value for name, a in layer.exact.attributes.items()}
+        node = ir.node(layer.exact.op_type, [inputs[layer.input], residue], attributes)
+        node.outputs[0].name = f"shift{number}"
+        node.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
+        nodes.append(node)
+        weights.append(residue)
+        outputs.append(node.outputs[0])
+    graph = ir.Graph(
+        list(inputs.values()),
+        outputs,
+        nodes=nodes,
+        initializers=weights,
+        opset_imports={"": 20},
+        name="shifts",
+    )
+    model = ir.Model(graph, ir_version=10)
+    with OrtSession(make_session(serialize(model), session_options(usable_threads()))) as session:
+        found = session.run_named({name: means[name] for name in inputs})
+    results = [found[f"shift{number}"].astype(np.float64) for number in range(len(layers))]
+    return [result.reshape(*result.shape[:2], -1).mean(axis=(0, 2)) for result in results]
+
+
+def _add_to_bias(graph: ir.Graph, node: ir.Node, shift: Array) -> None:
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    if is_quantized(bias):
+        assert bias is not None
+        producer = bias.producer()
+        assert producer is not None
+        codes, scale = constant(producer.inputs[0]), constant(producer.inputs[1])
+        assert codes is not None
+        assert scale is not None
+        steps = np.rint(shift / scale.astype(np.float64))
+        limit = np.iinfo(np.int32)
+        moved = np.clip(codes + steps, limit.min, limit.max).astype(np.int32)
+        _replace_constant(graph, producer, 0, moved)
+        return
+    given = constant(bias)
+    if given is None:
+        dtype = node.outputs[0].dtype
+        assert dtype is not None
+        if len(node.inputs) < 3:
+            node.resize_inputs(3)
+        node.replace_input_with(
+            2, add_constant(graph, f"{node.name}.bias", shift.astype(dtype.numpy()))
+        )
+        return
+    moved = (given.reshape(-1).astype(np.float64) + shift).astype(given.dtype)
+    _replace_constant(graph, node, 2, moved)
+
+
+def _replace_constant(graph: ir.Graph, node: ir.Node, index: int, array: Array) -> None:
+    """Gives one reader a constant of its own, under the old name where nobody else reads that."""
+    old = node.inputs[index]
+    assert old is not None
+    name = str(old.name)
+    if len(old.uses()) == 1 and not old.is_graph_output():
+        node.replace_input_with(index, None)
+        del graph.initializers[name]
+    node.replace_input_with(index, add_constant(graph, name, array))

@@ -1,0 +1,78 @@
+"""One real build and its bundle, made once for all tests that serve it."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from exporter.pack import Packed, pack
+from exporter.pipeline import export_model
+from exporter.plan import ExportRequest
+from exporter.progress import Silent
+from exporter.release import PackRequest
+from exporter.runtime.files import SIGNATURE, SUMS
+
+SAMPLES = 64
+
+
+@functools.cache
+def _folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="exporter-tests-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+@functools.cache
+def digits_build() -> Path:
+    """`resnet20-digits`, trained, for the CPU in every precision; not measured."""
+    from exporter.models import digits
+
+    _, held_out = digits.splits()
+    data = _folder() / "digits.npz"
+    np.savez(data, input=digits.normalise(held_out.images[:SAMPLES]))
+    outcome = export_model(
+        ExportRequest(
+            targets=("ort-cpu",), data=data, out=_folder() / "build", measure=False, threads=2
+        ),
+        Silent(),
+    )
+    assert outcome.failures == ()
+    return outcome.folder
+
+
+@functools.cache
+def digits_bundle() -> Path:
+    """The bundle of `digits_build`."""
+    return pack_digits(_folder() / "bundle").path
+
+
+def pack_digits(out: Path, **options: Any) -> Packed:
+    """Packs `digits_build`; `options` are those of PackRequest."""
+    return pack(PackRequest(digits_build(), out=out, **options), Silent())
+
+
+def copy_of(bundle: Path, folder: Path) -> Path:
+    """A copy that a test may damage."""
+    return Path(shutil.copytree(bundle, folder / "bundle"))
+
+
+def resum(bundle: Path) -> None:
+    """Lists a bundle's files again, as somebody would who altered one of them knowingly."""
+    from exporter.packed_folder import write_sums
+
+    write_sums(bundle)
+
+
+def files_of(bundle: Path) -> list[str]:
+    """Every file that SHA256SUMS lists."""
+    return sorted(
+        path.relative_to(bundle).as_posix()
+        for path in bundle.rglob("*")
+        if path.is_file() and path.name not in (SUMS, SIGNATURE)
+    )

@@ -1,0 +1,237 @@
+"""A bundle's files: signatures, and archives that were made to do harm."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zstandard
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.runtime import BundleError, load
+from exporter.runtime import files as bundle_files
+from exporter.runtime.files import SIGNATURE, SUMS, is_safe_name
+from tests.packed import copy_of, digits_bundle, pack_digits, resum
+
+
+def write_keys(folder: Path, name: str = "release") -> tuple[Path, Path]:
+    """A new Ed25519 key pair: (private, public), PEM."""
+    key = ed25519.Ed25519PrivateKey.generate()
+    private, public = folder / f"{name}.pem", folder / f"{name}.pub.pem"
+    private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    public.write_bytes(
+        key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    )
+    return private, public
+
+
+def test_a_signature_is_checked_against_the_key(tmp_path: Path) -> None:
+    private, public = write_keys(tmp_path)
+    _, other = write_keys(tmp_path, "other")
+    bundle = pack_digits(tmp_path / "signed", sign=private).path
+    load(bundle, public_key=public).close()
+    load(bundle).close()
+    with pytest.raises(BundleError, match="not this key's signature"):
+        load(bundle, public_key=other)
+
+
+def test_a_signed_archive_is_checked(tmp_path: Path) -> None:
+    private, public = write_keys(tmp_path)
+    _, other = write_keys(tmp_path, "other")
+    archive = pack_digits(tmp_path / "signed.tar.zst", sign=private).path
+    load(archive, public_key=public).close()
+    with pytest.raises(BundleError, match="not this key's signature"):
+        load(archive, public_key=other)
+
+
+def test_whoever_lists_altered_files_again_cannot_sign_them(tmp_path: Path) -> None:
+    private, public = write_keys(tmp_path)
+    bundle = pack_digits(tmp_path / "signed", sign=private).path
+    (bundle / "labels.txt").write_text("".join(f"{n}\n" for n in reversed(range(10))))
+    resum(bundle)
+    load(bundle).close()  # without a key, nothing tells
+    with pytest.raises(BundleError, match="not this key's signature"):
+        load(bundle, public_key=public)
+
+
+def test_every_flipped_byte_of_a_signature_is_found(tmp_path: Path) -> None:
+    private, public = write_keys(tmp_path)
+    bundle = pack_digits(tmp_path / "signed", sign=private).path
+    path = bundle / SIGNATURE
+    whole = path.read_bytes()
+    assert len(whole) == 64
+    for changed in [*(whole[:i] + bytes([whole[i] ^ 1]) + whole[i + 1 :] for i in range(64)), b""]:
+        path.write_bytes(changed)
+        with pytest.raises(BundleError, match=SIGNATURE):
+            load(bundle, public_key=public)
+
+
+def test_an_unsigned_bundle_does_not_pass_for_a_signed_one(tmp_path: Path) -> None:
+    _, public = write_keys(tmp_path)
+    with pytest.raises(BundleError, match=r"is not signed \(no SHA256SUMS\.sig\)"):
+        load(digits_bundle(), public_key=public)
+
+
+def test_what_is_no_ed25519_key_is_refused(tmp_path: Path) -> None:
+    private, _ = write_keys(tmp_path)
+    bundle = pack_digits(tmp_path / "signed", sign=private).path
+    foreign = tmp_path / "rsa.pem"
+    foreign.write_bytes(
+        rsa.generate_private_key(65537, 2048)
+        .public_key()
+        .public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    )
+    nonsense = tmp_path / "nonsense.pem"
+    nonsense.write_text("-----BEGIN PUBLIC KEY-----\n!\n")
+    for key in (foreign, nonsense, private):
+        with pytest.raises(BundleError, match="not an Ed25519 key"):
+            load(bundle, public_key=key)
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl(1) is not installed")
+def test_openssl_makes_the_keys_and_checks_the_signature(tmp_path: Path) -> None:
+    private, public = tmp_path / "private.pem", tmp_path / "public.pem"
+    for command in (
+        ["openssl", "genpkey", "-algorithm", "ed25519", "-out", str(private)],
+        ["openssl", "pkey", "-in", str(private), "-pubout", "-out", str(public)],
+    ):
+        subprocess.run(command, check=True, capture_output=True)
+    bundle = pack_digits(tmp_path / "signed", sign=private).path
+    load(bundle, public_key=public).close()
+    check = ["openssl", "pkeyutl", "-verify", "-pubin", "-inkey", str(public), "-rawin"]
+    files = ["-in", str(bundle / SUMS), "-sigfile", str(bundle / SIGNATURE)]
+    assert subprocess.run([*check, *files], check=False, capture_output=True).returncode == 0
+
+
+@pytest.mark.skipif(shutil.which("sha256sum") is None, reason="sha256sum(1) is not installed")
+def test_sha256sum_reads_the_list() -> None:
+    subprocess.run(
+        ["sha256sum", "--check", "--strict", SUMS],
+        cwd=digits_bundle(),
+        check=True,
+        capture_output=True,
+    )
+
+
+def make_archive(path: Path, members: list[tuple[tarfile.TarInfo, bytes]]) -> Path:
+    """A `.tar.zst` with these members."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for member, contents in members:
+            member.size = len(contents)
+            archive.addfile(member, io.BytesIO(contents))
+    path.write_bytes(zstandard.compress(buffer.getvalue()))
+    return path
+
+
+def members_of(bundle: Path) -> list[tuple[tarfile.TarInfo, bytes]]:
+    """A whole bundle, as members of an archive."""
+    return [
+        (tarfile.TarInfo(f"bundle/{path.relative_to(bundle).as_posix()}"), path.read_bytes())
+        for path in sorted(bundle.rglob("*"))
+        if path.is_file()
+    ]
+
+
+def link(name: str, kind: bytes, target: str) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.type = kind
+    member.linkname = target
+    return member
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../evil", "bundle/../../evil", "/etc/evil", "bundle/./evil", "bundle//evil", "c:evil",
+     "bundle\\..\\evil"],
+)  # fmt: skip
+def test_unsafe_paths_are_refused(tmp_path: Path, name: str) -> None:
+    members = members_of(digits_bundle())
+    archive = make_archive(tmp_path / "a.tar.zst", [*members, (tarfile.TarInfo(name), b"evil")])
+    with pytest.raises(BundleError, match="unsafe path"):
+        load(archive)
+    assert not (tmp_path / "evil").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "target"),
+    [
+        (tarfile.SYMTYPE, "manifest.json"),
+        (tarfile.SYMTYPE, "/etc/passwd"),
+        (tarfile.LNKTYPE, "bundle/manifest.json"),
+        (tarfile.CHRTYPE, ""),
+        (tarfile.FIFOTYPE, ""),
+    ],
+)
+def test_links_and_devices_are_refused(tmp_path: Path, kind: bytes, target: str) -> None:
+    members = [*members_of(digits_bundle()), (link("bundle/other", kind, target), b"")]
+    with pytest.raises(BundleError, match="bundle/other is a link or a device"):
+        load(make_archive(tmp_path / "a.tar.zst", members))
+
+
+def test_a_member_given_twice_or_beside_the_bundle_is_refused(tmp_path: Path) -> None:
+    members = members_of(digits_bundle())
+    twice = [*members, (tarfile.TarInfo("bundle/manifest.json"), b"{}")]
+    beside = [*members, (tarfile.TarInfo("other/manifest.json"), b"{}")]
+    bare = [(tarfile.TarInfo("manifest.json"), b"{}")]
+    for number, wrong in enumerate((twice, beside, bare)):
+        with pytest.raises(BundleError, match="twice or outside"):
+            load(make_archive(tmp_path / f"{number}.tar.zst", wrong))
+
+
+def test_an_archive_that_unpacks_to_too_much_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bomb = make_archive(tmp_path / "a.tar.zst", [(tarfile.TarInfo("bundle/x"), bytes(1 << 24))])
+    assert bomb.stat().st_size < 1 << 16
+    monkeypatch.setattr(bundle_files, "MAX_ARCHIVE_BYTES", 1 << 20)
+    with pytest.raises(BundleError, match="unpacks to more than"):
+        load(bomb)
+
+
+def test_a_truncated_or_altered_archive_is_refused(tmp_path: Path) -> None:
+    archive = pack_digits(tmp_path / "digits.tar.zst").path
+    whole = archive.read_bytes()
+    rng = np.random.default_rng(0)
+    last = len(whole) - 5  # then comes zstd's own checksum; ours are in SHA256SUMS
+    for size in [0, 1, 100, *rng.integers(0, last, 10)]:
+        archive.write_bytes(whole[:size])
+        with pytest.raises(BundleError):
+            load(archive)
+    for position in [0, 4, *rng.integers(0, last, 20)]:
+        changed = bytearray(whole)
+        changed[position] ^= int(rng.integers(1, 256))
+        archive.write_bytes(changed)
+        with pytest.raises(BundleError):
+            load(archive)
+
+
+def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
+    bundle = copy_of(digits_bundle(), tmp_path)
+    (bundle / "labels.txt").unlink()
+    (bundle / "labels.txt").symlink_to("nowhere")
+    with pytest.raises(BundleError, match=r"cannot read labels\.txt"):
+        load(bundle)
+
+
+@given(st.text(st.sampled_from("ab./\\:\n "), max_size=12))
+def test_a_safe_name_stays_inside_its_folder(name: str) -> None:
+    if is_safe_name(name):
+        folder = Path("/somewhere/bundle")
+        landed = Path(os.path.normpath(folder / name))
+        assert folder in landed.parents
+        assert landed.relative_to(folder).as_posix() == name

@@ -82,6 +82,9 @@ def make_receipt(
         name, block, why = leftovers[0]
         where = f"{name} in {block}" if block else name
         short.append(f"{_count(len(leftovers), 'operator')} left over ({where}: {why})")
+    misplaced = account.quantized_main_branches()
+    if misplaced:
+        short.append(f"Q/DQ on the main branch before the sum of {', '.join(misplaced)}")
     short.extend(f"{name} {why}" for name, _, why in not_kept)
     verdict = Verdict.UNVERIFIED if unclear else Verdict.PARTIAL if short else Verdict.FUSED
     return Receipt(
@@ -131,6 +134,7 @@ class _Account:
         self, kernels: Sequence[Kernel], blocks: Sequence[ResidualBlock], kept: tuple[str, ...]
     ) -> None:
         self.kernels = kernels
+        self.blocks = blocks
         self.kept = kept
         self._names = sorted((block.name for block in blocks), key=len, reverse=True)
         self._homes = [self._homes_of(kernel) for kernel in kernels]
@@ -175,12 +179,15 @@ class _Account:
         elif not sums:
             reason = "none of its kernels does the residual sum"
         else:
-            reason = next((self._why_alone(kernel) for kernel in sums if not _fused(kernel)), "")
+            alone = (kernel for kernel in sums if not _fused(kernel))
+            reason = next((self._why_alone(kernel, block) for kernel in alone), "")
         return BlockReceipt(block.name, members, add_fused=not reason, reason=reason or None)
 
-    def _why_alone(self, kernel: Kernel) -> str:
+    def _why_alone(self, kernel: Kernel, block: ResidualBlock) -> str:
         """Why a sum is a kernel of its own, as far as the readers of its inputs tell."""
         what = f"{kernel.op} is a kernel of its own in {kernel.dtype}"
+        if _quantizes_main_branch(kernel, block):
+            return f"{what}, and quantizes the main branch before the sum"
         convs = [
             (name, len(self._readers[name]))
             for name in kernel.inputs
@@ -199,6 +206,14 @@ class _Account:
             if (sums := self._sum_kernels(block))
             and all(self._is_kept(kernel) and kernel.dtype != "int8" for kernel in sums)
         )
+
+    def quantized_main_branches(self) -> list[str]:
+        """Blocks with Q/DQ on the main branch as well as on the shortcut: rounded for nothing."""
+        return [
+            block.name
+            for block in self.blocks
+            if any(_quantizes_main_branch(kernel, block) for kernel in self._sum_kernels(block))
+        ]
 
     def sum_quantized(self, block: ResidualBlock) -> bool:
         sums = self._sum_kernels(block)
@@ -341,6 +356,15 @@ def _within(label: str, name: str) -> bool:
 
 def _fused(kernel: Kernel) -> bool:
     return "conv" in kernel.does or kernel.dtype == "int8"
+
+
+def _quantizes_main_branch(kernel: Kernel, block: ResidualBlock) -> bool:
+    """Does the kernel that sums first quantize more than a projection's output?
+
+    A runtime that tells the order lists what it quantizes of the operands before the "add".
+    """
+    operands = kernel.does[: kernel.does.index("add")].count("quantize")
+    return operands > (block.shortcut == "projection")
 
 
 def _count(count: int, noun: str) -> str:

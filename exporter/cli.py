@@ -170,7 +170,9 @@ def models(as_json: AsJson = False) -> None:
 @app.command()
 def trace(
     model: Source,
-    weights: Weights = "random",
+    weights: Annotated[
+        str | None, typer.Option(help="Shapes need none: random ones, unless you name others.")
+    ] = None,
     num_classes: NumClasses = None,
     image_size: ImageSize = None,
     as_json: AsJson = False,
@@ -182,8 +184,10 @@ def trace(
     from exporter.models import trace as tracing
     from exporter.models.sources import define
 
+    # A table's network is traced without looking for its weights; everything else brings its own.
+    chosen = weights or ("auto" if ":" in model or model.endswith(".onnx") else "random")
     defined = define(
-        model, weights, num_classes=num_classes, image_size=image_size, progress=Silent()
+        model, chosen, num_classes=num_classes, image_size=image_size, progress=Silent()
     )
     traced = tracing.trace(defined)
     if as_json:

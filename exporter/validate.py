@@ -27,6 +27,7 @@ Floats = npt.NDArray[np.float64]
 
 BATCH: Final = 8
 """Inputs are run in batches of this size, and the first of them one at a time as well."""
+EAGER_BATCH: Final = 32
 FLOAT64_SAMPLES: Final = 8
 
 # An upper limit for an error, a lower one for sqnr_db and top1_agreement. Agreement means nothing
@@ -84,12 +85,12 @@ def make_reference(
     exact_inputs = inputs[:FLOAT64_SAMPLES]
     with progress.stage("reference: eager PyTorch", len(inputs) + len(exact_inputs)) as advance:
         outputs = []
-        for batch in _batches(inputs, BATCH):
+        for batch in _batches(inputs, EAGER_BATCH):
             outputs.append(run(model.module, torch.float32, batch))
             advance(len(batch))
         double = copy.deepcopy(model.module).double()
         exact = []
-        for batch in _batches(exact_inputs, BATCH):
+        for batch in _batches(exact_inputs, EAGER_BATCH):
             exact.append(run(double, torch.float64, batch))
             advance(len(batch))
     return Reference(

@@ -1,0 +1,282 @@
+"""OpenVINO on CPUs.
+
+The engine is OpenVINO's own IR (`.xml` and `.bin`), made from the lowered ONNX file with nothing
+optimized yet: OpenVINO compiles it for the CPU it finds. What it made is read from the compiled
+model's execution graph, in which each node names its layer type, its runtime precision and the
+layers that were fused into it.
+
+OpenVINO computes FP32 graphs in BF16 where the CPU can, unless told otherwise; so the precision
+hint is always given: f16 for FP16 engines, f32 for all others (INT8 comes from the graph's Q/DQ).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import openvino as ov
+
+from exporter import host
+from exporter.artifact import Dialect, Kernel, Precision, Skipped, Verdict
+from exporter.errors import BuildError, UsageError
+from exporter.targets import Array, BuildOptions, BuildResult, UnreadableKernels
+
+_PRECISION: Final = ["exporter", "precision"]
+"""Where an IR keeps the precision that it was built for (OpenVINO's rt_info)."""
+
+_DTYPES: Final[Mapping[str, str]] = {
+    "f32": "fp32", "f16": "fp16", "bf16": "bf16", "u8": "int8", "i8": "int8",
+}  # fmt: skip
+
+# Layer types of the CPU plugin's execution graph; what they compute, where the name says it all.
+_LAYERS: Final[Mapping[str, tuple[str, ...]]] = {
+    "Reorder": ("reorder",),
+    "Reshape": ("reorder",),
+    "Transpose": ("reorder",),
+    "Convert": ("cast",),
+    "FakeQuantize": ("quantize",),
+    "FullyConnected": ("gemm",),
+    "MatMul": ("gemm",),
+    "Softmax": ("softmax",),
+    "Reduce": ("avgpool",),
+    "Math": ("pointwise",),
+}
+# Operators of the IR; an Add of two computed tensors is "add", one with a constant is a bias.
+_OPERATORS: Final[Mapping[str, str]] = {
+    "Relu": "relu", "MaxPool": "maxpool", "AvgPool": "avgpool", "ReduceMean": "avgpool",
+    "BatchNormInference": "batchnorm", "MatMul": "gemm",
+}  # fmt: skip
+
+
+class OpenVino:
+    """Target `openvino`."""
+
+    name = "openvino"
+
+    def __init__(self, variant: str = "") -> None:
+        if variant:
+            raise UsageError(f"target openvino has no variant {variant!r}; write openvino")
+
+    def dialect(self, precision: Precision) -> Dialect:
+        return Dialect.U8_ASYMMETRIC if precision is Precision.INT8 else Dialect.FLOAT
+
+    def fuses_residual(self, precision: Precision) -> bool:  # noqa: ARG002 - never: standard ONNX
+        return False
+
+    def expected(self, precision: Precision) -> Verdict:
+        # Without FP16 arithmetic the plugin computes such a graph in FP32.
+        if precision is Precision.FP16 and not _has_fp16():
+            return Verdict.PARTIAL
+        return Verdict.FUSED
+
+    def runs_here(self) -> Skipped | None:
+        return None
+
+    def build(
+        self, graph: Path, precision: Precision, out: Path, options: BuildOptions
+    ) -> BuildResult:
+        """Writes `<out>.xml` and `<out>.bin`.
+
+        Raises:
+            UsageError: a setting was given; this target has none.
+            BuildError: OpenVINO refuses the graph, or a file cannot be written.
+        """
+        if options.settings:
+            raise UsageError(
+                f"target openvino has no setting {next(iter(options.settings))!r}; leave it out"
+            )
+        xml, weights = out.with_name(f"{out.name}.xml"), out.with_name(f"{out.name}.bin")
+        partial = out.with_name(f".{out.name}.partial.xml")
+        try:
+            model = ov.Core().read_model(graph)
+            model.set_friendly_name(out.name)
+            model.set_rt_info(str(precision), _PRECISION)
+            ov.serialize(model, partial, partial.with_suffix(".bin"))
+            _compile(ov.Core().read_model(partial), 1)
+            partial.with_suffix(".bin").replace(weights)
+            partial.replace(xml)
+        except (RuntimeError, OSError) as error:
+            reason = " ".join(str(error).split())
+            raise BuildError(
+                f"openvino {_version()} does not build {graph.name}: {reason}"
+            ) from None
+        finally:
+            partial.unlink(missing_ok=True)
+            partial.with_suffix(".bin").unlink(missing_ok=True)
+        requires = {"cpu_flags": [], "versions": {"openvino": _version()}}
+        return BuildResult(files=(xml, weights), requires=requires)
+
+    def open(self, engine: Path, threads: int) -> OpenVinoSession:
+        """Compiles an IR for this CPU, one stream on `threads` threads."""
+        try:
+            return OpenVinoSession(_compile(ov.Core().read_model(engine), threads))
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise BuildError(
+                f"openvino {_version()} does not load {engine.name}: {reason}"
+            ) from None
+
+    def kernels(self, engine: Path) -> tuple[tuple[Kernel, ...], str]:
+        """The nodes of the execution graph, one kernel each.
+
+        Raises:
+            UnreadableKernels: OpenVINO gives no execution graph, or one in an unknown form.
+        """
+        try:
+            model = ov.Core().read_model(engine)
+            executed = _compile(model, 1).get_runtime_model()
+        except RuntimeError as error:
+            raise UnreadableKernels(f"no execution graph: {' '.join(str(error).split())}") from None
+        kernels = _kernels_of(executed, _operations_of(model))
+        return kernels, f"execution graph of the compiled model (openvino {_version()})"
+
+
+class OpenVinoSession:
+    """A compiled model; `run` takes its first input and answers with its first output."""
+
+    def __init__(self, compiled: Any) -> None:
+        self._compiled: Any = compiled
+        self._request: Any = compiled.create_infer_request()
+
+    def run(self, batch: Array) -> Array:
+        """The first output for (N, ...) inputs.
+
+        Raises:
+            BuildError: the session is closed, or OpenVINO refuses the input.
+        """
+        return next(iter(self._infer({0: batch}).values()))
+
+    def run_named(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Every output by its tensor's name, for every input by its name."""
+        return self._infer(dict(feeds))
+
+    def _infer(self, feeds: Mapping[Any, Array]) -> dict[str, Array]:
+        if self._request is None:
+            raise BuildError("this OpenVINO session is closed; open the engine again")
+        contiguous = {key: np.ascontiguousarray(value) for key, value in feeds.items()}
+        try:
+            answers = self._request.infer(contiguous, share_inputs=True)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise BuildError(f"openvino {_version()} failed to run: {reason}") from None
+        return {
+            name: np.array(answers[output])
+            for output in self._compiled.outputs
+            for name in (sorted(output.get_names()) or [output.get_node().get_friendly_name()])
+        }
+
+    def close(self) -> None:
+        """Frees the request and the compiled model."""
+        self._request = None
+        self._compiled = None
+
+    def __enter__(self) -> OpenVinoSession:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def _compile(model: Any, threads: int) -> Any:
+    half = _precision_of(model) is Precision.FP16
+    return ov.Core().compile_model(
+        model,
+        "CPU",
+        {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            "INFERENCE_PRECISION_HINT": "f16" if half and _has_fp16() else "f32",
+        },
+    )
+
+
+def _precision_of(model: Any) -> Precision:
+    if not model.has_rt_info(_PRECISION):
+        raise BuildError("this IR was not written by this tool: it names no precision")
+    return Precision(model.get_rt_info(_PRECISION).astype(str))
+
+
+def _has_fp16() -> bool:
+    return "FP16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def _operations_of(model: Any) -> dict[str, str]:
+    """Name of an IR operator -> what it computes, for those that matter to the receipt."""
+    found = {}
+    for op in model.get_ordered_ops():
+        kind = op.get_type_name()
+        if kind == "Add":
+            producers = [value.get_node() for value in op.input_values()]
+            if not any(_is_constant(node) for node in producers):
+                found[op.get_friendly_name()] = "add"
+        elif kind in _OPERATORS:
+            found[op.get_friendly_name()] = _OPERATORS[kind]
+    return found
+
+
+def _is_constant(node: Any) -> bool:
+    """Whether a node is made of constants alone: a bias may be reshaped or converted first."""
+    if node.get_type_name() == "Constant":
+        return True
+    inputs = node.input_values()
+    return bool(inputs) and all(_is_constant(value.get_node()) for value in inputs)
+
+
+def _kernels_of(executed: Any, operations: Mapping[str, str]) -> tuple[Kernel, ...]:
+    constants: set[str] = set()
+    kernels = []
+    for op in executed.get_ordered_ops():
+        name = op.get_friendly_name()
+        info = op.get_rt_info()
+        layer, dtype = _text(info, "layerType"), _text(info, "runtimePrecision")
+        given = [value.get_node().get_friendly_name() for value in op.input_values()]
+        computed = tuple(source for source in given if source not in constants)
+        if layer == "Const" or (given and not computed):
+            constants.add(name)
+            continue
+        if layer in {"Input", "Parameter", "Output", "Result"}:
+            continue
+        fused = tuple(filter(None, _text(info, "originalLayersNames").split(",")))
+        kernels.append(
+            Kernel(
+                name=name,
+                op=layer,
+                does=_does(layer, fused, operations),
+                dtype=_DTYPES.get(dtype, dtype),
+                inputs=computed,
+                outputs=(name,),
+                labels=fused,
+                output_dtypes=tuple(
+                    _DTYPES.get(word, word) for word in _text(info, "outputPrecisions").split(",")
+                ),
+            )
+        )
+    return tuple(kernels)
+
+
+def _does(layer: str, fused: tuple[str, ...], operations: Mapping[str, str]) -> tuple[str, ...]:
+    inside = [operations[name] for name in fused if name in operations]
+    if layer == "Convolution":
+        extra = [what for what in inside if what in {"add", "relu", "batchnorm"}]
+        return ("conv", *dict.fromkeys(extra))
+    if layer == "Pooling":
+        return tuple(dict.fromkeys(inside)) or ("other",)
+    if layer in _LAYERS:
+        return _LAYERS[layer]
+    if layer in {"Eltwise", "Subgraph"}:
+        return tuple(dict.fromkeys(inside)) or ("pointwise",)
+    return ("other",)
+
+
+def _text(info: Any, key: str) -> str:
+    if key not in info:
+        return ""
+    value = info[key]
+    return str(getattr(value, "value", value))
+
+
+def _version() -> str:
+    return host.versions().get("openvino", "?")

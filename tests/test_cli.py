@@ -1,0 +1,281 @@
+"""The command line as a user meets it: real processes, exit codes, one line an error, no debris."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper
+
+from exporter.cli import app, main
+from exporter.models.variants import build_variant
+
+ROOT = Path(__file__).parents[1]
+
+
+def run_cli(
+    *arguments: str | Path, cwd: Path, before: Callable[[], None] | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "exporter", *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default"},
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
+        preexec_fn=before,
+    )
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
+    """The same in this process: exit code, stdout, stderr."""
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    code = stop.value.code
+    assert isinstance(code, int)
+    return code, captured.out, captured.err
+
+
+def check_refused(
+    capsys: pytest.CaptureFixture[str], message: str, *arguments: str | Path, code: int = 2
+) -> None:
+    found, _, err = call(capsys, *arguments)
+    errors = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert found == code, err
+    assert len(errors) == 1, err
+    assert message in errors[0]
+    assert "Traceback" not in err
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+@pytest.mark.parametrize(
+    ("message", "arguments"),
+    [
+        ("did you mean resnet50", ["export", "resnet5O"]),
+        ("did you mean ort-cpu", ["export", "--target", "ort-cpuu"]),
+        ("unknown precision 'fp33'", ["export", "--precision", "fp33"]),
+        ("give positive numbers", ["export", "--batches", "1,x"]),
+        ("TARGET.KEY=VALUE", ["export", "--setting", "profile"]),
+        (
+            "--image-size 16 is too small",
+            ["export", "resnet18", "--weights", "random", "--image-size", "16"],
+        ),
+        ("Did you mean 'export'", ["exprot"]),
+        ("No such option", ["export", "--wieghts", "x"]),
+        ("holds no manifest.json", ["validate", "."]),
+        ("leave out --weights", ["trace", "absent.onnx", "--weights", "random"]),
+    ],
+)
+def test_unusable_requests(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    message: str,
+    arguments: list[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found, _, err = call(capsys, *arguments)
+    assert found == 2, err
+    assert any(part in err for part in message.split("|")), err
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unusable_checkpoints(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, out: Path
+) -> None:
+    state = build_variant("resnet20", 7).state_dict()
+    torch.save(state, tmp_path / "seven.pth")
+    (tmp_path / "corrupt.pth").write_bytes(b"not a checkpoint at all")
+    whole = (tmp_path / "seven.pth").read_bytes()
+    (tmp_path / "cut.pth").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "evil.pth").write_bytes(pickle.dumps({"x": subprocess.Popen}))
+
+    def refuse(message: str, weights: str, *more: str) -> None:
+        path = tmp_path / weights
+        check_refused(capsys, message, "export", "resnet20", "--weights", path, "--out", out, *more)
+        assert not out.exists()
+
+    refuse("no such file", "absent.pth")
+    refuse("corrupt.pth", "corrupt.pth")
+    refuse("cut.pth is truncated or not a PyTorch checkpoint", "cut.pth")
+    refuse("evil.pth", "evil.pth")
+    refuse(
+        "has 7 classes (fc.weight), --num-classes asks for 10", "seven.pth", "--num-classes", "10"
+    )
+    torch.save(build_variant("resnet32").state_dict(), tmp_path / "deeper.pth")
+    refuse("unexpected: layer1.3.conv1.weight", "deeper.pth")
+
+
+def small_graph(path: Path, *, cycle: bool = False, op: str = "Relu", external: str = "") -> Path:
+    weight = helper.make_tensor("w", TensorProto.FLOAT, [4, 3, 3, 3], [0.1] * 108)
+    if external:
+        weight.ClearField("float_data")
+        weight.data_location = TensorProto.EXTERNAL
+        weight.external_data.add(key="location", value=external)
+    source = "y" if cycle else "x"
+    nodes = [
+        helper.make_node("Conv", [source, "w"], ["c"], "conv"),
+        helper.make_node(op, ["c"], ["y"], "act"),
+        helper.make_node("GlobalAveragePool", ["y"], ["p"], "pool"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 8, 8])],
+        [helper.make_tensor_value_info("p", TensorProto.FLOAT, ["n", 4, 1, 1])],
+        [weight],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def test_unusable_onnx_files(capsys: pytest.CaptureFixture[str], tmp_path: Path, out: Path) -> None:
+    def refuse(message: str, path: Path) -> None:
+        check_refused(capsys, message, "export", path, "--out", out)
+        assert not out.exists()
+
+    (tmp_path / "secret.bin").write_bytes(b"\0" * 432)
+    folder = tmp_path / "models"
+    folder.mkdir()
+    refuse("no such file", folder / "absent.onnx")
+    refuse("cycle", small_graph(folder / "cycle.onnx", cycle=True))
+    refuse("missing.bin", small_graph(folder / "missing.onnx", external="missing.bin"))
+    refuse("../secret.bin", small_graph(folder / "escape.onnx", external="../secret.bin"))
+    refuse("NoSuchOperator", small_graph(folder / "unknown.onnx", op="NoSuchOperator"))
+    whole = onnx.load(small_graph(folder / "whole.onnx")).SerializeToString()
+    (folder / "cut.onnx").write_bytes(whole[: len(whole) // 2])
+    refuse("cut.onnx", folder / "cut.onnx")
+
+
+def test_destinations_that_must_not_be_touched(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    check_refused(capsys, "cannot write", "export", "--out", tmp_path / "file" / "out")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "manifest.json").write_text(json.dumps({"schema": 1, "model": {"name": "resnet101"}}))
+    check_refused(capsys, "holds a build of resnet101", "export", "--out", other)
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter1.tex").write_text("years of work")
+    check_refused(capsys, "holds no build", "export", "--out", tmp_path / "thesis")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "other", "thesis"]
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    def limit() -> None:  # a write past this size fails, as on a full disk
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+
+    arguments = ("export", "--target", "ort-cpu", "--no-measure", "--out", tmp_path / "out")
+    done = run_cli(*arguments, cwd=tmp_path, before=limit)
+    assert done.returncode in (1, 2), done.stderr
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_in_the_middle_exits_130_and_leaves_nothing(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "exporter", "export", "--target", "ort-cpu", "--out", "out"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not any(tmp_path.glob(".out.*/onnx/*")):  # the build has begun
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "interrupted" in err
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_both_onnxruntimes_at_once_are_refused(tmp_path: Path) -> None:
+    fake = tmp_path / "onnxruntime_gpu-1.27.0.dist-info"
+    fake.mkdir()
+    (fake / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: onnxruntime-gpu\nVersion: 1.27.0\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "exporter", "export", "--out", "out"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 2
+    assert "onnxruntime and onnxruntime-gpu are both installed" in done.stderr
+    assert "pip uninstall" in done.stderr
+
+
+def test_a_good_run_prints_nothing_of_third_parties(tmp_path: Path) -> None:
+    arguments = (
+        "export",
+        "--target",
+        "ort-cpu",
+        "--precision",
+        "fp32",
+        "--rounds",
+        "5",
+        "--out",
+        "o",
+    )
+    done = run_cli(*arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "ort-cpu.fp32" in done.stdout
+    known = ("define", "export", "optimize", "reference", "lower", "build", "parity", "load",
+             "measure", "report", "note:")  # fmt: skip
+    strangers = [
+        line
+        for line in done.stderr.splitlines()
+        if line.strip() and not line.strip().startswith(known)
+    ]
+    assert strangers == []
+    quiet = run_cli("validate", "o", "--quiet", cwd=tmp_path)
+    assert quiet.returncode == 0
+    assert quiet.stderr == ""
+    for command in (("explain", "o"), ("report", "o"), ("models",), ("compare", "o", "o")):
+        done = run_cli(*command, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+        assert done.stdout
+
+
+def test_every_command_is_in_the_readme_and_teaches(capsys: pytest.CaptureFixture[str]) -> None:
+    readme = (ROOT / "README.md").read_text()
+    names = [command.name or command.callback.__name__ for command in app.registered_commands
+             if command.callback]  # fmt: skip
+    assert len(names) >= 9
+    for name in names:
+        assert f"exporter {name}" in readme, f"{name} is not in README.md"
+        code, text, _ = call(capsys, name, "--help")
+        assert code == 0
+        assert len(text) > 200

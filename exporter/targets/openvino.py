@@ -11,6 +11,7 @@ hint is always given: f16 for FP16 engines, f32 for all others (INT8 comes from 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -92,6 +93,7 @@ class OpenVino:
         try:
             model = ov.Core().read_model(graph)
             model.set_friendly_name(out.name)
+            _name_reproducibly(model, graph)
             model.set_rt_info(str(precision), _PRECISION)
             ov.serialize(model, partial, partial.with_suffix(".bin"))
             _compile(ov.Core().read_model(partial), 1)
@@ -177,6 +179,19 @@ class OpenVinoSession:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _name_reproducibly(model: Any, graph: Path) -> None:
+    """Numbers what OpenVINO named by a counter of the whole process: same graph, same bytes."""
+    import onnx
+
+    proto = onnx.load(graph, load_external_data=False).graph
+    given = {name for node in proto.node for name in (node.name, *node.output)}
+    given.update(value.name for value in (*proto.initializer, *proto.input))
+    for index, op in enumerate(model.get_ordered_ops()):
+        name, kind = op.get_friendly_name(), op.get_type_name()
+        if name not in given and re.fullmatch(rf"{kind}_\d+", name):
+            op.set_friendly_name(f"{kind}.{index}")
 
 
 def _compile(model: Any, threads: int) -> Any:

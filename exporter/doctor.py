@@ -7,11 +7,11 @@ target is `available` (builds and runs here), `buildable only` (its engines run 
 
 from __future__ import annotations
 
-import importlib
 import json
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 from exporter import host
@@ -106,7 +106,7 @@ def cpu_features(flags: frozenset[str], machine: str) -> dict[str, bool]:
 def _import_problem(module: str) -> str | None:
     """Why a module does not import, in one line; None where it does."""
     try:
-        importlib.import_module(module)
+        import_module(module)
     except ModuleNotFoundError as error:
         absent = error.name == module
         return "not installed" if absent else f"does not import: no module {error.name}"

@@ -1,0 +1,232 @@
+"""ONNX Runtime's GPU providers, as far as a machine with no GPU shows.
+
+That nothing falls back in silence is checked on the real thing: the CPU provider stands in for the
+GPU's where a session is needed, since ONNX Runtime records placements the same way for each.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from exporter import host
+from exporter.artifact import Kernel, Precision
+from exporter.errors import BuildError, MissingDependencyError, UsageError
+from exporter.targets import UnreadableKernels, get_target
+from exporter.targets.ort_cuda import OPTIONS, OrtCuda, unfused_where_shown
+from exporter.targets.ort_gpu import (
+    CPU_PROVIDER,
+    check_placement,
+    gpu_session,
+    placements,
+)
+from exporter.targets.ort_tensorrt import OrtTensorRt, build_options, embedded_engine
+from exporter.targets.tensorrt_settings import Profile, TensorRtSettings
+from tests.graphs import random as numbers
+
+GPU_HERE = host.describe_host().gpu is not None
+
+
+@pytest.fixture
+def graph(tmp_path: Path) -> Path:
+    weights = numpy_helper.from_array(numbers(4, 3, 3, 3), "w")
+    model = helper.make_model(
+        helper.make_graph(
+            [
+                helper.make_node("Conv", ["x", "w"], ["c"], name="conv"),
+                helper.make_node("Sigmoid", ["c"], ["y"], name="sigmoid"),
+            ],
+            "g",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 8, 8])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4, 6, 6])],
+            [weights],
+        ),
+        ir_version=10,
+        opset_imports=[helper.make_opsetid("", 20)],
+    )
+    onnx.save(model, tmp_path / "g.onnx")
+    return tmp_path / "g.onnx"
+
+
+@pytest.mark.skipif(GPU_HERE, reason="there is a GPU here")
+@pytest.mark.parametrize("name", ["ort-cuda", "ort-tensorrt"])
+def test_without_the_library_the_error_says_what_to_install(name: str) -> None:
+    with pytest.raises(MissingDependencyError) as caught:
+        get_target(name)
+    message = str(caught.value)
+    assert f"target {name} needs onnxruntime-gpu" in message
+    # The two distributions overwrite each other: one goes before the other comes.
+    assert "pip uninstall -y onnxruntime && pip install 'resnet-exporter[gpu]'" in message
+
+
+@pytest.mark.parametrize("name", ["ort-cuda", "ort-tensorrt"])
+def test_without_a_gpu_the_error_names_targets_that_need_none(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    providers = ["TensorrtExecutionProvider", "CUDAExecutionProvider", CPU_PROVIDER]
+    monkeypatch.setattr(ort, "get_available_providers", lambda: providers)
+    if GPU_HERE:
+        pytest.skip("there is a GPU here")
+    with pytest.raises(MissingDependencyError, match="no driver answers here; use ort-cpu"):
+        get_target(name)
+
+
+def test_every_node_has_a_recorded_provider(graph: Path) -> None:
+    session = gpu_session(graph, CPU_PROVIDER, {}, allow_fallback=True)
+    assert placements(session) == {"conv": CPU_PROVIDER, "sigmoid": CPU_PROVIDER}
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")  # ONNX Runtime's own warning
+def test_a_provider_that_is_not_there_is_an_error(graph: Path) -> None:
+    if "CUDAExecutionProvider" in ort.get_available_providers():
+        pytest.skip("the CUDA provider is installed")
+    with pytest.raises(BuildError, match=r"does not load g.onnx on CUDA.*--allow-fallback"):
+        gpu_session(graph, "CUDAExecutionProvider", {})
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_even_allow_fallback_wants_the_provider_itself(graph: Path) -> None:
+    """It accepts single nodes on the CPU, not a session that is on the CPU as a whole."""
+    if "CUDAExecutionProvider" in ort.get_available_providers():
+        pytest.skip("the CUDA provider is installed")
+    with pytest.raises(BuildError, match="fell back from CUDAExecutionProvider to CPU"):
+        gpu_session(graph, "CUDAExecutionProvider", {}, allow_fallback=True)
+
+
+def test_a_node_on_the_cpu_is_an_error_unless_allowed() -> None:
+    placed = {"conv": "CUDAExecutionProvider", "resize": CPU_PROVIDER}
+    with pytest.raises(
+        BuildError, match=r"1 of 2 nodes are not on .* \(resize\); --allow-fallback"
+    ):
+        check_placement("CUDAExecutionProvider", placed, "CUDAExecutionProvider", False)
+    check_placement("CUDAExecutionProvider", placed, "CUDAExecutionProvider", True)
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> OrtCuda:
+    """The target where it could not be made; its methods that need no GPU are asked."""
+    monkeypatch.setattr("exporter.targets.ort_cuda.require_provider", lambda *_: None)
+    return OrtCuda()
+
+
+def test_cuda_refuses_int8_with_the_reason(cuda: OrtCuda) -> None:
+    with pytest.raises(UsageError, match=r"no 8-bit convolution .* --target tensorrt"):
+        cuda.dialect(Precision.INT8)
+
+
+def test_cuda_fuses_residuals_in_fp32_alone(cuda: OrtCuda) -> None:
+    assert cuda.fuses_residual(Precision.FP32)
+    assert not cuda.fuses_residual(Precision.FP16)
+
+
+def test_cuda_options_leave_tf32_off() -> None:
+    assert OPTIONS["use_tf32"] == "0"
+    assert all(isinstance(value, str) for value in OPTIONS.values())
+
+
+def test_cuda_without_a_profile_is_unverified(cuda: OrtCuda, tmp_path: Path) -> None:
+    with pytest.raises(UnreadableKernels, match="no profile of the engine's run"):
+        cuda.kernels(tmp_path / "fp32.onnx")
+    (tmp_path / "fp32.profile.json").write_text(
+        '{"allow_fallback": false, "placements": {}, "cuda_kernels": []}', encoding="utf-8"
+    )
+    with pytest.raises(UnreadableKernels, match="may have run as several"):
+        cuda.kernels(tmp_path / "fp32.onnx")
+
+
+FUSED = Kernel(
+    name="layer1.0.conv2",
+    op="FusedConv",
+    does=("conv", "add", "relu"),
+    dtype="fp32",
+    inputs=("t1", "t0"),
+    outputs=("layer1.0.relu_1",),
+    labels=("layer1.0.add",),
+)
+WHOLE = ["cudnn_infer_ampere_scudnn_winograd_128x128_ldg1_ldg4_relu_tile148t_nt_v1"]
+SEPARATE = [*WHOLE, "void op_tensor_kernel_alpha2_zero<2, float, float, float, 1>(...)"]
+
+
+def test_cuda_kernels_that_show_no_separate_sum_leave_the_fusion() -> None:
+    assert unfused_where_shown((FUSED,), WHOLE) == (FUSED,)
+
+
+def test_cuda_kernels_that_show_a_separate_sum_undo_the_fusion() -> None:
+    conv, rest = unfused_where_shown((FUSED,), SEPARATE)
+    assert (conv.does, rest.does) == (("conv",), ("add", "relu"))
+    assert conv.outputs[0] in rest.inputs
+    assert "t0" in rest.inputs
+    assert rest.outputs == FUSED.outputs
+
+
+def test_cuda_kernels_of_the_graphs_own_sums_prove_nothing_against_the_fused() -> None:
+    alone = Kernel("add", "Add", ("add",), "fp32", ("a", "b"), ("c",))
+    assert unfused_where_shown((FUSED, alone), SEPARATE) == (FUSED, alone)
+
+
+def test_tensorrt_provider_options() -> None:
+    image = ("input", ("batch", 3, 224, 224))
+    settings = TensorRtSettings(profile=Profile(1, 4, 16), timing_cache="/cache")
+    options = build_options(Precision.FP16, settings, image, "10.9.0", Path("fp16.onnx"))
+    assert options["trt_ep_context_embed_mode"] == "1"
+    assert options["trt_ep_context_file_path"] == "fp16.onnx"
+    assert (options["trt_fp16_enable"], options["trt_int8_enable"]) == ("1", "0")
+    assert options["trt_profile_min_shapes"] == "input:1x3x224x224"
+    assert options["trt_profile_opt_shapes"] == "input:4x3x224x224"
+    assert options["trt_profile_max_shapes"] == "input:16x3x224x224"
+    assert options["trt_timing_cache_path"] == "/cache"
+
+
+def test_tensorrt_11_has_no_precision_flags_and_a_fixed_batch_no_profile() -> None:
+    image = ("input", (4, 3, 224, 224))
+    options = build_options(Precision.FP16, TensorRtSettings(), image, "11.1", Path("fp16.onnx"))
+    assert not [key for key in options if key.endswith("_enable") and "fp16" in key]
+    assert not [key for key in options if "profile" in key]
+    assert "trt_timing_cache_enable" not in options
+
+
+def context_model(path: Path, *beside: str) -> Path:
+    """An EPContext model as ONNX Runtime writes it, with an engine of a few bytes."""
+    nodes = [
+        helper.make_node(
+            "EPContext",
+            ["x"],
+            ["y"],
+            domain="com.microsoft",
+            embed_mode=1,
+            ep_cache_context=b"engine\x00bytes",
+        ),
+        *[helper.make_node(op, ["y"], [f"y{i}"], name=op) for i, op in enumerate(beside)],
+    ]
+    image = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])
+    onnx.save(helper.make_model(helper.make_graph(nodes, "g", [image], [output])), path)
+    return path
+
+
+def test_the_embedded_engine_is_found(tmp_path: Path) -> None:
+    assert embedded_engine(context_model(tmp_path / "c.onnx"), False) == b"engine\x00bytes"
+
+
+def test_nodes_outside_the_engine_are_an_error_unless_allowed(tmp_path: Path) -> None:
+    path = context_model(tmp_path / "c.onnx", "Resize", "Softmax")
+    with pytest.raises(BuildError, match=r"left 2 nodes outside its engine \(Resize, Softmax\)"):
+        embedded_engine(path, False)
+    assert embedded_engine(path, True) == b"engine\x00bytes"
+
+
+def test_a_context_model_that_was_not_written(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match="wrote no EPContext model"):
+        embedded_engine(tmp_path / "c.onnx", False)
+
+
+def test_tensorrt_provider_does_not_show_layers(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("exporter.targets.ort_tensorrt.require_provider", lambda *_: None)
+    with pytest.raises(UnreadableKernels, match="the target tensorrt does"):
+        OrtTensorRt().kernels(tmp_path / "fp16.onnx")

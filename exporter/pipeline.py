@@ -141,6 +141,7 @@ class Compiler:
         self.threads = request.threads or host.usable_threads()
         self.failures: list[str] = []
         self._ranges: Ranges | None = None
+        self._graph_parity: dict[Path, tuple[Parity, Accuracy | None]] = {}
         self._graphs: dict[tuple[Precision, Dialect, bool], str] = {}
         self._lowered: dict[tuple[Precision, Dialect, bool], tuple[Path, tuple[str, ...]]] = {}
 
@@ -210,6 +211,7 @@ class Compiler:
                 built = target.build(graph, precision, out, options)
                 files = self.share_portable(built.files, precision)
                 receipt = self.read_receipt(prepared, target, precision, files[0])
+                foreseen, advice = self.foresee(target, precision, files[0])
             with self.clock.time("validate"):
                 parity, accuracy = self.prove(prepared, target, precision, graph, files[0])
         except BuildError as error:
@@ -234,8 +236,25 @@ class Compiler:
             parity=parity,
             accuracy=accuracy,
             latency=Skipped("not measured yet"),
-            notes=notes,
+            notes=(*notes, *advice),
+            predicted=foreseen,
         )
+
+    def foresee(
+        self, target: Target, precision: Precision, engine: Path
+    ) -> tuple[tuple[dict[str, Any], ...], tuple[str, ...]]:
+        """Predicted costs and advice, where a runtime lists its kernels but cannot run here."""
+        if not target.name.startswith("tensorrt-rtx"):
+            return (), ()
+        from exporter.predict import predictions
+        from exporter.targets.tensorrt_rtx import layers_of, read_layers, recommendation
+
+        try:
+            advice = recommendation(read_layers(layers_of(engine)), precision)
+            foreseen = predictions(engine, target.name, self.request.batches)
+        except UnreadableKernels as error:
+            return (), (f"no predicted cost: {error}",)
+        return foreseen, (advice,) if advice else ()
 
     def lowered(
         self, prepared: Prepared, target: Target, precision: Precision, scratch: Path
@@ -339,6 +358,8 @@ class Compiler:
         """Parity and accuracy of the engine, or of its lowered graph where it cannot run here."""
         here = target.runs_here() is None
         spec = prepared.model.spec
+        if not here and graph in self._graph_parity:
+            return self._graph_parity[graph]
         with (
             target.open(engine, self.threads)
             if here
@@ -355,7 +376,10 @@ class Compiler:
                 progress=self.progress,
                 title=f"{target.name}.{precision}",
             )
-        return parity, check_accuracy(outputs, prepared.reference, prepared.data.evaluation.source)
+        accuracy = check_accuracy(outputs, prepared.reference, prepared.data.evaluation.source)
+        if not here:
+            self._graph_parity[graph] = parity, accuracy
+        return parity, accuracy
 
     def problems(self, receipt: Receipt, parity: Parity) -> list[str]:
         """Each gate that the engine failed, in words."""

@@ -8,37 +8,34 @@ An engine that fails does not stop the others: its failure is listed in the mani
 from __future__ import annotations
 
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from exporter import host, manifest, measure, report
+from exporter import host, manifest, report
 from exporter.artifact import (
     Accuracy,
     Dialect,
     Engine,
     EngineRecord,
-    Latency,
     Model,
     Parity,
-    PassReport,
     Precision,
     Receipt,
     Skipped,
-    Verdict,
 )
 from exporter.blocks import GraphFacts, find_residual_blocks
-from exporter.build_folder import REJECTED, BuildFolder, sha256_of, staged
+from exporter.build_folder import BuildFolder, sha256_of, staged
 from exporter.calibrate import calibrate
+from exporter.clock import Clock
 from exporter.correct import correct
 from exporter.data import Data, Samples, open_data
 from exporter.errors import BuildError
 from exporter.export import export, save
+from exporter.gates import notes_of, problems
+from exporter.latencies import measure_records
 from exporter.lower import lower
 from exporter.models.sources import define
 from exporter.optimize import optimize
@@ -101,20 +98,6 @@ def export_model(request: ExportRequest, progress: Progress) -> Outcome:
         with clock.time("report"), progress.stage("report"):
             report.write_report(folder.root, result)
     return Outcome(destination, result, tuple(result["failures"]))
-
-
-class Clock:
-    """How long each stage took, in seconds."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def time(self, stage: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        spent = self.seconds.get(stage, 0.0) + time.perf_counter() - start
-        self.seconds[stage] = round(spent, 3)
 
 
 @dataclass(frozen=True)
@@ -217,9 +200,9 @@ class Compiler:
         except BuildError as error:
             self.failures.append(f"{identity}: {error}")
             return None
-        problems = self.problems(receipt, parity)
-        if problems:
-            self.failures.extend(f"{identity}: {problem}" for problem in problems)
+        failed = problems(receipt, parity, allow_partial=self.request.allow_partial)
+        if failed:
+            self.failures.extend(f"{identity}: {problem}" for problem in failed)
             files = self.folder.reject(files)
         engine = Engine(
             id=identity,
@@ -381,18 +364,6 @@ class Compiler:
             self._graph_parity[graph] = parity, accuracy
         return parity, accuracy
 
-    def problems(self, receipt: Receipt, parity: Parity) -> list[str]:
-        """Each gate that the engine failed, in words."""
-        problems = [f"parity: {failure}" for failure in parity.failures]
-        order = (Verdict.UNVERIFIED, Verdict.PARTIAL, Verdict.FUSED)
-        below = order.index(receipt.verdict) < order.index(receipt.expected)
-        if below and not self.request.allow_partial:
-            problems.append(
-                f"receipt: {receipt.verdict}, expected {receipt.expected}: {receipt.reason} "
-                "(--allow-partial accepts it)"
-            )
-        return problems
-
     def measure(self, model: Model, records: list[EngineRecord]) -> list[EngineRecord]:
         """The records with their latencies against eager, in one interleaved run."""
         if not self.request.measure:
@@ -444,69 +415,3 @@ class Compiler:
             }
         )
         return described
-
-
-def measure_records(
-    model: Model,
-    records: list[EngineRecord],
-    root: Path,
-    *,
-    batches: tuple[int, ...],
-    threads: int,
-    rounds: int,
-    seed: int,
-    progress: Progress,
-) -> list[EngineRecord]:
-    """Measures every engine that passed and runs here; the others say why they were not."""
-    reasons = {record.engine.id: _not_measured(record) for record in records}
-    engines = [
-        measure.EngineToMeasure(r.engine.id, r.engine.target, root / r.engine.path)
-        for r in records
-        if reasons[r.engine.id] is None
-    ]
-    declared = model.spec.input.shape[0]
-    sizes = (declared,) if isinstance(declared, int) else batches
-    results = measure.measure(
-        engines,
-        measure.baseline_of(model),
-        batches=sizes,
-        threads=threads,
-        rounds=rounds,
-        seed=seed,
-        progress=progress,
-    )
-    measured = []
-    for record in records:
-        reason = reasons[record.engine.id]
-        if reason is not None:
-            measured.append(replace(record, latency=reason))
-            continue
-        by_batch = results[record.engine.id]
-        measured.append(
-            replace(
-                record,
-                latency=by_batch[sizes[0]],
-                latency_by_batch=tuple(x for x in by_batch.values() if isinstance(x, Latency)),
-            )
-        )
-    return measured
-
-
-def _not_measured(record: EngineRecord) -> Skipped | None:
-    if record.engine.path.endswith(REJECTED):
-        return Skipped("rejected: it failed a gate")
-    return get_target(record.engine.target).runs_here()
-
-
-def _is_loss(count: str) -> bool:
-    """Whether a pass's figure tells of values that changed beyond rounding."""
-    return "flush" in count or "overflow" in count
-
-
-def notes_of(reports: tuple[PassReport, ...]) -> tuple[str, ...]:
-    """What the passes of a lowering left alone or lost, in words."""
-    notes: list[str] = []
-    for passed in reports:
-        notes.extend(f"{passed.name}: {node}: {reason}" for node, reason in passed.refused)
-        notes.extend(f"{n} {what}" for what, n in passed.counts.items() if n and _is_loss(what))
-    return tuple(notes)

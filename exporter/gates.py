@@ -1,0 +1,33 @@
+"""The gates that an engine passes or fails, and what its lowering lost, in words."""
+
+from __future__ import annotations
+
+from exporter.artifact import Parity, PassReport, Receipt, Verdict
+
+_ORDER = (Verdict.UNVERIFIED, Verdict.PARTIAL, Verdict.FUSED)
+
+
+def problems(receipt: Receipt, parity: Parity, *, allow_partial: bool) -> list[str]:
+    """Each gate that the engine failed, in words."""
+    found = [f"parity: {failure}" for failure in parity.failures]
+    below = _ORDER.index(receipt.verdict) < _ORDER.index(receipt.expected)
+    if below and not allow_partial:
+        found.append(
+            f"receipt: {receipt.verdict}, expected {receipt.expected}: {receipt.reason} "
+            "(--allow-partial accepts it)"
+        )
+    return found
+
+
+def _is_loss(count: str) -> bool:
+    """Whether a pass's figure tells of values that changed beyond rounding."""
+    return "flush" in count or "overflow" in count
+
+
+def notes_of(reports: tuple[PassReport, ...]) -> tuple[str, ...]:
+    """What the passes of a lowering left alone or lost, in words."""
+    notes: list[str] = []
+    for passed in reports:
+        notes.extend(f"{passed.name}: {node}: {reason}" for node, reason in passed.refused)
+        notes.extend(f"{n} {what}" for what, n in passed.counts.items() if n and _is_loss(what))
+    return tuple(notes)

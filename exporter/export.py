@@ -137,7 +137,7 @@ def serialize(graph: ir.Model) -> bytes:
             "choose a smaller variant"
         )
     proto = ir.to_proto(graph)
-    # torch.onnx adds attributes in an order that differs between processes.
+    # torch.onnx adds defaults in the order of onnx's hash tables, the C++ library's own affair.
     for node in proto.graph.node:
         node.attribute.sort(key=lambda attribute: attribute.name)
     proto.opset_import.sort(key=lambda opset: opset.domain)

@@ -112,6 +112,14 @@ def test_nothing_of_this_machine_is_in_the_file(exported: ir.Model) -> None:
     assert not any(node.metadata_props or node.doc_string for node in exported.graph)
 
 
+def test_attributes_are_in_alphabetical_order(exported: ir.Model) -> None:
+    """So that the bytes do not depend on the order of a hash table in another library."""
+    proto = onnx.load_model_from_string(serialize(exported))
+    for node in proto.graph.node:
+        names = [attribute.name for attribute in node.attribute]
+        assert names == sorted(names)
+
+
 ELSEWHERE = """
 import sys
 from pathlib import Path

@@ -73,14 +73,16 @@ def test_a_clone_is_not_touched() -> None:
 
 def test_what_overflows_and_what_vanishes_is_counted() -> None:
     given = weights()
-    given["w"].flat[:3] = [65504.0, 65520.0, -1e6]  # the last finite one, and two beyond
+    # The last finite one, one that rounds to it, two beyond, and one that was infinite before.
+    given["w"].flat[:5] = [65504.0, 65510.0, 65520.0, -1e6, np.inf]
     given["v"].flat[:5] = [0.0, 1e-8, -1e-30, 2.0**-24, 2.0**-25]  # 2^-25 ties to zero
     model = graph(TWO_CONVS, **given)
     report = convert_fp16(model)
     assert report.counts == {OVERFLOWED: 2, FLUSHED: 3}
     tensor = model.graph.initializers["w"].const_value
     assert tensor is not None
-    np.testing.assert_array_equal(tensor.numpy().flat[:3], np.array([65504, np.inf, -np.inf], "e"))
+    rounded = np.array([65504, 65504, np.inf, -np.inf, np.inf], np.float16)
+    np.testing.assert_array_equal(tensor.numpy().flat[:5], rounded)
 
 
 def test_a_node_can_stay_in_float32() -> None:

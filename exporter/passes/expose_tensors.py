@@ -1,8 +1,8 @@
 """Debug copies: a graph with inner tensors exposed, or cut into its residual blocks.
 
-`expose` adds tensors to the graph's outputs. In a Q/DQ graph the tensor that the next layer reads is
-the dequantized one, so that is exposed: a second reader of the float tensor before it would keep the
-runtime from fusing, and the copy would no longer be the engine.
+`expose` adds tensors to the graph's outputs. In a Q/DQ graph the tensor that the next layer reads
+is the dequantized one, so that is exposed: a second reader of the float tensor before it would keep
+the runtime from fusing, and the copy would no longer be the engine.
 
 `isolate` makes each block's input a graph input and each block's output a graph output, so that one
 session tells what every block does when it is fed with exact values.

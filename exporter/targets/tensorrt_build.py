@@ -302,12 +302,17 @@ def _inspect(trt: Any, plan: bytes, messages: _Messages) -> str:
 
 
 def peak_memory_mb() -> int | None:
-    """The largest resident size so far, MiB; None where the system does not tell."""
+    """This process's largest resident size so far, MiB; None where the system does not tell."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        # Not ru_maxrss: Linux hands the parent's peak on to a child.
+        lines = status.read_text().splitlines()
+        peaks = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
+        return int(peaks[0]) >> 10 if peaks else None
     with contextlib.suppress(ImportError):  # Windows has no such module
         import resource
 
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak >> (20 if sys.platform == "darwin" else 10)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 20  # macOS counts in bytes
     return None
 
 

@@ -10,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import onnx
 import psutil
 import pytest
@@ -70,6 +71,15 @@ def test_a_small_graph_builds(tmp_path: Path) -> None:
     )
     assert all(path.exists() for path in result.files)
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_peak_memory_is_the_builders_own(tmp_path: Path) -> None:
+    large = np.ones((1 << 30) // 8)  # a parent with a gibibyte of its own
+    result = get_target("tensorrt-rtx").build(
+        one_block(tmp_path / "g.onnx"), Precision.FP32, tmp_path / "fp32", BuildOptions()
+    )
+    assert large[-1] == 1
+    assert 50 < result.requires["build"]["memory_mb"] < 900
 
 
 def test_an_unsupported_operator(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -36,6 +37,11 @@ if TYPE_CHECKING:
 
 COPY_TOLERANCE: Final = 1e-5
 """Relative difference allowed between a debug copy's final output and its engine's."""
+INEXACT_COPIES: Final[Mapping[tuple[str, Precision], float]] = MappingProxyType(
+    # OpenVINO sums a shortcut in place, inside the convolution; a block output that is also an
+    # output of the graph cannot be overwritten, so there the copy sums apart and rounds once more.
+    {("openvino", Precision.INT8): 3e-2}
+)
 
 Exact = dict[str, Array]
 
@@ -101,7 +107,8 @@ def engine_drift(
         answers = copy.run_named({_first_input(exposed_graph): inputs})
     with target.open(folder / engine["path"], threads) as release:
         final = release.run(inputs)
-    _check_copy(engine["id"], final, answers[_first_output(exposed_graph)])
+    tolerance = INEXACT_COPIES.get((target.name, precision), COPY_TOLERANCE)
+    _check_copy(engine["id"], final, answers[_first_output(exposed_graph)], tolerance)
 
     alone_graph = load(graph)
     isolate(alone_graph, {block.name: (block.input, block.output) for block in blocks})
@@ -143,7 +150,7 @@ def _exact_values(
     save(copy, path)
     with open_graph(path, threads) as session:
         values = session.run_named({source: inputs})
-    _check_copy("the FP32 graph", expected, values[_first_output(copy)])
+    _check_copy("the FP32 graph", expected, values[_first_output(copy)], COPY_TOLERANCE)
     exact = {tensor: values[names[tensor]] for tensor in inner}
     return {**exact, source: inputs}
 
@@ -157,12 +164,12 @@ def _built(
     return target.open(built.files[0], threads)
 
 
-def _check_copy(name: str, expected: Array, answer: Array) -> None:
+def _check_copy(name: str, expected: Array, answer: Array, tolerance: float) -> None:
     difference = relative_l2(answer.astype(np.float64) - expected, expected)
-    if difference > COPY_TOLERANCE:
+    if difference > tolerance:
         raise BuildError(
             f"the debug copy of {name} answers differently from it (relative difference "
-            f"{difference:.1e}, allowed {COPY_TOLERANCE:g}): its drift would not be the engine's"
+            f"{difference:.1e}, allowed {tolerance:g}): its drift would not be the engine's"
         )
 
 

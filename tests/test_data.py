@@ -61,7 +61,7 @@ def test_a_folder_goes_through_the_models_own_preprocessing(folder: Path) -> Non
 
 def expected_input(path: Path) -> npt.NDArray[np.float32]:
     """The contract, written once more: shorter side to 40, centre 32, scale, normalise."""
-    picture = Image.open(path)
+    picture: Image.Image = Image.open(path)
     scale = 40 / min(picture.size)
     size = (round(picture.width * scale), round(picture.height * scale))
     picture = picture.resize(size, Image.Resampling.BILINEAR)

@@ -17,6 +17,7 @@ import pytest
 from exporter import pipeline, recheck
 from exporter.artifact import Precision
 from exporter.errors import InputError, UsageError
+from exporter.lower import lower
 from exporter.pipeline import Outcome, export_model
 from exporter.plan import ExportRequest, plan
 from exporter.progress import Silent
@@ -178,13 +179,17 @@ def test_an_engine_that_misses_its_limit_is_rejected_and_the_others_are_finished
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A wrong shortcut: the residual sum of one block is dropped from the FP16 graph alone.
-    honest = pipeline.lower
+    honest = lower
 
     def faulty(graph: Any, precision: Precision, *args: Any, **options: Any) -> Any:
         lowered, reports = honest(graph, precision, *args, **options)
         if precision is Precision.FP16:
             add = next(node for node in lowered.graph if node.op_type == "Add")
-            main = next(v for v in add.inputs if v.producer().op_type == "Conv")
+            main = next(
+                value
+                for value in add.inputs
+                if (producer := value and value.producer()) and producer.op_type == "Conv"
+            )
             for node, index in tuple(add.outputs[0].uses()):
                 node.replace_input_with(index, main)
             lowered.graph.remove(add, safe=True)

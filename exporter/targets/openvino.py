@@ -233,10 +233,15 @@ def _operations_of(model: Any) -> dict[str, str]:
 
 
 def _is_constant(node: Any) -> bool:
-    """Whether a node is made of constants alone: a bias may be reshaped or converted first."""
+    """Whether a node's values are constants: a bias may be converted or reshaped first.
+
+    With a dynamic batch, the shape that a bias is reshaped to is computed; its values are not.
+    """
     if node.get_type_name() == "Constant":
         return True
     inputs = node.input_values()
+    if node.get_type_name() in {"Reshape", "Unsqueeze"}:
+        inputs = inputs[:1]
     return bool(inputs) and all(_is_constant(value.get_node()) for value in inputs)
 
 

@@ -68,6 +68,8 @@ def test_built_engines_answer_like_their_graphs_and_fuse(
     if precision is not Precision.FP16:
         assert receipt.verdict is Verdict.FUSED
         assert (receipt.residual_adds_fused, receipt.float_ops) == (9, 0)
+    sums = [kernel for kernel in kernels if "add" in kernel.does]
+    assert len(sums) == 9  # a bias is no residual sum
     assert receipt.convs_quantized == (21 if precision is Precision.INT8 else 0)
 
 

@@ -1,32 +1,35 @@
 """Calibration: one pass over the data gives the range of every tensor that 8 bits may have to hold.
 
-    mean-minmax   mean over images of the per-image minimum and of the per-image maximum
-    minmax        the smallest and the largest value seen
+    mse      the range with the least mean squared error (`clipping.py`)
+    minmax   the smallest and the largest value seen
 
-Zero is counted into every range. The mean is the better range on trained networks: one image with
-an outlier in it does not coarsen all others (docs/decisions/0020).
+Zero is in every range. Why `mse` is the default, and not a mean over images or a percentile:
+docs/decisions/0020.
 
-Images are run one at a time and each one is reduced inside the graph (ReduceMin, ReduceMax), so
-that only two numbers a tensor leave it: memory stays that of one inference, whatever the number of
-images. An image's numbers cannot depend on its neighbours, and sums are exact integers: the result
-is the same for every order of the data and every batch size it comes in.
+Images are run one at a time and each tensor is reduced inside the graph, to its extremes and, for
+`mse`, to a regular selection of its values (HISTOGRAM_VALUES of each image) that is counted in a
+histogram of fixed size. So memory stays that of one inference, whatever the number of images. An
+image's numbers cannot depend on its neighbours, and counts are integers: the result is the same for
+every order of the data and every batch size it comes in.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from exporter.clipping import asymmetric_range, symmetric_range
 from exporter.errors import BuildError, InputError, unknown_name
 from exporter.export import serialize
+from exporter.histogram import Histogram
 from exporter.host import usable_threads
 from exporter.passes.qdq_tensors import tensors_with_a_range
-from exporter.passes.values import constant, dims, is_op
+from exporter.passes.values import add_constant, constant, dims, is_op
 from exporter.progress import Progress
 from exporter.ranges import Ranges, read_ranges, write_ranges
 
@@ -36,12 +39,14 @@ if TYPE_CHECKING:
     from exporter.data import Samples
     from exporter.targets import Array
 
-METHODS: Final = ("mean-minmax", "minmax")
+METHODS: Final = ("mse", "minmax")
 RECOMMENDED: Final = (128, 512)
 FEWEST: Final = 8
 """With fewer samples than this the ranges are hardly an estimate."""
 
-_SMALLEST_EXPONENT: Final = 149  # every finite float32 is an integer times 2^-149
+HISTOGRAM_VALUES: Final = 2**15
+"""Values of one tensor of one image that go into its histogram."""
+
 _FEED: Final = 16  # samples asked for at a time; the result does not depend on it
 
 
@@ -49,7 +54,7 @@ def calibrate(
     graph: ir.Model,
     samples: Samples,
     *,
-    method: str = "mean-minmax",
+    method: str = "mse",
     progress: Progress,
     cache: Path | None = None,
 ) -> Ranges:
@@ -72,8 +77,14 @@ def calibrate(
         if found is not None:
             return found
     _check_weights(graph)
-    tensors = _measure(graph, samples, method, progress)
-    ranges = Ranges(method, samples.count, samples.sha256, tensors)
+    measured = _measure(graph, samples, method, progress)
+    ranges = Ranges(
+        method=method,
+        samples=samples.count,
+        data_sha256=samples.sha256,
+        tensors={name: tensor.range() for name, tensor in measured.items()},
+        symmetric={name: tensor.largest() for name, tensor in measured.items()},
+    )
     if kept is not None:
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_ranges(ranges, kept)
@@ -135,26 +146,27 @@ def _check_weights(graph: ir.Model) -> None:
 
 def _measure(
     graph: ir.Model, samples: Samples, method: str, progress: Progress
-) -> dict[str, tuple[float, float]]:
+) -> dict[str, _Measured]:
     from exporter.targets.ort_session import OrtSession, make_session, session_options
 
-    reduced, outputs = _with_extremes(graph)
+    reduced, outputs = _with_reductions(graph, histograms=method == "mse")
     shape = dims(graph.graph.inputs[0]) or ()
-    ranges = {name: _Range(name, method) for name in outputs}
+    measured = {name: _Measured(name, method) for name in outputs}
     session = OrtSession(make_session(serialize(reduced), session_options(usable_threads())))
     source = str(graph.graph.inputs[0].name)
     with session, progress.stage("calibrate", samples.count) as advance:
         for image in images(samples, shape):
-            extremes = session.run_named({source: image})
-            for name, (minimum, maximum) in outputs.items():
-                low = 0.0 if minimum is None else float(extremes[minimum])
-                ranges[name].add(low, float(extremes[maximum]))
+            found = session.run_named({source: image})
+            for name, reductions in outputs.items():
+                measured[name].add({kind: found[output] for kind, output in reductions.items()})
             advance(1)
-    return {name: found.result() for name, found in ranges.items()}
+    return measured
 
 
-def _with_extremes(graph: ir.Model) -> tuple[ir.Model, dict[str, tuple[str | None, str]]]:
-    """A copy whose outputs are extremes, and for each tensor the outputs that hold them.
+def _with_reductions(
+    graph: ir.Model, *, histograms: bool
+) -> tuple[ir.Model, dict[str, dict[str, str]]]:
+    """A copy that outputs reductions alone; for each tensor the output of each kind.
 
     What a Relu yields has no minimum of its own: it is zero.
     """
@@ -162,57 +174,73 @@ def _with_extremes(graph: ir.Model) -> tuple[ir.Model, dict[str, tuple[str | Non
 
     copy = graph.clone()
     body = copy.graph
-    outputs: dict[str, tuple[str | None, str]] = {}
+    flat = add_constant(body, "calibrate.flat", np.array([-1], np.int64))
+    start = add_constant(body, "calibrate.start", np.array([0], np.int64))
+    stop = add_constant(body, "calibrate.stop", np.array([np.iinfo(np.int64).max], np.int64))
+    outputs: dict[str, dict[str, str]] = {}
     exposed: list[ir.Value] = []
+
+    def add(operator: str, inputs: list[ir.Value], of: ir.Value) -> ir.Value:
+        attributes = {"keepdims": 0} if operator.startswith("Reduce") else {}
+        node = ir.node(operator, inputs, attributes, name=f"{of.name}.{operator}")
+        output = node.outputs[0]
+        output.name, output.type = node.name, ir.TensorType(ir.DataType.FLOAT)
+        body.append(node)
+        return output
+
     for value in tensors_with_a_range(body):
-        names: list[str | None] = []
-        for operator in ("ReduceMin", "ReduceMax"):
-            if operator == "ReduceMin" and is_op(value.producer(), "Relu"):
-                names.append(None)
-                continue
-            node = ir.node(operator, [value], {"keepdims": 0}, name=f"{value.name}.{operator}")
-            output = node.outputs[0]
-            output.name, output.shape = node.name, ir.Shape(())
-            output.type = ir.TensorType(ir.DataType.FLOAT)
-            body.append(node)
-            exposed.append(output)
-            names.append(str(node.name))
-        outputs[str(value.name)] = (names[0], str(names[1]))
+        found = {"maximum": add("ReduceMax", [value], value)}
+        if not is_op(value.producer(), "Relu"):
+            found["minimum"] = add("ReduceMin", [value], value)
+        if histograms:
+            step = add_constant(body, f"{value.name}.step", np.array([_stride(value)], np.int64))
+            row = add("Reshape", [value, flat], value)
+            found["values"] = add("Slice", [row, start, stop, start, step], value)
+        exposed += found.values()
+        outputs[str(value.name)] = {kind: str(output.name) for kind, output in found.items()}
     body.outputs.clear()
     body.outputs.extend(exposed)
     return copy, outputs
 
 
-class _Range:
-    """One tensor's range over the images so far, in exact arithmetic."""
+def _stride(value: ir.Value) -> int:
+    """Every how many-th value of an image is counted: odd, not to meet one column alone."""
+    sizes = [d for d in (dims(value) or ())[1:] if isinstance(d, int)]
+    return (math.prod(sizes) // HISTOGRAM_VALUES) | 1
+
+
+class _Measured:
+    """What was seen of one tensor so far."""
 
     def __init__(self, tensor: str, method: str) -> None:
         self._tensor = tensor
-        self._mean = method == "mean-minmax"
-        self._count = 0
-        self._minimum = 0
-        self._maximum = 0
+        self._histogram = Histogram() if method == "mse" else None
+        self._images = 0
+        self._minimum = 0.0
+        self._maximum = 0.0
 
-    def add(self, minimum: float, maximum: float) -> None:
-        """The extremes of one image, both float32 values."""
+    def add(self, found: Mapping[str, Array]) -> None:
+        """The reductions of one image: maximum, minimum (else 0), values."""
+        minimum, maximum = float(found.get("minimum", np.zeros(()))), float(found["maximum"])
         if not (math.isfinite(minimum) and math.isfinite(maximum)):
             raise BuildError(
-                f"tensor {self._tensor} is not finite on calibration image {self._count}: the "
+                f"tensor {self._tensor} is not finite on calibration image {self._images}: the "
                 "weights overflow float32 there, or the data is not prepared as the model expects"
             )
-        low = int(math.ldexp(min(minimum, 0.0), _SMALLEST_EXPONENT))
-        high = int(math.ldexp(max(maximum, 0.0), _SMALLEST_EXPONENT))
-        self._count += 1
-        if self._mean:
-            self._minimum += low
-            self._maximum += high
-        else:
-            self._minimum = min(self._minimum, low)
-            self._maximum = max(self._maximum, high)
+        self._images += 1
+        self._minimum = min(self._minimum, minimum)
+        self._maximum = max(self._maximum, maximum)
+        if self._histogram is not None:
+            self._histogram.add(found["values"], max(-self._minimum, self._maximum))
 
-    def result(self) -> tuple[float, float]:
-        divisor = 2**_SMALLEST_EXPONENT * (self._count if self._mean else 1)
-        return self._minimum / divisor, self._maximum / divisor  # correctly rounded quotients
+    def range(self) -> tuple[float, float]:
+        if self._histogram is None:
+            return self._minimum, self._maximum
+        return asymmetric_range(self._histogram, self._minimum, self._maximum)
+
+    def largest(self) -> float:
+        largest = max(-self._minimum, self._maximum)
+        return largest if self._histogram is None else symmetric_range(self._histogram, largest)
 
 
 def _key(graph: ir.Model, samples: Samples, method: str) -> str:

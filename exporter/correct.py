@@ -1,10 +1,13 @@
-"""Bias correction: take back the mean error that rounding the weights makes.
+"""Correction: the step of the INT8 lowering that runs data. It moves no scale.
+
+1. Weights are rounded again, so that each layer's result varies least (`rounding.py`).
+2. The mean error that is left is taken back by the bias:
 
     b'[c] = b[c] + mean over images and positions of conv(x, W - Wq)[c]
 
-with the *exact* float32 inputs x of each layer, all layers at once. Fed with the quantized inputs
-instead, each layer would correct again what the layers before it have corrected already, and the
-result is worse than none (docs/decisions/0021).
+Both with the *exact* float32 inputs x of each layer, all layers at once. Fed with the quantized
+inputs instead, each layer would correct again what the layers before it have corrected already, and
+the result is worse than none (docs/decisions/0021).
 
 A convolution is linear, so the mean of its results is its result on the mean input: one pass over
 the data accumulates the mean input of every layer, and each layer's correction is computed once.
@@ -15,10 +18,12 @@ section 4.2, with measured means.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from exporter.calibrate import images
@@ -30,10 +35,17 @@ from exporter.passes.qdq_arithmetic import dequantize
 from exporter.passes.qdq_nodes import is_quantized
 from exporter.passes.values import add_constant, constant, dims, drop_unused_constants, is_op
 from exporter.progress import Progress
+from exporter.rounding import Moments, columns_of, moments_shape, round_columns
 
 if TYPE_CHECKING:
     from exporter.data import Samples
     from exporter.targets import Array
+
+
+SAMPLES: Final = 64
+"""Calibration samples that are used; more gained nothing that could be measured."""
+LARGEST_MOMENTS_BYTES: Final = 2**29
+"""Of the layers that are observed in one pass over the samples."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +54,12 @@ class _Layer:
 
     lowered: ir.Node
     exact: ir.Node
-    residue: Array
-    """W - Wq, float32, shaped as the weight."""
+    weight: Array
+    """The exact weight W, float32."""
+
+    @property
+    def name(self) -> str:
+        return str(self.exact.name)
 
     @property
     def input(self) -> str:
@@ -51,6 +67,58 @@ class _Layer:
         value = self.exact.inputs[0]
         assert value is not None
         return str(value.name)
+
+    @property
+    def moments_shape(self) -> tuple[int, int] | None:
+        return moments_shape(self.exact, self.weight.shape)
+
+    def residue(self) -> Array:
+        """W - Wq, float32, shaped as the weight."""
+        return self.weight - dequantize(*self._quantized())
+
+    def round(self, graph: ir.Graph, moments: Moments | None) -> None:
+        """Replaces the codes; without moments they stay."""
+        if moments is None:
+            return
+        codes, scale, axis = self._quantized()
+        rows = np.moveaxis(self.weight, axis, 0)
+        groups = self.exact.attributes.get_int("group", 1)
+        per_group = len(rows) // groups
+        flat = rows.reshape(len(rows), -1)
+        rounded = np.empty(flat.shape, np.int8)
+        for group in range(groups):
+            part = slice(group * per_group, (group + 1) * per_group)
+            rounded[part] = round_columns(
+                flat[part], scale[part].astype(np.float32), moments.covariance(group)
+            )
+        result = np.ascontiguousarray(np.moveaxis(rounded.reshape(rows.shape), 0, axis))
+        assert result.shape == codes.shape
+        _replace_constant(graph, self._dequantize(), 0, result)
+
+    def _dequantize(self) -> ir.Node:
+        weight = self.lowered.inputs[1]
+        assert weight is not None
+        producer = weight.producer()
+        assert producer is not None
+        return producer
+
+    def _quantized(self) -> tuple[Array, Array, int]:
+        """Codes, scale (C,) and the channels' axis."""
+        node = self._dequantize()
+        codes, scale = constant(node.inputs[0]), constant(node.inputs[1])
+        assert codes is not None
+        assert scale is not None
+        return codes, scale, node.attributes.get_int("axis", 1)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What a pass over the samples tells of some layers."""
+
+    means: dict[str, Array]
+    """Tensor -> its mean over the samples, (1, C, H, W) or (1, C), float32."""
+    moments: dict[str, Moments]
+    """Layer -> the moments of its inputs."""
 
 
 def correct(lowered: ir.Model, exact: ir.Model, samples: Samples, progress: Progress) -> ir.Model:
@@ -63,8 +131,16 @@ def correct(lowered: ir.Model, exact: ir.Model, samples: Samples, progress: Prog
         BuildError: `exact` is another graph.
     """
     corrected = lowered.clone()
+    few = samples.take(SAMPLES)
+    means: dict[str, Array] = {}
     layers = _layers(corrected, exact)
-    means = _mean_inputs(exact, layers, samples, progress)
+    with progress.stage("correct weights and biases", len(layers)) as advance:
+        for group in _groups(layers):
+            seen = _observe(exact, group, few)
+            means.update(seen.means)
+            for layer in group:
+                layer.round(corrected.graph, seen.moments.get(layer.name))
+                advance(1)
     for layer, shift in zip(layers, _shifts(layers, means), strict=True):
         _add_to_bias(corrected.graph, layer.lowered, shift)
     drop_unused_constants(corrected.graph)
@@ -79,31 +155,33 @@ def _layers(lowered: ir.Model, exact: ir.Model) -> tuple[_Layer, ...]:
             continue
         original = originals.get(str(node.name))
         weight = None if original is None else constant(original.inputs[1])
-        rounded = _rounded_weight(node)
-        if original is None or weight is None or weight.shape != rounded.shape:
+        if original is None or weight is None or weight.shape != dims(node.inputs[1]):
             raise BuildError(
                 f"the exact graph has no {node.op_type} {node.name} of the lowered graph's shape; "
                 "give the graph that was lowered"
             )
-        layers.append(_Layer(node, original, weight.astype(np.float32) - rounded))
+        layers.append(_Layer(node, original, weight.astype(np.float32)))
     return tuple(layers)
 
 
-def _rounded_weight(node: ir.Node) -> Array:
-    weight = node.inputs[1]
-    assert weight is not None
-    producer = weight.producer()
-    assert producer is not None
-    codes, scale = constant(producer.inputs[0]), constant(producer.inputs[1])
-    assert codes is not None
-    assert scale is not None
-    return dequantize(codes, scale, producer.attributes.get_int("axis", 1))
+def _groups(layers: tuple[_Layer, ...]) -> Iterator[tuple[_Layer, ...]]:
+    """Layers in order, as many at a time as have room for their moments."""
+    group: list[_Layer] = []
+    taken = 0
+    for layer in layers:
+        groups, columns = layer.moments_shape or (0, 0)
+        size = 4 * groups * columns**2
+        if group and taken + size > LARGEST_MOMENTS_BYTES:
+            yield tuple(group)
+            group, taken = [], 0
+        group.append(layer)
+        taken += size
+    if group:
+        yield tuple(group)
 
 
-def _mean_inputs(
-    exact: ir.Model, layers: tuple[_Layer, ...], samples: Samples, progress: Progress
-) -> dict[str, Array]:
-    """The mean over the samples of every layer's exact input, (1, C, H, W) or (1, C), float32."""
+def _observe(exact: ir.Model, layers: tuple[_Layer, ...], samples: Samples) -> _Seen:
+    """One pass over the samples, in float32."""
     from exporter.targets.ort_session import OrtSession, make_session, session_options
 
     source = str(exact.graph.inputs[0].name)
@@ -111,19 +189,25 @@ def _mean_inputs(
     copy = exact.clone()
     copy.graph.outputs.clear()
     expose(copy, [name for name in names if name != source])
-    sums: dict[str, Array] = {}
+    sums: dict[str, npt.NDArray[np.float64]] = {}
+    moments = {layer.name: Moments(*layer.moments_shape) for layer in layers if layer.moments_shape}
+    wanted = [name for name in names if name != source]
     session = OrtSession(make_session(serialize(copy), session_options(usable_threads())))
-    with session, progress.stage("correct biases", samples.count) as advance:
+    with session:
         for image in images(samples, dims(exact.graph.inputs[0]) or ()):
-            found = {**session.run_named({source: image}), source: image}
+            found = {**(session.run_named({source: image}) if wanted else {}), source: image}
             for name in names:
-                value = found[name][:1]
-                if name in sums:
-                    sums[name] += value
-                else:
-                    sums[name] = value.astype(np.float64)
-            advance(1)
-    return {name: (total / samples.count).astype(np.float32) for name, total in sums.items()}
+                sums[name] = sums.get(name, 0.0) + found[name][:1].astype(np.float64)
+            for layer in layers:
+                if layer.name in moments:
+                    kernel = (
+                        (layer.weight.shape[2], layer.weight.shape[3])
+                        if layer.weight.ndim == 4
+                        else (1, 1)
+                    )
+                    moments[layer.name].add(columns_of(layer.exact, found[layer.input][:1], kernel))
+    means = {name: (total / samples.count).astype(np.float32) for name, total in sums.items()}
+    return _Seen(means, moments)
 
 
 def _shifts(layers: tuple[_Layer, ...], means: dict[str, Array]) -> list[Array]:
@@ -137,7 +221,7 @@ def _shifts(layers: tuple[_Layer, ...], means: dict[str, Array]) -> list[Array]:
             inputs[layer.input] = ir.val(
                 layer.input, ir.DataType.FLOAT, list(means[layer.input].shape)
             )
-        residue = ir.val(f"residue{number}", const_value=ir.tensor(layer.residue))
+        residue = ir.val(f"residue{number}", const_value=ir.tensor(layer.residue()))
         attributes = {name: a.value for name, a in layer.exact.attributes.items()}
         node = ir.node(layer.exact.op_type, [inputs[layer.input], residue], attributes)
         node.outputs[0].name = f"shift{number}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from exporter.errors import BuildError
@@ -19,7 +19,9 @@ class Ranges:
     samples: int
     data_sha256: str
     tensors: Mapping[str, tuple[float, float]]
-    """Tensor name -> (minimum, maximum), minimum <= 0 <= maximum."""
+    """Tensor name -> (minimum, maximum) for 256 asymmetric levels, minimum <= 0 <= maximum."""
+    symmetric: Mapping[str, float] = field(default_factory=dict)
+    """Tensor name -> the bound of a symmetric range, where it is not the larger of the two."""
 
     def of(self, tensor: str) -> tuple[float, float]:
         """The range of one tensor.
@@ -33,6 +35,15 @@ class Ranges:
             )
         return self.tensors[tensor]
 
+    def largest(self, tensor: str) -> float:
+        """The bound of one tensor's symmetric range.
+
+        Raises:
+            BuildError: as `of`.
+        """
+        minimum, maximum = self.of(tensor)
+        return self.symmetric.get(tensor, max(-minimum, maximum))
+
 
 def write_ranges(ranges: Ranges, path: Path) -> None:
     """Writes the ranges as JSON; numbers come back exactly. The file appears whole or not at all.
@@ -45,6 +56,7 @@ def write_ranges(ranges: Ranges, path: Path) -> None:
         "samples": ranges.samples,
         "data_sha256": ranges.data_sha256,
         "tensors": {name: list(bounds) for name, bounds in ranges.tensors.items()},
+        "symmetric": dict(ranges.symmetric),
     }
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -74,6 +86,7 @@ def read_ranges(path: Path) -> Ranges | None:
             samples=described["samples"],
             data_sha256=described["data_sha256"],
             tensors=tensors,
+            symmetric={name: float(bound) for name, bound in described["symmetric"].items()},
         )
     except FileNotFoundError:
         return None

@@ -3,7 +3,7 @@
     q = clip(round_half_even(x / scale) + zero_point),    x ~ (q - zero_point) * scale
 
 Activations, u8 asymmetric:  scale = (max - min) / 255,   zero_point = round(-min / scale)
-Activations, s8 symmetric:   scale = max(|min|, |max|) / 127,   zero_point = 0
+Activations, s8 symmetric:   scale = largest / 127,   zero_point = 0
 Weights, s8 per channel:     scale[c] = max |w[c]| / 127,   codes in -127..127
 Bias, s32 per channel:       scale[c] = x_scale * weight_scale[c], in float32 exactly: ONNX Runtime
                              fuses a convolution only if the product is equal to the last bit
@@ -63,9 +63,9 @@ def asymmetric_u8(minimum: float, maximum: float) -> Activation:
     return Activation(scale, np.uint8(zero_point))
 
 
-def symmetric_s8(minimum: float, maximum: float, dtype: npt.DTypeLike = np.float32) -> Activation:
-    """The larger of |minimum| and |maximum| on 127; the scale in float32 or float16."""
-    exact = max(-minimum, maximum) / 127.0
+def symmetric_s8(largest: float, dtype: npt.DTypeLike = np.float32) -> Activation:
+    """(-largest, largest) on -127..127; the scale in float32 or float16."""
+    exact = largest / 127.0
     if exact < _TINY:
         exact = 1.0  # a tensor that is always zero
     return Activation(_scale_of(np.array([exact]), dtype)[0], np.int8(0))

@@ -106,8 +106,8 @@ def _quantize_inputs(graph: ir.Graph, ranges: Ranges, readers: list[tuple[ir.Nod
         assert value is not None
         if value not in pairs:
             assert value.dtype in FLOATS
-            bounds = ranges.of(str(source_of_values(value).name))
-            numbers = symmetric_s8(*bounds, dtype=value.dtype.numpy())
+            largest = ranges.largest(str(source_of_values(value).name))
+            numbers = symmetric_s8(largest, dtype=value.dtype.numpy())
             parameters = add_parameters(graph, str(value.name), numbers)
             pairs[value] = add_pair(graph, value, parameters)
         node.replace_input_with(index, pairs[value])

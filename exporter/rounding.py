@@ -1,0 +1,130 @@
+"""Round a layer's weights so that its result changes least, not each one to its nearest code.
+
+Rounding W to Wq changes a layer's result by (W - Wq) x. Its mean is taken back by the bias
+(`correct.py`); what is left is the variance, tr((W - Wq) C (W - Wq)^T), with C the covariance of
+the inputs x as the layer's columns see them. The columns are rounded one after the other, the most
+exercised first, and each one's error is made good in those that are still to come:
+
+    for column i:   q = round(w_i / scale)
+                    w_j -= (w_i - q * scale) * U_ij / U_ii   for the columns j after i
+
+with U the upper Cholesky factor of (C + damping)^-1. Scales stay as they are.
+
+Source: Frantar et al. 2022, "GPTQ", with the covariance in place of the second moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from exporter.passes.values import is_op
+
+Array = npt.NDArray[np.float32]
+
+POSITIONS: Final = 256
+"""Of one image's output positions, at most so many give a column each."""
+DAMPING: Final = 0.01
+"""Of the mean variance, added to each: inputs that hardly vary must not take all the error."""
+_BLOCK: Final = 64
+
+
+class Moments:
+    """The covariance of what a Conv or Gemm multiplies its weights with, group by group."""
+
+    def __init__(self, groups: int, columns: int) -> None:
+        self._count = 0
+        self._sum = np.zeros((groups, columns))
+        self._products = np.zeros((groups, columns, columns), np.float32)
+
+    def add(self, inputs: Array) -> None:
+        """(groups, columns, positions) of one image."""
+        self._count += inputs.shape[2]
+        self._sum += inputs.sum(axis=2, dtype=np.float64)
+        for group, rows in enumerate(inputs):
+            self._products[group] += rows @ rows.T
+
+    def covariance(self, group: int) -> npt.NDArray[np.float64]:
+        """(columns, columns)."""
+        mean = self._sum[group] / self._count
+        products = self._products[group].astype(np.float64) / self._count
+        covariance: npt.NDArray[np.float64] = products - np.outer(mean, mean)
+        return covariance
+
+
+def moments_shape(node: ir.Node, weight: tuple[int, ...]) -> tuple[int, int] | None:
+    """(groups, columns) of a layer's moments; None: a convolution that is not two-dimensional."""
+    if is_op(node, "Gemm"):
+        return 1, weight[1 if node.attributes.get_int("transB", 0) else 0]
+    if len(weight) != 4:
+        return None
+    return node.attributes.get_int("group", 1), int(np.prod(weight[1:]))
+
+
+def columns_of(node: ir.Node, x: Array, kernel: tuple[int, int]) -> Array:
+    """What the weights meet in one image: (groups, I/g * kH * kW, positions).
+
+    `x` is (1, C, H, W) for a Conv and (1, C) for a Gemm; `kernel` is (kH, kW).
+    """
+    if is_op(node, "Gemm"):
+        return x.reshape(1, -1, 1)
+    stride = node.attributes.get_ints("strides", (1, 1))
+    dilation = node.attributes.get_ints("dilations", (1, 1))
+    reach = [(size - 1) * step + 1 for size, step in zip(kernel, dilation, strict=True)]
+    top, left, bottom, right = _pads(node, x.shape[2:], reach, stride)
+    padded = np.pad(x[0], ((0, 0), (top, bottom), (left, right)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, tuple(reach), axis=(1, 2))
+    windows = windows[:, :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]]
+    height, width = windows.shape[1:3]
+    chosen = np.arange(0, height * width, (height * width // POSITIONS) | 1)
+    picked = windows[:, chosen // width, chosen % width]  # (C, positions, kH, kW)
+    groups = node.attributes.get_int("group", 1)
+    rows: Array = picked.transpose(0, 2, 3, 1).reshape(groups, -1, len(chosen))
+    return rows
+
+
+def round_columns(
+    weight: Array, scale: Array, covariance: npt.NDArray[np.float64]
+) -> npt.NDArray[np.int8]:
+    """Codes for a weight (O, K) with one scale a row, given the covariance (K, K) of its inputs."""
+    variance = np.diag(covariance)
+    order = np.argsort(-variance, kind="stable")
+    damped = covariance[np.ix_(order, order)]
+    damped[np.diag_indices_from(damped)] += DAMPING * variance.mean() + np.finfo(np.float32).tiny
+    upper = np.linalg.cholesky(np.linalg.inv(damped)).T.astype(np.float32)
+    left = weight[:, order].astype(np.float32)
+    codes = np.zeros(left.shape, np.int8)
+    for start in range(0, left.shape[1], _BLOCK):
+        stop = min(start + _BLOCK, left.shape[1])
+        errors = np.zeros((len(left), stop - start), np.float32)
+        for i in range(start, stop):
+            rounded = np.clip(np.rint(left[:, i] / scale), -127, 127)
+            codes[:, order[i]] = rounded.astype(np.int8)
+            errors[:, i - start] = (left[:, i] - rounded * scale) / upper[i, i]
+            left[:, i:stop] -= np.outer(errors[:, i - start], upper[i, i:stop])
+        left[:, stop:] -= errors @ upper[start:stop, stop:]
+    return codes
+
+
+def _pads(
+    node: ir.Node, size: Sequence[int], reach: Sequence[int], stride: Sequence[int]
+) -> tuple[int, int, int, int]:
+    """Top, left, bottom, right."""
+    kind = node.attributes.get_string("auto_pad", "NOTSET")
+    if kind == "NOTSET":
+        top, left, bottom, right = node.attributes.get_ints("pads", (0, 0, 0, 0))
+        return top, left, bottom, right
+    if kind == "VALID":
+        return 0, 0, 0, 0
+    totals = [
+        max(((n + step - 1) // step - 1) * step + r - n, 0)
+        for n, r, step in zip(size, reach, stride, strict=True)
+    ]
+    half = [total // 2 for total in totals]
+    rest = [total - small for total, small in zip(totals, half, strict=True)]
+    begin, end = (half, rest) if kind == "SAME_UPPER" else (rest, half)
+    return begin[0], begin[1], end[0], end[1]

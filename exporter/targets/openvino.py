@@ -221,28 +221,19 @@ def _has_fp16() -> bool:
 def _operations_of(model: Any) -> dict[str, str]:
     """Name of an IR operator -> what it computes, for those that matter to the receipt."""
     found = {}
+    constants: set[str] = set()
     for op in model.get_ordered_ops():
-        kind = op.get_type_name()
-        if kind == "Add":
-            producers = [value.get_node() for value in op.input_values()]
-            if not any(_is_constant(node) for node in producers):
-                found[op.get_friendly_name()] = "add"
+        name, kind = op.get_friendly_name(), op.get_type_name()
+        sources = [value.get_node().get_friendly_name() for value in op.input_values()]
+        # With a dynamic batch, the shape that a bias is reshaped to is computed, its values not.
+        values = sources[:1] if kind in {"Reshape", "Unsqueeze"} else sources
+        if kind == "Constant" or (values and constants.issuperset(values)):
+            constants.add(name)
+        elif kind == "Add" and constants.isdisjoint(sources):
+            found[name] = "add"
         elif kind in _OPERATORS:
-            found[op.get_friendly_name()] = _OPERATORS[kind]
+            found[name] = _OPERATORS[kind]
     return found
-
-
-def _is_constant(node: Any) -> bool:
-    """Whether a node's values are constants: a bias may be converted or reshaped first.
-
-    With a dynamic batch, the shape that a bias is reshaped to is computed; its values are not.
-    """
-    if node.get_type_name() == "Constant":
-        return True
-    inputs = node.input_values()
-    if node.get_type_name() in {"Reshape", "Unsqueeze"}:
-        inputs = inputs[:1]
-    return bool(inputs) and all(_is_constant(value.get_node()) for value in inputs)
 
 
 def _kernels_of(executed: Any, operations: Mapping[str, str]) -> tuple[Kernel, ...]:

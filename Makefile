@@ -69,7 +69,7 @@ lint: $(READY_DEV) ## Formatter, linter and strict types
 	@$(BIN)/mypy
 
 test: lint ## Everything that continuous integration runs
-	@$(BIN)/python -m pytest -m "not variants and not gpu" $(ARGS)
+	@$(BIN)/python -m pytest -m "not variants and not gpu and not browser and not serving" $(ARGS)
 
 test-variants: $(READY_DEV) ## Every variant of the table through export, parity and receipt
 	@$(BIN)/python -m pytest -m variants $(ARGS)

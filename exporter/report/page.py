@@ -1,0 +1,137 @@
+"""report.html: the manifest as one page.
+
+The page holds its style, its script and its drawings: it opens from disk and asks no network. Its
+content security policy allows exactly that one style and that one script, by their hashes, so a
+value that slipped through escaping could still not run. The same manifest gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import shlex
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from typing import Any, Final
+
+from exporter.report import charts
+from exporter.report.advice import advise, baseline_name, limits
+from exporter.report.engines import views
+from exporter.report.traced import FILTERS, Traced, images_per_second
+
+FOLDER: Final = "report"
+TEMPLATE: Final = f"{FOLDER}/page.html.j2"
+DRIFT_BUCKETS: Final = 7
+"""Shades of the heat map: one a decade, from 1e-7 up to 1e-1 and more."""
+
+
+def render(manifest: Mapping[str, Any]) -> str:
+    """The page. Every value is escaped: a model's name may be anything.
+
+    Raises:
+        InputError: the manifest lacks a field of its schema.
+    """
+    import jinja2
+    from markupsafe import Markup
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("exporter", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(FILTERS)
+    environment.filters["runs"] = runs
+    environment.globals.update(
+        baseline_name=baseline_name,
+        drift_bucket=drift_bucket,
+        images_per_second=images_per_second,
+        limits=limits,
+        needs=needs,
+    )
+    traced = Traced(manifest)
+    engines = views(traced)
+    style, script = _text("style.css"), _text("page.js")
+    return environment.get_template(TEMPLATE).render(
+        m=traced,
+        engines=engines,
+        advice=advise(traced, engines),
+        speed=charts.speed_chart(engines),
+        latency=charts.latency_chart(engines),
+        scatter=charts.scatter_chart(engines),
+        panels=charts.drift_panels(engines),
+        scaling=charts.scaling_chart(engines),
+        commands=commands(manifest),
+        # Ours, not the manifest's: the two things on the page that are not escaped.
+        style=Markup(style),  # noqa: S704
+        script=Markup(script),  # noqa: S704
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+    )
+
+
+def commands(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """The command line behind each part of the page; DIR stands for the build's folder."""
+    model, request = manifest["model"], manifest["request"]
+    words = ["exporter", "export", str(model["source"])]
+    for option in ("weights", "seed", "num_classes", "image_size", "threads"):
+        if request.get(option) is not None:
+            words += [f"--{option.replace('_', '-')}", str(request[option])]
+    batches = ",".join(str(batch) for batch in request["batches"])
+    words += ["--batches", batches]
+    return {
+        "export": shlex.join(words),
+        "benchmark": shlex.join(["exporter", "benchmark", "DIR", "--batches", batches]),
+        "scaling": "exporter benchmark DIR --batches 1,2,4,8,16",
+        "drift": "exporter validate DIR --blocks",
+        "validate": "exporter validate DIR",
+        "receipts": "exporter explain DIR",
+        "compare": "exporter compare OLD NEW --max-slowdown 0.05",
+        "report": "exporter report DIR",
+    }
+
+
+def drift_bucket(value: Traced | None) -> str:
+    """The shade of a block's error: 0 for less than 1e-6, one more each decade; "" for none."""
+    if value is None or isinstance(value.raw, str):
+        return ""
+    return str(sum(value.raw >= 10.0**-power for power in range(1, DRIFT_BUCKETS)))
+
+
+def needs(requires: Mapping[str, Any]) -> str:
+    """What an engine requires of the machine that serves it, in words; nothing that is empty."""
+    found = []
+    for key, value in sorted(requires.items()):
+        if isinstance(value, Mapping):
+            value = ", ".join(f"{name} {of}" for name, of in sorted(value.items()))
+        elif isinstance(value, list | tuple):
+            value = " ".join(map(str, value))
+        if value not in ("", None):
+            found.append(f"{key.replace('_', ' ')}: {value}")
+    return "; ".join(found)
+
+
+def runs(words: Iterable[Any]) -> str:
+    """Words with repeats in a row counted: "Conv x3, kgen"."""
+    counted: list[list[Any]] = []
+    for word in map(str, words):
+        if counted and counted[-1][0] == word:
+            counted[-1][1] += 1
+        else:
+            counted.append([word, 1])
+    return ", ".join(
+        word if times == 1 else f"{word} \N{MULTIPLICATION SIGN}{times}" for word, times in counted
+    )
+
+
+def _text(name: str) -> str:
+    """A file of the page, between newlines, as it will stand in its element."""
+    path = resources.files("exporter") / "templates" / FOLDER / name
+    return f"\n{path.read_text(encoding='utf-8')}"
+
+
+def _hash(text: str) -> str:
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return f"sha256-{digest}"

@@ -1,0 +1,256 @@
+"""Manifests as builds leave them, made through the artifact dataclasses, for tests of their views.
+
+The figures of `resnet50` are those measured on a 2-core machine; nothing is run here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from exporter import manifest
+from exporter.artifact import (
+    Accuracy,
+    BlockDrift,
+    BlockReceipt,
+    Dialect,
+    Engine,
+    EngineFile,
+    EngineRecord,
+    Kernel,
+    Latency,
+    ModelSpec,
+    Parity,
+    Precision,
+    Preprocessing,
+    Receipt,
+    Skipped,
+    Speedup,
+    TensorSpec,
+    Verdict,
+    WeightsInfo,
+)
+
+BLOCKS = tuple(
+    f"layer{stage}.{i}" for stage, count in enumerate((3, 4, 6, 3), 1) for i in range(count)
+)
+NO_GPU = "built, not run here: this machine has no NVIDIA GPU"
+LIMITS = {
+    Precision.FP32: {"rel_l2_float64": 2e-6, "rel_l2": 4e-6},
+    Precision.FP16: {"rel_l2": 5e-3},
+    Precision.INT8: {"sqnr_db": 20.0},
+}
+ERRORS = {Precision.FP32: 4.9e-7, Precision.FP16: 7.8e-4, Precision.INT8: 4.6e-2}
+
+
+def kernel(block: str, name: str, dtype: str, op: str, *does: str) -> Kernel:
+    return Kernel(
+        name=f"{block}.{name}", op=op, does=does, dtype=dtype, inputs=(), outputs=(),
+        labels=(f"{block}.{name}",), output_dtypes=(dtype,),
+    )  # fmt: skip
+
+
+def block(name: str, op: str, dtype: str, *, separate_add: str | None = None) -> BlockReceipt:
+    """A bottleneck of three convolutions; with `separate_add`, one kernel more and the reason."""
+    last = ("conv",) if separate_add else ("conv", "add", "relu")
+    kernels = [
+        kernel(name, "conv1", dtype, op, "conv", "relu"),
+        kernel(name, "conv2", dtype, op, "conv", "relu"),
+        kernel(name, "conv3", dtype, op, *last),
+    ]
+    if separate_add:
+        kernels.append(kernel(name, "add", "fp32", "kgen", "dequantize", "add", "relu", "quantize"))
+    return BlockReceipt(name, tuple(kernels), separate_add is None, separate_add)
+
+
+def latency(
+    p50_ms: float, speedup: float, *, batch: int = 1, eager_p50_ms: float = 51.6,
+    spread: float = 0.02, stable: bool = True,
+) -> Latency:  # fmt: skip
+    return Latency(
+        batch=batch, threads=2, warmup=40, rounds=30, p50_ms=p50_ms, p90_ms=1.06 * p50_ms,
+        p99_ms=1.25 * p50_ms, eager_p50_ms=eager_p50_ms, baseline="torch-eager",
+        speedup=Speedup(speedup, (speedup * (1 - spread), speedup * (1 + spread))), stable=stable,
+    )  # fmt: skip
+
+
+def record(
+    target: str,
+    precision: Precision,
+    *,
+    op: str,
+    dtype: str,
+    size: int,
+    latencies: Sequence[Latency] = (),
+    verdict: Verdict = Verdict.FUSED,
+    reason: str | None = None,
+    separate_add: str | None = None,
+    blocks: Sequence[str] = BLOCKS,
+    **more: Any,
+) -> EngineRecord:
+    """One engine; `separate_add` leaves every residual add in a kernel of its own."""
+    folder = target.replace(":", "-")
+    int8 = precision is Precision.INT8
+    files = (EngineFile(f"engines/{folder}/{precision}.bin", f"{size:064x}", size),)
+    error = ERRORS[precision]
+    receipt = Receipt(
+        verdict=verdict,
+        expected=verdict,
+        source=f"what {target} says of itself",
+        convs=53,
+        batchnorms_folded=53,
+        residual_adds=len(blocks),
+        residual_adds_fused=0 if separate_add else len(blocks),
+        float_ops=len(blocks) if separate_add else 0,
+        extra_kernels=2,
+        convs_quantized=53 if int8 else 0,
+        residual_adds_quantized=len(blocks) if int8 and not separate_add else 0,
+        leftovers=tuple((f"__myl_{name}", name, separate_add) for name in blocks)
+        if separate_add
+        else (),
+        reason=reason,
+        blocks=tuple(block(name, op, dtype, separate_add=separate_add) for name in blocks),
+    )
+    parity = Parity(
+        scope="engine" if latencies else "graph",
+        reference="torch 2.13.0 eager float32, float64 on 8 inputs",
+        samples=64, max_abs=8.8 * error, rel_l2=error, cosine=1 - error**2 / 2,
+        sqnr_db={Precision.FP32: 126.2, Precision.FP16: 62.2, Precision.INT8: 26.7}[precision],
+        top1_agreement=0.984 if int8 else 1.0, flips=1 if int8 else 0, limits=LIMITS[precision],
+        passed=True, rel_l2_float64=0.8 * error, reference_rel_l2_float64=3.3e-7,
+        batch_sizes=(1, 8), batch_max_abs=0.0,
+    )  # fmt: skip
+    return EngineRecord(
+        engine=Engine(
+            id=f"{target}.{precision}", target=target, precision=precision,
+            dialect=Dialect.U8_ASYMMETRIC if int8 else Dialect.FLOAT, files=files, trained=False,
+            requires={"cpu_flags": [], "versions": {"onnxruntime": "1.32.0"}},
+            graph=f"onnx/resnet50.{precision}.onnx",
+        ),
+        receipt=receipt,
+        parity=more.pop("parity", parity),
+        accuracy=more.pop("accuracy", None),
+        latency=latencies[0] if latencies else Skipped(more.pop("skipped", NO_GPU)),
+        latency_by_batch=tuple(latencies),
+        **more,
+    )  # fmt: skip
+
+
+def with_drift(entry: EngineRecord) -> EngineRecord:
+    """The record with drift figures: errors add up in squares along the network."""
+    assert isinstance(entry.parity, Parity)
+    error = ERRORS[entry.engine.precision]
+    drift = []
+    for i, one in enumerate(entry.receipt.blocks):
+        added = error * (0.3 + 0.12 * ((7 * i) % 5))
+        built_up = error * (0.5 + i / 14) ** 0.5
+        drift.append(BlockDrift(one.name, built_up, 26 + i, added, 30 - i / 2))
+    return replace(entry, parity=replace(entry.parity, blocks=tuple(drift)))
+
+
+def prediction(gpu: str, batch: int, time_ms: float, moved: int) -> dict[str, Any]:
+    return {
+        "gpu": gpu, "batch": batch, "time_ms": time_ms, "macs": 4_089_184_256 * batch,
+        "bytes_moved": moved * batch, "kernels": 57, "memory_bound": 41,
+        "basis": "predicted, not measured (roofline of the ahead-of-time layer list)",
+        "source": f"NVIDIA {gpu} datasheet",
+    }  # fmt: skip
+
+
+def scaled(p50_ms: float, speedup: float, by_eight: float) -> tuple[Latency, ...]:
+    """Batches 1, 2, 4 and 8, on a curve that ends at `by_eight` milliseconds."""
+    step = (by_eight / p50_ms) ** (1 / 3)
+    return tuple(
+        latency(p50_ms * step**i, 51.6 * 1.967**i / (p50_ms * step**i) * speedup * p50_ms / 51.6,
+                batch=2**i, eager_p50_ms=51.6 * 1.967**i)
+        for i in range(4)
+    )  # fmt: skip
+
+
+def resnet50_records() -> list[EngineRecord]:
+    fp32, fp16, int8 = Precision.FP32, Precision.FP16, Precision.INT8
+    casts = "53 of 53 convolutions compute in fp32, behind 1 cast"
+    kgen = "kgen is a kernel of its own in fp32"
+    rtx = "tensorrt-rtx:sm89"
+    return [
+        record("ort-cpu", fp32, op="Conv (nchwc)", dtype="fp32", size=102_147_878,
+               latencies=scaled(29.8, 1.73, 211), notes=("fuse_residual: 16 with a residual sum",)),
+        record("ort-cpu", fp16, op="Conv (nchwc)", dtype="fp32", size=51_091_542,
+               latencies=scaled(56.1, 0.92, 460), verdict=Verdict.PARTIAL, reason=casts,
+               notes=("convert_fp16: 37 weights flushed to zero",)),
+        record("ort-cpu", int8, op="QLinearConv", dtype="int8", size=25_871_204,
+               latencies=scaled(9.3, 5.55, 67)),
+        record("openvino", fp32, op="Convolution", dtype="fp32", size=102_310_004,
+               latencies=scaled(30.0, 1.72, 227)),
+        record("openvino", int8, op="Convolution", dtype="int8", size=26_110_812,
+               latencies=scaled(10.2, 5.06, 55.7)),
+        record(rtx, fp16, op="correlation", dtype="fp16", size=52_311_004, predicted=(
+            prediction("RTX 4090", 1, 0.0936, 71_000_000), prediction("L4", 1, 0.31, 71_000_000))),
+        record(rtx, int8, op="correlation", dtype="int8", size=33_120_004, verdict=Verdict.PARTIAL,
+               reason=f"16 of 16 residual adds are not fused (layer1.0: {kgen})", separate_add=kgen,
+               predicted=(prediction("RTX 4090", 1, 0.171, 163_000_000),
+                          prediction("L4", 1, 0.552, 163_000_000))),
+    ]  # fmt: skip
+
+
+def resnet50(
+    *, drift: bool = True, trained: bool = False, name: str = "resnet50"
+) -> dict[str, Any]:
+    """A whole build of ResNet-50: engines that win, lose, are partial and are not run here."""
+    records = resnet50_records()
+    if drift:
+        records = [with_drift(r) if r.latency_by_batch else r for r in records]
+    if trained:
+        top1 = {Precision.FP32: 0.8034, Precision.FP16: 0.8034, Precision.INT8: 0.8012}
+        records = [
+            replace(r, accuracy=Accuracy("photos", 10000, top1[r.engine.precision], 0.8034, 41))
+            for r in records
+        ]
+    return build(records, trained=trained, name=name)
+
+
+def build(
+    records: Sequence[EngineRecord], *, trained: bool = False, name: str = "resnet50"
+) -> dict[str, Any]:
+    """The manifest of a build with these engines."""
+    spec = ModelSpec(
+        name=name,
+        source=name,
+        kind="builtin",
+        parameters=25_557_032,
+        macs=4_089_184_256,
+        input=TensorSpec("input", "float32", ("batch", 3, 224, 224)),
+        output=TensorSpec("logits", "float32", ("batch", 1000)),
+        preprocessing=Preprocessing(
+            256, 224, "bilinear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "ImageNet's usual"
+        ),
+        weights=WeightsInfo("IMAGENET1K_V2" if trained else "random, seed 0", "c5e5" * 16, trained),
+        residual_blocks=BLOCKS,
+    )
+    described: dict[str, Any] = manifest.plain(
+        {
+            "schema": manifest.SCHEMA,
+            "model": spec,
+            "request": {
+                "weights": "auto", "seed": 0, "num_classes": None, "image_size": None,
+                "threads": 2, "batches": [1, 2, 4, 8],
+            },
+            "host": {
+                "cpu": "Intel(R) Xeon(R) Processor", "system": "Linux x86_64", "logical_cpus": 2,
+                "threads": 2, "cpu_flags": ["avx2", "avx512f", "avx512_vnni"], "gpu": None,
+                "driver": None, "compute_capability": None,
+                "versions": {"python": "3.11.7", "torch": "2.13.0+cpu", "onnxruntime": "1.32.0"},
+            },
+            "data": {
+                "calibration": {"source": "synthetic images, seed 0, calibration set",
+                                "samples": 128, "sha256": "ab" * 32},
+                "evaluation": {"source": "synthetic images, seed 0, evaluation set",
+                               "samples": 64, "sha256": "cd" * 32},
+            },
+            "engines": [manifest.engine_entry(r) for r in records],
+            "failures": [],
+            "timings": {"define": 4.66, "export": 4.77, "build": 12.4, "measure": 88.99},
+        }
+    )  # fmt: skip
+    return described

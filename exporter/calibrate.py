@@ -47,6 +47,7 @@ FEWEST: Final = 8
 HISTOGRAM_VALUES: Final = 2**15
 """Values of one tensor of one image that go into its histogram."""
 
+_ALGORITHM: Final = 2  # raised when the same data gives other ranges: it is in the cache's key
 _FEED: Final = 16  # samples asked for at a time; the result does not depend on it
 
 
@@ -252,6 +253,7 @@ def _key(graph: ir.Model, samples: Samples, method: str) -> str:
         samples.sha256,
         str(samples.count),
         method,
+        f"algorithm {_ALGORITHM}",
         f"onnxruntime {ort.__version__}",
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -69,6 +69,12 @@ class _Layer:
         return str(value.name)
 
     @property
+    def kernel(self) -> tuple[int, int]:
+        """(kH, kW); (1, 1) for a Gemm."""
+        shape = self.weight.shape
+        return (shape[2], shape[3]) if len(shape) == 4 else (1, 1)
+
+    @property
     def moments_shape(self) -> tuple[int, int] | None:
         return moments_shape(self.exact, self.weight.shape)
 
@@ -187,25 +193,22 @@ def _observe(exact: ir.Model, layers: tuple[_Layer, ...], samples: Samples) -> _
     source = str(exact.graph.inputs[0].name)
     names = tuple(dict.fromkeys(layer.input for layer in layers))
     copy = exact.clone()
-    copy.graph.outputs.clear()
-    expose(copy, [name for name in names if name != source])
+    inner = [name for name in names if name != source]
+    if inner:  # else the graph keeps its own output: it must have one
+        copy.graph.outputs.clear()
+        expose(copy, inner)
     sums: dict[str, npt.NDArray[np.float64]] = {}
     moments = {layer.name: Moments(*layer.moments_shape) for layer in layers if layer.moments_shape}
-    wanted = [name for name in names if name != source]
     session = OrtSession(make_session(serialize(copy), session_options(usable_threads())))
     with session:
         for image in images(samples, dims(exact.graph.inputs[0]) or ()):
-            found = {**(session.run_named({source: image}) if wanted else {}), source: image}
+            found = {**session.run_named({source: image}), source: image}
             for name in names:
                 sums[name] = sums.get(name, 0.0) + found[name][:1].astype(np.float64)
             for layer in layers:
                 if layer.name in moments:
-                    kernel = (
-                        (layer.weight.shape[2], layer.weight.shape[3])
-                        if layer.weight.ndim == 4
-                        else (1, 1)
-                    )
-                    moments[layer.name].add(columns_of(layer.exact, found[layer.input][:1], kernel))
+                    x = found[layer.input][:1]
+                    moments[layer.name].add(columns_of(layer.exact, x, layer.kernel))
     means = {name: (total / samples.count).astype(np.float32) for name, total in sums.items()}
     return _Seen(means, moments)
 

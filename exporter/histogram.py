@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 BINS: Final = 2048
 """On each side of zero."""
-_SMALLEST_EXPONENT: Final = -140
+_SMALLEST_EXPONENT: Final = -100  # finer than any scale in use
 
 
 class Histogram:
@@ -29,7 +29,8 @@ class Histogram:
         """Counts finite values; `largest` bounds their absolute value."""
         while math.ldexp(BINS, self._exponent) <= largest:
             self._coarsen(largest)
-        bins = np.floor(values * math.ldexp(1.0, -self._exponent)).astype(np.int64)
+        scaled = values.astype(np.float64) * math.ldexp(1.0, -self._exponent)
+        bins = np.floor(scaled).astype(np.int64)
         self.counts += np.bincount(bins + BINS, minlength=2 * BINS)
 
     def centres(self) -> npt.NDArray[np.float64]:

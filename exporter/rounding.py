@@ -26,11 +26,12 @@ from exporter.passes.values import is_op
 
 Array = npt.NDArray[np.float32]
 
-POSITIONS: Final = 256
-"""Of one image's output positions, at most so many give a column each."""
+POSITIONS: Final = 64
+"""Of one image's output positions, about so many are looked at: more of them gained nothing."""
 DAMPING: Final = 0.01
 """Of the mean variance, added to each: inputs that hardly vary must not take all the error."""
 _BLOCK: Final = 64
+_AT_ONCE: Final = 512  # positions in one product: adding up (columns, columns) has its price too
 
 
 class Moments:
@@ -40,16 +41,25 @@ class Moments:
         self._count = 0
         self._sum = np.zeros((groups, columns))
         self._products = np.zeros((groups, columns, columns), np.float32)
+        self._waiting: list[Array] = []
 
     def add(self, inputs: Array) -> None:
         """(groups, columns, positions) of one image."""
         self._count += inputs.shape[2]
         self._sum += inputs.sum(axis=2, dtype=np.float64)
-        for group, rows in enumerate(inputs):
-            self._products[group] += rows @ rows.T
+        self._waiting.append(inputs)
+        if sum(part.shape[2] for part in self._waiting) >= _AT_ONCE:
+            self._multiply()
+
+    def _multiply(self) -> None:
+        if self._waiting:
+            for group, rows in enumerate(np.concatenate(self._waiting, axis=2)):
+                self._products[group] += rows @ rows.T
+            self._waiting.clear()
 
     def covariance(self, group: int) -> npt.NDArray[np.float64]:
         """(columns, columns)."""
+        self._multiply()
         mean = self._sum[group] / self._count
         products = self._products[group].astype(np.float64) / self._count
         covariance: npt.NDArray[np.float64] = products - np.outer(mean, mean)

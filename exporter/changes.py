@@ -1,0 +1,162 @@
+"""How one engine changed from one build to another: its speed, its error.
+
+Milliseconds of two runs don't compare: shared machines drift by tens of percent from day to day.
+Speedups do, since each is a ratio to the baseline timed within the same run. So an engine's change
+is the ratio of its two speedups, old / new: the time it takes now, relative to then. Its interval
+follows from the two speedups' own by MOVER on logarithms (Zou and Donner, Statistics in Medicine
+27(10), 2008): with l and u the ends of an interval around m,
+
+    ln(old / new) - sqrt((m_old - l_old)^2 + (u_new - m_new)^2)    to
+    ln(old / new) + sqrt((u_old - m_old)^2 + (m_new - l_new)^2)
+
+An engine is slower where this whole interval lies above 1 and the ratio itself above SAME: the same
+engine measured twice differs by that much. What the interval does not tell apart is never called
+slower or faster.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+SAME: Final = 1.02
+"""Two runs of one engine agree to this ratio."""
+ROUNDING: Final = 8 * 2.0**-23
+"""Relative errors below this are float32's own rounding; it moves with the order of additions."""
+NOTICED_GROWTH: Final = 0.1
+"""Growth of an error that is called less accurate where no limit was given."""
+
+Row = Mapping[str, Any]
+"""One engine in the flat view (`report.flat`)."""
+
+
+class Change(StrEnum):
+    SLOWER = "slower"
+    FASTER = "faster"
+    LESS_ACCURATE = "less accurate"
+    MORE_ACCURATE = "more accurate"
+    SAME = "same"
+
+
+@dataclass(frozen=True)
+class SpeedChange:
+    """One engine at one batch size."""
+
+    engine: str
+    batch: int
+    old_speedup: float
+    new_speedup: float
+    relative_time: float
+    """Time now / time then, through the two speedups: more than 1 is slower."""
+    ci95: tuple[float, float]
+    change: Change
+    stable: bool
+    """Both measurements were."""
+
+
+@dataclass(frozen=True)
+class ErrorChange:
+    """One engine's error against its reference."""
+
+    engine: str
+    old_rel_l2: float
+    new_rel_l2: float
+    growth: float
+    """new / old - 1, both at least ROUNDING."""
+    old_top1: float | None
+    new_top1: float | None
+    change: Change
+
+
+def speed_changes(old: Row, new: Row) -> tuple[list[SpeedChange], list[tuple[str, str]]]:
+    """Each batch size that both sides measured alike, and reasons for the others."""
+    name = str(old["id"])
+    before, after = (
+        {timing["batch"]: timing for timing in side["latencies"]} for side in (old, new)
+    )
+    changes, reasons = [], []
+    for batch in sorted({*before, *after}):
+        if batch not in before or batch not in after:
+            side, row = ("OLD", old) if batch not in before else ("NEW", new)
+            why = row["latency_skipped"] or f"batch {batch} was not asked for"
+            reasons.append((name, f"batch {batch}: not measured in {side} ({why})"))
+            continue
+        then, now = before[batch], after[batch]
+        kept = ("threads", "baseline")
+        differ = differences({k: then[k] for k in kept}, {k: now[k] for k in kept})
+        if differ:
+            reasons.append((name, f"batch {batch}: measured differently ({differ})"))
+            continue
+        changes.append(_speed_change(name, batch, then, now))
+    if not before and not after:
+        reasons.append((name, f"no timings ({new['latency_skipped'] or old['latency_skipped']})"))
+    return changes, reasons
+
+
+def _speed_change(
+    name: str, batch: int, old: Mapping[str, Any], new: Mapping[str, Any]
+) -> SpeedChange:
+    ratio, low, high = relative_time(_speedup(old), _speedup(new))
+    change = Change.SAME
+    if low > 1 and ratio > SAME:
+        change = Change.SLOWER
+    elif high < 1 and ratio < 1 / SAME:
+        change = Change.FASTER
+    return SpeedChange(
+        engine=name,
+        batch=batch,
+        old_speedup=old["speedup"],
+        new_speedup=new["speedup"],
+        relative_time=ratio,
+        ci95=(low, high),
+        change=change,
+        stable=old["stable"] and new["stable"],
+    )
+
+
+def _speedup(timing: Mapping[str, Any]) -> tuple[float, float, float]:
+    return timing["speedup"], timing["speedup_low"], timing["speedup_high"]
+
+
+def relative_time(
+    old: tuple[float, float, float], new: tuple[float, float, float]
+) -> tuple[float, float, float]:
+    """Ratio old / new of two speedups (each median, low, high) and its 95 % interval (MOVER)."""
+    (m_old, l_old, u_old), (m_new, l_new, u_new) = (
+        tuple(math.log(value) for value in speedup) for speedup in (old, new)
+    )
+    centre = m_old - m_new
+    low = centre - math.hypot(m_old - l_old, u_new - m_new)
+    high = centre + math.hypot(u_old - m_old, m_new - l_new)
+    return math.exp(centre), math.exp(low), math.exp(high)
+
+
+def error_change(old: Row, new: Row, limit: float | None) -> ErrorChange | str:
+    """The change, or why there is none to tell."""
+    for side, row in (("OLD", old), ("NEW", new)):
+        if not isinstance(row["rel_l2"], int | float):
+            why = row["parity_skipped"] or f"rel_l2 is {row['rel_l2']}"
+            return f"no error in {side} ({why})"
+    growth = max(new["rel_l2"], ROUNDING) / max(old["rel_l2"], ROUNDING) - 1
+    noticed = NOTICED_GROWTH if limit is None else limit
+    then, now = old["top1"], new["top1"]
+    fell = then is not None and now is not None and now < then
+    change = Change.SAME
+    if growth > noticed or fell:
+        change = Change.LESS_ACCURATE
+    elif growth < -noticed:
+        change = Change.MORE_ACCURATE
+    return ErrorChange(str(old["id"]), old["rel_l2"], new["rel_l2"], growth, then, now, change)
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """Which keys of two flat mappings differ, in words; empty: none."""
+    keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    return ", ".join(f"{key} {_words(old.get(key))} / {_words(new.get(key))}" for key in keys)
+
+
+def _words(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,281 @@
+"""Two builds side by side: engines gained, lost, slower, faster, less accurate (`changes.py`).
+
+A limit trips where a change is told apart from noise and is beyond it. What can no longer be held
+against a limit that was asked for trips it too: an engine that is lost cannot pass.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from exporter import manifest as manifests
+from exporter.changes import (
+    Change,
+    ErrorChange,
+    Row,
+    SpeedChange,
+    differences,
+    error_change,
+    speed_changes,
+)
+from exporter.errors import InputError, UsageError
+from exporter.report.flat import KIND, flat
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What changed from OLD to NEW."""
+
+    model: str
+    gained: tuple[str, ...]
+    lost: tuple[tuple[str, str], ...]
+    """(engine, why): no longer built, or rejected now."""
+    speeds: tuple[SpeedChange, ...]
+    errors: tuple[ErrorChange, ...]
+    not_compared: tuple[tuple[str, str], ...]
+    """(engine, why) for figures that only one side has, or that were taken differently."""
+    notes: tuple[str, ...]
+    failures: tuple[str, ...]
+    """Each limit that was passed, in words; the command then ends with exit code 1."""
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The flat view (`report.flat`) of a build folder, a manifest.json or a report.json.
+
+    Raises:
+        InputError: nothing there, not JSON, another schema, or fields of the schema missing.
+    """
+    if path.is_dir():
+        names = (manifests.FILE_NAME, "report.json")
+        found = [path / name for name in names if (path / name).is_file()]
+        if not found:
+            raise InputError(f"{path} holds no {' or '.join(names)}; give a build folder")
+        path = found[0]
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON ({error}); export the model again") from None
+    if not isinstance(content, dict) or content.get("schema") != manifests.SCHEMA:
+        schema = content.get("schema") if isinstance(content, dict) else None
+        raise InputError(f"{path} has schema {schema!r}, expected {manifests.SCHEMA}")
+    try:
+        return _flat(content)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path} is no manifest.json or report.json of a build ({type(error).__name__}: "
+            f"{error}); export the model again"
+        ) from None
+
+
+def compare(
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+    *,
+    max_slowdown: float | None = None,
+    max_error_growth: float | None = None,
+    allow_other_host: bool = False,
+) -> Comparison:
+    """Compares two builds of one model, each a manifest or its flat view.
+
+    Raises:
+        UsageError: two models, a negative limit, or timings of two hosts without
+            `allow_other_host`.
+    """
+    for option, limit in (("slowdown", max_slowdown), ("error-growth", max_error_growth)):
+        if limit is not None and not limit >= 0:
+            raise UsageError(f"--max-{option} {limit}: give a fraction of 0 or more, as in 0.05")
+    old, new = _flat(old), _flat(new)
+    if old["model"] != new["model"]:
+        raise UsageError(
+            f"OLD is a build of {old['model']}, NEW of {new['model']}; compare two of one model"
+        )
+    before, after = ({row["id"]: row for row in side["engines"]} for side in (old, new))
+    other_host = differences(old["host"], new["host"])
+    if other_host and _timed(before) & _timed(after) and not allow_other_host:
+        raise UsageError(
+            f"the timings are of two hosts ({other_host}) and say nothing of the engines; measure "
+            "both builds on one (exporter benchmark DIR), or --allow-other-host"
+        )
+    lost = tuple(_lost(before, after, new["failures"]))
+    common = [name for name in before if name in after and name not in dict(lost)]
+    speeds, errors, apart = [], [], []
+    for name in common:
+        changes, reasons = speed_changes(before[name], after[name])
+        speeds += changes
+        apart += reasons
+        change = error_change(before[name], after[name], max_error_growth)
+        if isinstance(change, ErrorChange):
+            errors.append(change)
+        else:
+            apart.append((name, change))
+    return Comparison(
+        model=str(new["model"]),
+        gained=tuple(name for name in after if name not in before),
+        lost=lost,
+        speeds=tuple(speeds),
+        errors=tuple(errors),
+        not_compared=tuple(apart),
+        notes=tuple(_notes(old, new, other_host if speeds else "")),
+        failures=(
+            *_too_slow(speeds, before, lost, max_slowdown),
+            *_too_wrong(errors, before, lost, max_error_growth),
+        ),
+    )
+
+
+def render(comparison: Comparison, console: Console) -> None:
+    """Prints a comparison; what changed is in colour, and in words."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    console.print(f"[bold]{escape(comparison.model)}[/]: OLD against NEW")
+    for note in comparison.notes:
+        console.print(f"[yellow]note:[/yellow] {escape(note)}")
+    for name in comparison.gained:
+        console.print(f"[green]gained[/] {escape(name)}")
+    for name, why in comparison.lost:
+        console.print(f"[red]lost[/] {escape(name)}: {escape(why)}")
+    if comparison.speeds:
+        table = Table(
+            "engine", "batch", "old speedup", "new speedup", "time now / then", "95 %", "change"
+        )
+        for speed in comparison.speeds:
+            table.add_row(
+                escape(speed.engine),
+                str(speed.batch),
+                f"{speed.old_speedup:.3g}x",
+                f"{speed.new_speedup:.3g}x",
+                f"{speed.relative_time:.3f}",
+                f"{speed.ci95[0]:.3f} to {speed.ci95[1]:.3f}",
+                _coloured(speed.change) + ("" if speed.stable else " [yellow](unstable)[/]"),
+            )
+        console.print(table)
+    if comparison.errors:
+        table = Table("engine", "old rel_l2", "new rel_l2", "growth", "top-1", "change")
+        for error in comparison.errors:
+            table.add_row(
+                escape(error.engine),
+                f"{error.old_rel_l2:.2e}",
+                f"{error.new_rel_l2:.2e}",
+                f"{error.growth:+.1%}",
+                f"{_percent(error.old_top1)} to {_percent(error.new_top1)}",
+                _coloured(error.change),
+            )
+        console.print(table)
+    for name, why in comparison.not_compared:
+        console.print(f"[dim]not compared: {escape(name)}: {escape(why)}[/]")
+
+
+def _flat(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The flat view of either file, with everything that is compared in it."""
+    view = dict(content) if content.get("kind") == KIND else flat(content)
+    for key in ("model", "host", "versions", "weights_sha256", "evaluation_sha256", "failures"):
+        view[key]
+    for row in view["engines"]:
+        for key in ("id", "rejected", "rel_l2", "top1", "parity_skipped", "latency_skipped"):
+            row[key]
+        for timing in row["latencies"]:
+            for key in ("batch", "threads", "baseline", "stable"):
+                timing[key]
+            if not 0 < timing["speedup_low"] <= timing["speedup"] <= timing["speedup_high"]:
+                raise ValueError(f"{row['id']} has no speedup within its own interval")
+    return view
+
+
+def _timed(rows: Mapping[str, Row]) -> set[str]:
+    return {name for name, row in rows.items() if row["latencies"]}
+
+
+def _lost(
+    before: Mapping[str, Row], after: Mapping[str, Row], failures: Iterable[str]
+) -> Iterable[tuple[str, str]]:
+    for name, row in before.items():
+        if name not in after:
+            said = [f.removeprefix(f"{name}: ") for f in failures if f.startswith(f"{name}: ")]
+            yield name, said[0] if said else "NEW has no such engine"
+        elif after[name]["rejected"] and not row["rejected"]:
+            yield name, "rejected now: it failed a gate"
+
+
+def _too_slow(
+    speeds: Iterable[SpeedChange],
+    before: Mapping[str, Row],
+    lost: Iterable[tuple[str, str]],
+    limit: float | None,
+) -> Iterable[str]:
+    if limit is None:
+        return
+    speeds = list(speeds)
+    for speed in speeds:
+        slower = speed.relative_time - 1
+        if speed.change is Change.SLOWER and slower > limit:
+            yield (
+                f"{speed.engine} is {slower:.1%} slower at batch {speed.batch} "
+                f"({speed.ci95[0] - 1:+.1%} to {speed.ci95[1] - 1:+.1%}), "
+                f"limit {limit:.1%} (--max-slowdown)"
+            )
+    gone = dict(lost)
+    compared = {(speed.engine, speed.batch) for speed in speeds}
+    for name, row in before.items():
+        batches = [t["batch"] for t in row["latencies"] if (name, t["batch"]) not in compared]
+        if batches:
+            why = gone.get(name, "NEW has no timing that compares")
+            sizes = ", ".join(map(str, batches))
+            yield f"{name} at batch {sizes} cannot be held to --max-slowdown: {why}"
+
+
+def _too_wrong(
+    errors: Iterable[ErrorChange],
+    before: Mapping[str, Row],
+    lost: Iterable[tuple[str, str]],
+    limit: float | None,
+) -> Iterable[str]:
+    if limit is None:
+        return
+    errors = list(errors)
+    for error in errors:
+        if error.growth > limit:
+            yield (
+                f"{error.engine}'s relative error grew by {error.growth:.1%} "
+                f"({error.old_rel_l2:.2e} to {error.new_rel_l2:.2e}), "
+                f"limit {limit:.1%} (--max-error-growth)"
+            )
+    gone = dict(lost)
+    compared = {error.engine for error in errors}
+    for name, row in before.items():
+        if isinstance(row["rel_l2"], int | float) and name not in compared:
+            why = gone.get(name, "NEW has no error that compares")
+            yield f"{name} cannot be held to --max-error-growth: {why}"
+
+
+def _notes(old: Mapping[str, Any], new: Mapping[str, Any], other_host: str) -> Iterable[str]:
+    """What a reader must know before trusting the comparison."""
+    if other_host:
+        yield f"the hosts differ ({other_host}): speedups are each against its own host's baseline"
+    versions = differences(old["versions"], new["versions"])
+    if versions:
+        yield f"versions: {versions}"
+    if old["versions"].get("torch") != new["versions"].get("torch"):
+        yield "the baseline is another PyTorch: a speedup moves with it though the engine does not"
+    if old["weights_sha256"] != new["weights_sha256"]:
+        yield "the weights differ: errors are of two networks"
+    if old["evaluation_sha256"] != new["evaluation_sha256"]:
+        yield "the evaluation inputs differ: errors are over two sets"
+
+
+def _coloured(change: Change) -> str:
+    bad = change in (Change.SLOWER, Change.LESS_ACCURATE)
+    return str(change) if change is Change.SAME else f"[{'red' if bad else 'green'}]{change}[/]"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2%}"

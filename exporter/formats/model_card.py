@@ -8,25 +8,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from exporter.formats.templates import render
 from exporter.release import Release
 
 
 def model_card(release: Release) -> str:
     """The text of MODEL_CARD.md."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("exporter", "templates"),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 - Markdown; a cell's bars and line breaks are escaped below
-    )
-    environment.filters["cell"] = _cell
     manifest = release.manifest
     model = manifest["model"]
-    return environment.get_template("model_card.md.j2").render(
+    return render(
+        "model_card.md.j2",
         model=model,
         bundle=manifest["bundle"],
         data=manifest["data"],
@@ -64,8 +55,3 @@ def _row(entry: dict[str, Any]) -> dict[str, str]:
         "speedup": f"{latency['speedup']['median']:.2f}x" if measured else "",
         "verdict": entry["receipt"]["verdict"] if entry["receipt"] else "",
     }
-
-
-def _cell(value: object) -> str:
-    """Text that stays inside one cell of a Markdown table."""
-    return " ".join(str(value).split()).replace("|", "\\|").replace("<", "&lt;")

@@ -101,7 +101,7 @@ def open_engine(
     """
     backend = BACKENDS[entry.target]
     session = backend.session(
-        contents, entry.requires, threads or usable_threads(), backend.providers
+        contents, entry.precision, entry.requires, threads or usable_threads(), backend.providers
     )
     return Engine(entry, description, labels, session, passed_over)
 

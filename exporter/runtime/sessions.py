@@ -54,6 +54,7 @@ class OnnxRuntimeSession:
     def __init__(
         self,
         files: Sequence[bytes],
+        precision: str,  # noqa: ARG002 - it is in the graph
         requires: Mapping[str, Any],
         threads: int,
         providers: tuple[str, ...],
@@ -106,17 +107,28 @@ class OpenVinoSession:
     def __init__(
         self,
         files: Sequence[bytes],
-        requires: Mapping[str, Any],
+        precision: str,
+        requires: Mapping[str, Any],  # noqa: ARG002 - nothing of it is OpenVINO's
         threads: int,
         providers: tuple[str, ...],
     ) -> None:
         import openvino
 
-        config = {"INFERENCE_NUM_THREADS": str(threads), **requires.get("config", {})}
         try:
             core = openvino.Core()
+            device = providers[0]
+            half = precision == "fp16" and "FP16" in core.get_property(
+                device, "OPTIMIZATION_CAPABILITIES"
+            )
+            config = {
+                "PERFORMANCE_HINT": "LATENCY",
+                "NUM_STREAMS": "1",
+                "INFERENCE_NUM_THREADS": str(threads),
+                # Else it picks BF16 by itself where the CPU has it.
+                "INFERENCE_PRECISION_HINT": "f16" if half else "f32",
+            }
             model = core.read_model(model=files[0], weights=files[1])
-            self._model = core.compile_model(model, providers[0], config)
+            self._model = core.compile_model(model, device, config)
         except Exception as error:  # RuntimeError, and pybind's own for a wrong type
             raise _refused(f"openvino {openvino.__version__}", error) from None
         given = self._model.input(0)

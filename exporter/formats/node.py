@@ -1,0 +1,26 @@
+"""An npm package for Node.js: the engine on `onnxruntime-node`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from exporter.formats.javascript import write_javascript
+from exporter.packed_folder import staged_folder
+from exporter.release import PackRequest, Release
+
+
+def pack_node(release: Release, request: PackRequest, out: Path) -> tuple[str, ...]:  # noqa: ARG001
+    """Writes the package, whole or not at all.
+
+    Raises:
+        UsageError: the build has no engine that ONNX Runtime runs on CPUs.
+    """
+    with staged_folder(out) as folder:
+        write_javascript(
+            release,
+            folder,
+            index="node.js",
+            dependency="onnxruntime-node",
+            readme="node_readme.md.j2",
+        )
+    return ("run `npm install --ignore-scripts` in it: the install script would fetch GPU parts",)

@@ -1,0 +1,29 @@
+"""A folder for the browser: the engine on `onnxruntime-web` (WebAssembly), and a demo page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from exporter.formats.javascript import write_javascript
+from exporter.packed_folder import staged_folder
+from exporter.release import PackRequest, Release
+
+DEMO = ("index.html", "demo.js", "demo.css")
+
+
+def pack_web(release: Release, request: PackRequest, out: Path) -> tuple[str, ...]:  # noqa: ARG001
+    """Writes the folder, whole or not at all.
+
+    Raises:
+        UsageError: the build has no engine that ONNX Runtime runs on CPUs.
+    """
+    with staged_folder(out) as folder:
+        write_javascript(
+            release,
+            folder,
+            index="web.js",
+            dependency="onnxruntime-web",
+            readme="web_readme.md.j2",
+            extra={name: name for name in DEMO},
+        )
+    return ("run `npm install --ignore-scripts` in it, then serve it with any static server",)

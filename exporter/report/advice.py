@@ -51,6 +51,9 @@ class Advice:
     """The first screen in words."""
 
     best: EngineView | None
+    """The fastest engine that passed every gate."""
+    gains: bool
+    """It is not slower than the baseline, as far as its interval tells."""
     reasons: tuple[Parts, ...]
     choices: tuple[Choice, ...]
     losses: tuple[Remark, ...]
@@ -62,6 +65,7 @@ def advise(manifest: Traced, engines: Sequence[EngineView]) -> Advice:
     best = next((e for e in engines if e.id == chosen), None)
     return Advice(
         best=best,
+        gains=best is not None and _high(best) >= 1,
         reasons=() if best is None else tuple(_reasons(best, engines)),
         choices=tuple(_choices(best, engines)),
         losses=tuple(_losses(engines)),

@@ -8,16 +8,20 @@ value that slipped through escaping could still not run. The same manifest gives
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import shlex
 from collections.abc import Iterable, Mapping
 from importlib import resources
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from exporter.report import charts
 from exporter.report.advice import advise, baseline_name, limits
 from exporter.report.engines import views
 from exporter.report.traced import FILTERS, Traced, images_per_second
+
+if TYPE_CHECKING:
+    import jinja2
 
 FOLDER: Final = "report"
 TEMPLATE: Final = f"{FOLDER}/page.html.j2"
@@ -31,8 +35,37 @@ def render(manifest: Mapping[str, Any]) -> str:
     Raises:
         InputError: the manifest lacks a field of its schema.
     """
-    import jinja2
     from markupsafe import Markup
+
+    traced = Traced(manifest)
+    engines = views(traced)
+    style, script = _text("style.css"), _text("page.js")
+    return (
+        _environment()
+        .get_template(TEMPLATE)
+        .render(
+            m=traced,
+            engines=engines,
+            advice=advise(traced, engines),
+            speed=charts.speed_chart(engines),
+            latency=charts.latency_chart(engines),
+            scatter=charts.scatter_chart(engines),
+            panels=charts.drift_panels(engines),
+            scaling=charts.scaling_chart(engines),
+            commands=commands(manifest),
+            # Ours, not the manifest's: the two things on the page that are not escaped.
+            style=Markup(style),  # noqa: S704
+            script=Markup(script),  # noqa: S704
+            style_hash=_hash(style),
+            script_hash=_hash(script),
+        )
+    )
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    """The templates, compiled once."""
+    import jinja2
 
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("exporter", "templates"),
@@ -51,25 +84,7 @@ def render(manifest: Mapping[str, Any]) -> str:
         limits=limits,
         needs=needs,
     )
-    traced = Traced(manifest)
-    engines = views(traced)
-    style, script = _text("style.css"), _text("page.js")
-    return environment.get_template(TEMPLATE).render(
-        m=traced,
-        engines=engines,
-        advice=advise(traced, engines),
-        speed=charts.speed_chart(engines),
-        latency=charts.latency_chart(engines),
-        scatter=charts.scatter_chart(engines),
-        panels=charts.drift_panels(engines),
-        scaling=charts.scaling_chart(engines),
-        commands=commands(manifest),
-        # Ours, not the manifest's: the two things on the page that are not escaped.
-        style=Markup(style),  # noqa: S704
-        script=Markup(script),  # noqa: S704
-        style_hash=_hash(style),
-        script_hash=_hash(script),
-    )
+    return environment
 
 
 def commands(manifest: Mapping[str, Any]) -> dict[str, str]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import atexit
 import functools
+import json
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,35 @@ def digits_bundle() -> Path:
 def pack_digits(out: Path, **options: Any) -> Packed:
     """Packs `digits_build`; `options` are those of PackRequest."""
     return pack(PackRequest(digits_build(), out=out, **options), Silent())
+
+
+def edited_build(folder: Path, edit: Callable[[dict[str, Any]], object]) -> Path:
+    """A copy of `digits_build` whose manifest was edited."""
+    build = Path(shutil.copytree(digits_build(), folder / "build"))
+    path = build / "manifest.json"
+    manifest = json.loads(path.read_text())
+    edit(manifest)
+    path.write_text(json.dumps(manifest))
+    return build
+
+
+def measured(manifest: dict[str, Any], **p50_ms: dict[int, float]) -> None:
+    """Gives engines latencies: precision -> batch -> p50; p99 is 1.25 times that."""
+    for entry in manifest["engines"]:
+        curve = p50_ms.get(entry["precision"], {})
+        entry["latency_by_batch"] = [
+            {
+                "batch": batch,
+                "threads": 2,
+                "p50_ms": p50,
+                "p90_ms": 1.1 * p50,
+                "p99_ms": 1.25 * p50,
+                "speedup": {"median": 5.0, "ci95": [4.5, 5.5]},
+            }
+            for batch, p50 in curve.items()
+        ]
+        if curve:
+            entry["latency"] = entry["latency_by_batch"][0]
 
 
 def copy_of(bundle: Path, folder: Path) -> Path:

@@ -1,0 +1,98 @@
+"""Batching from a measured curve."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.errors import UsageError
+from exporter.formats.batching import Batching, plan_batching
+
+
+def entry(curve: dict[int, float], threads: int = 2, p99: float = 1.25) -> dict[str, Any]:
+    measured = [
+        {"batch": batch, "p50_ms": p50, "p99_ms": p99 * p50, "threads": threads}
+        for batch, p50 in curve.items()
+    ]
+    return {"id": "ort-cpu.int8", "latency_by_batch": measured}
+
+
+def plan(
+    curve: dict[int, float], *, slo_ms: float | None = None, limit: int | None = None, host: int = 2
+) -> Batching:
+    return plan_batching(entry(curve), host, slo_ms=slo_ms, limit=limit)
+
+
+def test_the_batch_of_most_throughput_is_the_largest_served() -> None:
+    best = plan({1: 1.0, 2: 1.4, 4: 2.4, 8: 5.2, 16: 11.0})
+    assert (best.max_batch, best.preferred) == (4, (2, 4))
+    assert best.delay_us == 1000
+    assert best.timeout_us is None
+
+
+def test_a_gain_below_five_percent_is_not_worth_its_latency() -> None:
+    assert plan({1: 1.0, 2: 1.96}).max_batch == 1
+    assert plan({1: 1.0, 2: 1.85}).max_batch == 2
+
+
+def test_no_dynamic_batching_where_batches_gain_nothing() -> None:
+    alone = plan({1: 1.0, 2: 2.1, 4: 4.3})
+    assert (alone.max_batch, alone.preferred, alone.delay_us) == (1, (), 0)
+
+
+def test_a_request_may_wait_for_one_batch_and_run_in_the_next() -> None:
+    curve = {1: 1.0, 2: 1.4, 4: 2.4, 8: 4.0}  # p99 of 8: 5.0
+    assert plan(curve, slo_ms=10.0).max_batch == 8
+    tight = plan(curve, slo_ms=9.9)
+    assert tight.max_batch == 4
+    assert tight.timeout_us == 9900
+    assert tight.delay_us == 1000
+    assert plan(curve, slo_ms=6.2).delay_us == 200  # 6.2 - 2 * 3.0
+
+
+def test_a_limit_that_one_image_misses_is_an_error() -> None:
+    with pytest.raises(UsageError, match=r"--slo-ms 2 cannot be met by ort-cpu\.int8.*1\.25 ms"):
+        plan({1: 1.0, 2: 1.4}, slo_ms=2.0)
+
+
+@pytest.mark.parametrize("slo", [0.0, -1.0, float("nan")])
+def test_what_is_no_time_is_an_error(slo: float) -> None:
+    with pytest.raises(UsageError, match="no time"):
+        plan({1: 1.0}, slo_ms=slo)
+
+
+def test_nothing_measured_means_no_dynamic_batching() -> None:
+    unmeasured = plan({}, limit=4)
+    assert (unmeasured.max_batch, unmeasured.preferred) == (4, ())
+    assert plan({}).max_batch == 8
+    assert "was not measured" in unmeasured.reason
+    with pytest.raises(UsageError, match="needs measured latencies"):
+        plan({}, slo_ms=10.0)
+
+
+def test_instances_fill_the_machine() -> None:
+    assert plan({1: 1.0}, host=8).instances == 4
+    assert plan({1: 1.0}, host=1).instances == 1
+
+
+@given(
+    st.dictionaries(st.sampled_from([1, 2, 4, 8, 16, 32]), st.floats(0.1, 100), min_size=1),
+    st.one_of(st.none(), st.floats(0.1, 500)),
+    st.one_of(st.none(), st.integers(1, 32)),
+)
+def test_no_plan_breaks_its_promises(
+    curve: dict[int, float], slo_ms: float | None, limit: int | None
+) -> None:
+    try:
+        found = plan(curve, slo_ms=slo_ms, limit=limit)
+    except UsageError:
+        return
+    if limit is not None:
+        assert found.max_batch <= limit
+    assert all(1 < batch <= found.max_batch for batch in found.preferred)
+    if slo_ms is not None:
+        worst = 2 * 1.25 * curve[found.max_batch] + found.delay_us / 1000
+        assert worst <= slo_ms + 1e-3

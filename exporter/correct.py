@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 SAMPLES: Final = 64
 """Calibration samples that are used; more gained nothing that could be measured."""
-LARGEST_MOMENTS_BYTES: Final = 2**29
+LARGEST_MOMENTS_BYTES: Final = 2**28
 """Of the layers that are observed in one pass over the samples."""
 
 

@@ -52,9 +52,11 @@ class Moments:
             self._multiply()
 
     def _multiply(self) -> None:
+        import torch
+
         if self._waiting:
-            for group, rows in enumerate(np.concatenate(self._waiting, axis=2)):
-                self._products[group] += rows @ rows.T
+            rows = torch.from_numpy(np.concatenate(self._waiting, axis=2))
+            self._products += (rows @ rows.transpose(1, 2)).numpy()
             self._waiting.clear()
 
     def covariance(self, group: int) -> npt.NDArray[np.float64]:
@@ -101,23 +103,29 @@ def round_columns(
     weight: Array, scale: Array, covariance: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.int8]:
     """Codes for a weight (O, K) with one scale a row, given the covariance (K, K) of its inputs."""
+    import torch  # its matrix routines are several times faster than numpy's
+
     variance = np.diag(covariance)
     order = np.argsort(-variance, kind="stable")
     damped = covariance[np.ix_(order, order)]
     damped[np.diag_indices_from(damped)] += DAMPING * variance.mean() + np.finfo(np.float32).tiny
-    upper = np.linalg.cholesky(np.linalg.inv(damped)).T.astype(np.float32)
-    left = weight[:, order].astype(np.float32)
+    factor = torch.linalg.cholesky(torch.from_numpy(damped))
+    inverse = torch.cholesky_inverse(factor)
+    torch_upper = torch.linalg.cholesky(inverse, upper=True).to(torch.float32).contiguous()
+    upper = torch_upper.numpy()
+    left = np.ascontiguousarray(weight.T[order].astype(np.float32))  # (K, O): a column is a row
     codes = np.zeros(left.shape, np.int8)
-    for start in range(0, left.shape[1], _BLOCK):
-        stop = min(start + _BLOCK, left.shape[1])
-        errors = np.zeros((len(left), stop - start), np.float32)
+    for start in range(0, len(left), _BLOCK):
+        stop = min(start + _BLOCK, len(left))
+        errors = np.zeros((stop - start, left.shape[1]), np.float32)
         for i in range(start, stop):
-            rounded = np.clip(np.rint(left[:, i] / scale), -127, 127)
-            codes[:, order[i]] = rounded.astype(np.int8)
-            errors[:, i - start] = (left[:, i] - rounded * scale) / upper[i, i]
-            left[:, i:stop] -= np.outer(errors[:, i - start], upper[i, i:stop])
-        left[:, stop:] -= errors @ upper[start:stop, stop:]
-    return codes
+            rounded = np.clip(np.rint(left[i] / scale), -127, 127)
+            codes[order[i]] = rounded.astype(np.int8)
+            errors[i - start] = (left[i] - rounded * scale) / upper[i, i]
+            left[i + 1 : stop] -= np.outer(upper[i, i + 1 : stop], errors[i - start])
+        later = torch_upper[start:stop, stop:].T @ torch.from_numpy(errors)
+        left[stop:] -= later.numpy()
+    return np.ascontiguousarray(codes.T)
 
 
 def _pads(

@@ -7,18 +7,22 @@ depends on the order of the files: samples are assigned and ordered by their con
 from __future__ import annotations
 
 import hashlib
-import zipfile
+import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from exporter.artifact import ModelSpec, Preprocessing, Skipped
 from exporter.errors import InputError
+from exporter.preprocess import prepare
+from exporter.progress import Progress, Silent
+from exporter.synthetic import synthetic_inputs
 
 Array = npt.NDArray[Any]
 Labels = npt.NDArray[np.int64]
@@ -27,7 +31,8 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".ti
 SYNTHETIC_SAMPLES = 512
 """Of each of the two synthetic sets; they are made as they are read."""
 FEW_SAMPLES = 8
-LARGEST_IMAGE_PIXELS = 100_000_000
+LARGEST_IMAGE_PIXELS = 80_000_000
+"""Beyond this a small file that unpacks to gigabytes is likelier than a photograph."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class Samples:
     source: str
     count: int
     sha256: str
-    """Over the samples' own hashes, in order."""
+    """Over the samples' own hashes, in order; for synthetic images over what they are made from."""
     labels: Labels | None
     _read: Callable[[int], Array]
     """The i-th input, without a batch dimension."""
@@ -69,8 +74,13 @@ class Data:
     notes: tuple[str, ...] = ()
 
 
-def open_data(spec: ModelSpec, path: Path | None, *, seed: int = 0) -> Data:
+def open_data(
+    spec: ModelSpec, path: Path | None, *, seed: int = 0, progress: Progress | None = None
+) -> Data:
     """The data for a model: those at `path`, or the embedded or synthetic ones.
+
+    A folder's pictures are hashed and their headers read here; each is decoded when it is needed,
+    so that a large folder costs little, and one that cannot be decoded is an InputError then.
 
     Raises:
         InputError: nothing there, unreadable, or not what the model takes.
@@ -78,66 +88,12 @@ def open_data(spec: ModelSpec, path: Path | None, *, seed: int = 0) -> Data:
     if path is None:
         return _digits() if _is_digits(spec) else _synthetic(spec, seed)
     if path.is_dir():
-        return _folder(spec, path)
+        return _folder(spec, path, progress or Silent())
     if path.suffix in {".npz", ".npy"}:
         return _tensors(spec, path)
     if path.exists():
         raise InputError(f"--data {path}: expected a folder of images, an .npz or an .npy file")
     raise InputError(f"--data {path}: no such file or folder")
-
-
-# Layout and range of the model's input
-
-
-def channel_axis(shape: Sequence[int]) -> int:
-    """Where the channels are, without a batch: 0 for (3, H, W), 2 for (H, W, 3)."""
-    return 2 if len(shape) == 3 and shape[2] in (1, 3) and shape[0] not in (1, 3) else 0
-
-
-def prepare(image: Image.Image, contract: Preprocessing, spec: ModelSpec) -> Array:
-    """One picture as the model takes it: resized, cropped, scaled, normalised, laid out.
-
-    `uint8` inputs take the pixels themselves.
-    """
-    picture = image.convert("RGB")
-    side = contract.crop
-    if contract.resize is not None:
-        scale = contract.resize / min(picture.size)
-        size = (
-            max(side, round(picture.width * scale)),
-            max(side, round(picture.height * scale)),
-        )
-        filters = {
-            "bilinear": Image.Resampling.BILINEAR,
-            "bicubic": Image.Resampling.BICUBIC,
-        }
-        chosen = filters.get(contract.interpolation, Image.Resampling.BILINEAR)
-        picture = picture.resize(size, chosen)
-        left, top = (size[0] - side) // 2, (size[1] - side) // 2
-        picture = picture.crop((left, top, left + side, top + side))
-    elif picture.size != (side, side):
-        raise InputError(
-            f"a picture has {picture.width}x{picture.height} pixels, "
-            f"the model's contract is {side}x{side} without resizing"
-        )
-    pixels = np.asarray(picture)
-    prepared: Array = normalise(pixels[None], contract, spec)[0]
-    return prepared
-
-
-def normalise(pixels: npt.NDArray[np.uint8], contract: Preprocessing, spec: ModelSpec) -> Array:
-    """(N, H, W, 3) uint8 -> (N, ...) in the model's layout and type."""
-    values: Array = pixels
-    if spec.input.dtype != "uint8":
-        mean = np.array(contract.mean, np.float32)
-        std = np.array(contract.std, np.float32)
-        values = ((pixels.astype(np.float32) / np.float32(255.0) - mean) / std).astype(np.float32)
-    if channel_axis(spec.image_shape) == 0:
-        values = values.transpose(0, 3, 1, 2)
-    return np.ascontiguousarray(values)
-
-
-# Sources
 
 
 def _is_digits(spec: ModelSpec) -> bool:
@@ -179,66 +135,28 @@ def _synthetic(spec: ModelSpec, seed: int) -> Data:
     return Data(samples(0, "calibration set"), samples(1, "evaluation set"), (note,))
 
 
-def synthetic_inputs(
-    shape: tuple[int, ...],
-    count: int,
-    seed: int | tuple[int, ...],
-    dtype: str = "float32",
-) -> Array:
-    """(count, *shape) images whose spectra fall as 1/f, as natural images' do (Field, 1987).
-
-    Colour channels share most of their structure. Floats have mean 0 and deviation 1 over an image,
-    as after ImageNet's normalisation; uint8 has mean 118 and deviation 58.
-    """
-    axis = channel_axis(shape)
-    channels = shape[axis]
-    height, width = (shape[1], shape[2]) if axis == 0 else (shape[0], shape[1])
-    rng = np.random.default_rng(seed)
-    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :])
-    frequency[0, 0] = 1.0
-    amplitude = 1.0 / frequency
-    amplitude[0, 0] = 0.0
-    noise = rng.standard_normal((count, 1 + channels, height, width))
-    fields = np.fft.irfft2(np.fft.rfft2(noise) * amplitude, s=(height, width))
-    images = fields[:, :1] + 0.35 * fields[:, 1:]
-    images /= images.std(axis=(1, 2, 3), keepdims=True)
-    # Exposure differs from picture to picture.
-    images = images * rng.uniform(0.6, 1.2, (count, 1, 1, 1)) + rng.normal(0, 0.3, (count, 1, 1, 1))
-    if axis == 2:
-        images = images.transpose(0, 2, 3, 1)
-    if dtype == "uint8":
-        pixels: Array = np.clip(np.round(images * 58 + 118), 0, 255).astype(np.uint8)
-        return pixels
-    return np.ascontiguousarray(images, dtype=dtype)
-
-
-def synthetic_images(count: int, seed: int, size: int) -> npt.NDArray[np.uint8]:
-    """(count, size, size, 3) uint8 pictures of the same kind."""
-    images: npt.NDArray[np.uint8] = synthetic_inputs((size, size, 3), count, seed, "uint8")
-    return images
-
-
-def _folder(spec: ModelSpec, path: Path) -> Data:
+def _folder(spec: ModelSpec, path: Path, progress: Progress) -> Data:
     contract = spec.preprocessing
     if isinstance(contract, Skipped):
         raise InputError(
             f"--data {path}: {spec.name} does not say how images become its input "
             f"({contract.skipped}); give ready tensors as .npz"
         )
-    files = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    files = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
     if not files:
         raise InputError(f"--data {path}: no image in it ({', '.join(IMAGE_SUFFIXES[:4])}, ...)")
     by_hash: dict[str, Path] = {}
-    for file in files:
-        by_hash.setdefault(_check_image(file), file)
+    with progress.stage(f"read {path.name}", total=len(files)) as advance:
+        for file in files:
+            by_hash.setdefault(_hash_image(file), file)
+            advance(1)
     classes = _classes(path, list(by_hash.values()), spec)
 
     def samples(hashes: list[str], role: str) -> Samples:
         chosen = [by_hash[digest] for digest in hashes]
 
         def read(index: int) -> Array:
-            with Image.open(chosen[index]) as image:
-                return prepare(image, contract, spec)
+            return _read_image(chosen[index], contract, spec)
 
         labels = None
         if classes is not None:
@@ -257,15 +175,33 @@ def _classes(path: Path, files: list[Path], spec: ModelSpec) -> dict[str, int] |
     return {name: index for index, name in enumerate(names)} if len(names) == outputs else None
 
 
-def _check_image(file: Path) -> str:
-    """The content's hash, once the picture has been decoded."""
+def _hash_image(file: Path) -> str:
+    """The content's SHA-256, once the header has told that it is a picture of sane size."""
+    with _reading(file), Image.open(file) as image:
+        if image.width * image.height > LARGEST_IMAGE_PIXELS:
+            raise InputError(f"{file} has {image.width}x{image.height} pixels: too large")
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _read_image(file: Path, contract: Preprocessing, spec: ModelSpec) -> Array:
+    with _reading(file), Image.open(file) as image:
+        return prepare(image, contract, spec)
+
+
+@contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    """Whatever Pillow makes of a file that is not quite a picture becomes an error that names it.
+
+    Its decoders raise a dozen kinds of exceptions on damaged files, and warn of harmless ones.
+    """
     try:
-        with Image.open(file) as image:
-            if image.width * image.height > LARGEST_IMAGE_PIXELS:
-                raise InputError(f"{file} has {image.width}x{image.height} pixels: too large")
-            image.load()
-        return hashlib.sha256(file.read_bytes()).hexdigest()
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except InputError as error:
+        raise InputError(str(error) if str(file) in str(error) else f"{file}: {error}") from None
+    except Exception as error:
         text = " ".join(str(error).split())
         raise InputError(f"{file} cannot be read as an image ({text}); remove it") from None
 
@@ -300,13 +236,17 @@ def _load_tensors(spec: ModelSpec, path: Path) -> Array:
     try:
         with path.open("rb") as stream:
             loaded = np.load(stream, allow_pickle=False)
-            if path.suffix == ".npz" and name not in loaded.files:
-                found = ", ".join(loaded.files) or "nothing"
-                raise InputError(f"{path} has no array {name!r} (the input), it has {found}")
-            tensors: Array = loaded[name] if path.suffix == ".npz" else loaded
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            archive = isinstance(loaded, np.lib.npyio.NpzFile)
+            found = loaded.files if archive else [name]
+            tensors: Array | None = None
+            if name in found:
+                tensors = loaded[name] if archive else loaded
+    except Exception as error:  # damaged archives raise zipfile's, zlib's and NumPy's own errors
         text = " ".join(str(error).split())
         raise InputError(f"{path} cannot be read as NumPy arrays ({text})") from None
+    if tensors is None:
+        listed = ", ".join(repr(key[:40]) for key in found[:5]) or "nothing"
+        raise InputError(f"{path} has no array {name!r} (the input), it has {listed}")
     if not len(tensors.shape) or not len(tensors):
         raise InputError(f"{path} holds no samples")
     if tensors.dtype.kind not in "fiu":
@@ -317,15 +257,17 @@ def _load_tensors(spec: ModelSpec, path: Path) -> Array:
 def _check_range(spec: ModelSpec, path: Path, tensors: Array) -> tuple[str, ...]:
     """Refuses 0..255 where the input is known to be normalised; tells the range where it is not."""
     low, high = float(tensors.min()), float(tensors.max())
+    if spec.input.dtype == "uint8":
+        if low < 0 or high > 255:
+            raise InputError(f"{path}: values from {low:.4g} to {high:.4g}, the input is 0..255")
+        if tensors.dtype.kind == "f" and (tensors % 1).any():
+            raise InputError(f"{path} holds fractions, {spec.name} takes whole pixels (uint8)")
+        return ()
     contract = spec.preprocessing
     if isinstance(contract, Skipped):
         return (
             f"{path.name}: values from {low:.4g} to {high:.4g}, taken as the model's own range",
         )
-    if spec.input.dtype == "uint8":
-        if low < 0 or high > 255:
-            raise InputError(f"{path}: values from {low:.4g} to {high:.4g}, the input is 0..255")
-        return ()
     most = max((1 - m) / s for m, s in zip(contract.mean, contract.std, strict=True))
     least = min(-m / s for m, s in zip(contract.mean, contract.std, strict=True))
     if high > 4 * most or low < 4 * least:

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from exporter.artifact import ModelSpec, Preprocessing, Skipped, TensorSpec, WeightsInfo
-from exporter.data import Samples, open_data, synthetic_images, synthetic_inputs
+from exporter.data import Samples, open_data
 from exporter.errors import InputError
+from exporter.synthetic import synthetic_images, synthetic_inputs
 
 CONTRACT = Preprocessing(40, 32, "bilinear", (0.5, 0.4, 0.3), (0.2, 0.25, 0.5), "test")
 
@@ -62,10 +63,10 @@ def test_a_folder_goes_through_the_models_own_preprocessing(folder: Path) -> Non
 def expected_input(path: Path) -> npt.NDArray[np.float32]:
     """The contract, written once more: shorter side to 40, centre 32, scale, normalise."""
     picture: Image.Image = Image.open(path)
-    scale = 40 / min(picture.size)
-    size = (round(picture.width * scale), round(picture.height * scale))
+    shorter = min(picture.size)
+    size = (picture.width * 40 // shorter, picture.height * 40 // shorter)
     picture = picture.resize(size, Image.Resampling.BILINEAR)
-    left, top = (size[0] - 32) // 2, (size[1] - 32) // 2
+    left, top = round((size[0] - 32) / 2), round((size[1] - 32) / 2)
     pixels = np.asarray(picture)[top : top + 32, left : left + 32] / 255
     return ((pixels - CONTRACT.mean) / CONTRACT.std).transpose(2, 0, 1).astype(np.float32)
 
@@ -169,7 +170,7 @@ def test_bad_tensors_are_one_line(tmp_path: Path) -> None:
     refuse(saved("text.npy", np.array(["a", "b"])), "expected numbers")
     refuse(saved("one.npy", np.repeat(good[:1], 4, axis=0)), "one distinct sample")
     np.savez(tmp_path / "other.npz", images=good)
-    refuse(tmp_path / "other.npz", "no array 'input'.*it has images")
+    refuse(tmp_path / "other.npz", "no array 'input'.*it has 'images'")
     (tmp_path / "cut.npz").write_bytes((tmp_path / "other.npz").read_bytes()[:500])
     refuse(tmp_path / "cut.npz", "cannot be read as NumPy arrays")
     refuse(tmp_path / "absent.npz", "no such file or folder|cannot be read")
@@ -183,6 +184,55 @@ def test_an_unknown_range_is_told_and_few_samples_are_warned_of(tmp_path: Path) 
     notes = open_data(spec(contract=Skipped("unknown")), tmp_path / "raw.npy").notes
     assert any("values from 0.0" in note and "to 255" in note for note in notes)
     assert any("only 4 samples" in note and "128 to 512" in note for note in notes)
+
+
+def test_a_picture_that_breaks_off_is_named_when_it_is_read(tmp_path: Path, folder: Path) -> None:
+    for file in folder.rglob("*.png"):
+        file.write_bytes(file.read_bytes()[:-300])
+    data = open_data(spec(), folder)  # the headers are whole
+    with pytest.raises(InputError, match=r"\d+\.png cannot be read as an image"):
+        all_of(data.calibration)
+
+
+def test_pictures_are_opened_as_they_are_needed(folder: Path) -> None:
+    data = open_data(spec(), folder)
+    first = next(data.calibration.batches(2))
+    assert first.shape == (2, 3, 32, 32)
+    for file in folder.rglob("*.png"):
+        file.unlink()
+    with pytest.raises(InputError, match="cannot be read"):
+        all_of(data.calibration)
+
+
+def test_uint8_inputs_take_whole_pixels_only(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3))
+    given = spec((32, 32, 3), "uint8", Skipped("unknown"))
+    np.save(tmp_path / "good.npy", pixels.astype(np.float32))
+    assert all_of(open_data(given, tmp_path / "good.npy").calibration).dtype == np.uint8
+    np.save(tmp_path / "high.npy", pixels + 1)
+    refuse(tmp_path / "high.npy", r"values from 1 to 256, the input is 0\.\.255", given)
+    np.save(tmp_path / "half.npy", pixels * 0.5)
+    refuse(tmp_path / "half.npy", "holds fractions", given)
+
+
+def test_damaged_archives_are_refused_in_one_line(tmp_path: Path) -> None:
+    tensors = np.random.default_rng(0).uniform(-1, 1, (4, 3, 32, 32)).astype(np.float32)
+    np.savez_compressed(tmp_path / "x.npz", input=tensors)
+    whole = (tmp_path / "x.npz").read_bytes()
+    refused = 0
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        damaged = bytearray(whole)
+        for _ in range(4):
+            damaged[rng.integers(200)] = rng.integers(256)
+            damaged[-rng.integers(1, 120)] = rng.integers(256)
+        (tmp_path / "x.npz").write_bytes(damaged)
+        try:
+            open_data(spec(), tmp_path / "x.npz")
+        except InputError as error:
+            refused += 1
+            assert "\n" not in str(error)  # noqa: PT017 - only some of the damage is fatal
+    assert refused > 50
 
 
 def test_bad_folders_are_one_line(tmp_path: Path, folder: Path) -> None:

@@ -3,8 +3,8 @@
 The data are the 1797 handwritten digits of scikit-learn (8x8, 16 grey levels), enlarged to 32x32
 and scaled to 8 bits: 540 are held out for good, the other 1257 train and calibrate.
 
-`python -m exporter.models.digits` trains the model again and replaces the embedded weights if it
-lands within TOLERANCE of them (or with --replace).
+`python -m exporter.models.digits` trains the model again and fails if it lands further than
+TOLERANCE from the embedded weights; with --replace it replaces them instead.
 """
 
 from __future__ import annotations

@@ -14,13 +14,19 @@ well-conditioned too; this is the simplest random network that is.
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
+from exporter.synthetic import synthetic_inputs
+
+Images = npt.NDArray[np.float32]
+
 BATCHNORM_BIAS = 1.0
+STATISTICS_IMAGES = 16
 
 
-def initialise(module: nn.Module, images: np.ndarray, seed: int) -> None:
+def initialise(module: nn.Module, images: Images, seed: int) -> None:
     """Fills a network's parameters and statistics, in place, and leaves it in eval mode.
 
     `images` is (N, ...) as the model takes them. The same seed gives the same bytes.
@@ -40,22 +46,32 @@ def initialise(module: nn.Module, images: np.ndarray, seed: int) -> None:
     calibrate_batchnorm(module, images)
 
 
-def calibrate_batchnorm(module: nn.Module, images: np.ndarray) -> None:
-    """Measures the running statistics of every BatchNorm over one batch of images."""
+def calibrate_batchnorm(module: nn.Module, images: Images) -> None:
+    """Measures the running statistics of every BatchNorm over one batch of images, in place.
+
+    The module is left in eval mode; only its BatchNorms learn, so dropout draws nothing.
+    """
+    module.eval()
     norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = 1.0  # the statistics of this batch, whole
+        norm.train()
     threads = torch.get_num_threads()
     # One thread: the order of a sum, and so the weights' bytes, must not depend on the machine.
     torch.set_num_threads(1)
     try:
-        module.train()
         with torch.no_grad():
             module(torch.from_numpy(images))
     finally:
         torch.set_num_threads(threads)
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
-        module.eval()
+            norm.eval()
+
+
+def statistics_images(size: int, seed: int) -> Images:
+    """(16, 3, size, size) images with natural spectra, to measure the statistics on."""
+    images: Images = synthetic_inputs((3, size, size), STATISTICS_IMAGES, seed)
+    return images

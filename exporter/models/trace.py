@@ -11,6 +11,7 @@ from torch import nn
 
 from exporter.artifact import Model
 from exporter.errors import UsageError
+from exporter.models.describe import macs_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -69,6 +70,8 @@ class Trace:
 def trace(model: Model) -> Trace:
     """Runs one image of zeros through the module and notes every leaf module's call.
 
+    Leaves that don't take a tensor to a tensor are not rows: they have no shapes to tell.
+
     Raises:
         UsageError: the model is an ONNX file, which has no modules.
     """
@@ -80,8 +83,10 @@ def trace(model: Model) -> Trace:
     rows: list[Row] = []
 
     def note(path: str) -> Any:
-        def hook(part: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-            rows.append(_row(path, part, inputs[0], output))
+        def hook(part: nn.Module, inputs: tuple[object, ...], output: object) -> None:
+            given = inputs[0] if inputs else None
+            if isinstance(given, torch.Tensor) and isinstance(output, torch.Tensor):
+                rows.append(_row(path, part, given, output))
 
         return hook
 
@@ -108,11 +113,6 @@ def _is_leaf(part: nn.Module) -> bool:
 
 
 def _row(path: str, part: nn.Module, given: torch.Tensor, output: torch.Tensor) -> Row:
-    macs = 0
-    if isinstance(part, nn.Conv2d):
-        macs = output.numel() * part.weight[0].numel()
-    elif isinstance(part, nn.Linear):
-        macs = output.numel() * part.in_features
     return Row(
         path=path,
         kind=type(part).__name__,
@@ -122,7 +122,7 @@ def _row(path: str, part: nn.Module, given: torch.Tensor, output: torch.Tensor) 
         input=tuple(given.shape[1:]),
         output=tuple(output.shape[1:]),
         parameters=sum(parameter.numel() for parameter in part.parameters()),
-        macs=macs,
+        macs=macs_of(part, output),
     )
 
 
@@ -143,7 +143,7 @@ def _stages(rows: list[Row]) -> tuple[Stage, ...]:
     stages = []
     for key, members in groups.items():
         # A projection runs beside the main branch: the stage ends where its last main module does.
-        main = [row for row in members if "downsample" not in row.path]
+        main = [row for row in members if ".downsample." not in row.path] or members
         first, last = main[0].input, main[-1].output
         blocks = {row.path.split(".")[1] for row in members if row.path.count(".") >= 1}
         stages.append(

@@ -61,7 +61,7 @@ def build_variant(name: str, num_classes: int | None = None) -> ResNet:
     return ResNet(
         BasicBlock if variant.block == "basic" else Bottleneck,
         variant.layers,
-        num_classes=num_classes or variant.num_classes,
+        num_classes=variant.num_classes if num_classes is None else num_classes,
         groups=variant.groups,
         width=variant.width,
         cifar=variant.family != "imagenet",

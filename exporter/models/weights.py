@@ -8,28 +8,36 @@ with its own library. Keys may carry a `module.` prefix (DataParallel) or be nes
 from __future__ import annotations
 
 import hashlib
+import http.client
 import os
 import pickle
 import re
 import tempfile
-import urllib.error
 import urllib.request
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO
 from urllib.parse import urlparse
 
 import torch
 from torch import Tensor, nn
 
 from exporter.errors import InputError
+from exporter.models.describe import one_line
 from exporter.progress import Progress
 
 NESTED_UNDER = ("state_dict", "model", "model_state_dict")
-CONNECT_TIMEOUT_S = 5.0
+TIMEOUT_S = 5.0
+"""To connect, and for each read: a dead network must not hold up an export."""
 KEYS_IN_A_MESSAGE = 3
 
 State = dict[str, Tensor]
+
+
+class DownloadError(InputError):
+    """A checkpoint could not be had from the network; a random model may stand in."""
 
 
 def read_checkpoint(path: Path) -> State:
@@ -58,38 +66,51 @@ def read_checkpoint(path: Path) -> State:
 
 
 def _read_safetensors(path: Path) -> Mapping[str, object]:
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         content: Mapping[str, object] = load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path} is not a whole safetensors file ({_line(error)})") from None
+    except Exception as error:  # its own kind, OSError, or what building the tensors raises
+        raise InputError(f"{path} is not a whole safetensors file ({one_line(error)})") from None
     return content
 
 
 def _read_pickle(path: Path) -> Mapping[str, object]:
+    _check_crc(path)
     try:
         with warnings.catch_warnings():
             # What it warns of (an unusual pickle protocol) is either fine or an error below.
-            warnings.simplefilter("ignore", UserWarning)
+            warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "Unsupported global" in str(error) or "Unsupported class" in str(error):
-            found = re.search(r"GLOBAL (\S+)", str(error))
-            what = f" ({found[1]})" if found else ""
-            raise InputError(
-                f"{path} holds Python objects that loading would execute{what}; "
-                "it was refused: save the state dict alone, torch.save(model.state_dict(), path)"
-            ) from None
-        raise InputError(f"{path} is not a readable checkpoint ({_line(error)})") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
+        # PyTorch's message begins with how to execute the file after all; ours must not.
+        reason = str(error).rpartition("WeightsUnpickler error:")[2].partition("Check the docu")[0]
+        found = re.search(r"GLOBAL (\S+)", reason)
+        what = found[1] if found else " ".join(reason.split())[:100]
         raise InputError(
-            f"{path} is truncated or not a PyTorch checkpoint ({_line(error)})"
+            f"{path} is damaged or holds Python objects that loading would execute ({what}); "
+            "it was refused: save the state dict alone, torch.save(model.state_dict(), path)"
+        ) from None
+    except Exception as error:  # a damaged pickle raises anything: IndexError, struct.error, ...
+        raise InputError(
+            f"{path} is truncated or not a PyTorch checkpoint ({one_line(error)})"
         ) from None
     if isinstance(content, Mapping):
         return content
     raise InputError(f"{path} holds a {type(content).__name__}, expected a state dict")
+
+
+def _check_crc(path: Path) -> None:
+    """PyTorch writes a checksum with each tensor and never reads it: a flipped bit would load."""
+    try:
+        if not zipfile.is_zipfile(path):  # the form from before PyTorch 1.6 has none
+            return
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except Exception as error:  # zipfile raises its own, zlib's, NotImplementedError, ...
+        raise InputError(f"{path} is truncated or damaged ({one_line(error)})") from None
+    if damaged is not None:
+        raise InputError(f"{path} is damaged: the checksum of {damaged} fails; copy it once more")
 
 
 def load_state(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
@@ -145,18 +166,23 @@ def fetch(url: str, progress: Progress) -> Path:
     """The checkpoint's file in the cache, downloaded if it is not there.
 
     Raises:
-        InputError: no network, a broken transfer, or bytes that don't have the hash in the name.
+        DownloadError: no network, a broken transfer, or nowhere to keep the file.
+        InputError: the bytes don't have the hash that the name promises.
     """
     name = Path(urlparse(url).path).name
     target = cache_folder() / name
     if target.is_file():
         _check_hash(target, name)
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=target.parent, suffix=".partial", delete=False) as stream:
-        partial = Path(stream.name)
     try:
-        _download(url, partial, progress)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        stream = tempfile.NamedTemporaryFile(dir=target.parent, suffix=".partial", delete=False)  # noqa: SIM115
+    except OSError as error:
+        raise DownloadError(f"cannot keep downloads in $TORCH_HOME ({error.strerror})") from None
+    partial = Path(stream.name)
+    try:
+        with stream:
+            _download(url, stream, progress)
         _check_hash(partial, name)
         os.replace(partial, target)  # noqa: PTH105 - the same call on every platform
     finally:
@@ -164,23 +190,22 @@ def fetch(url: str, progress: Progress) -> Path:
     return target
 
 
-def _download(url: str, path: Path, progress: Progress) -> None:
+def _download(url: str, stream: IO[bytes], progress: Progress) -> None:
     try:
-        with (
-            urllib.request.urlopen(url, timeout=CONNECT_TIMEOUT_S) as answer,  # noqa: S310 - https or loopback, from the table
-            path.open("wb") as stream,
-        ):
+        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:  # noqa: S310 - https or loopback, from the table
             total = int(answer.headers.get("Content-Length") or 0)
-            with progress.stage(f"download {Path(urlparse(url).path).name}", total) as advance:
+            title = f"download {Path(urlparse(url).path).name}"
+            with progress.stage(title, total or None) as advance:
                 received = 0
                 while chunk := answer.read(1 << 20):
                     stream.write(chunk)
                     received += len(chunk)
                     advance(len(chunk))
-    except (urllib.error.URLError, OSError) as error:
-        raise InputError(f"cannot download {url} ({_line(error)})") from None
+    except (http.client.HTTPException, OSError) as error:
+        reason = getattr(error, "strerror", None) or one_line(error)
+        raise DownloadError(f"cannot download {url} ({reason})") from None
     if total and received != total:
-        raise InputError(f"{url} broke off after {received} of {total} bytes; try again")
+        raise DownloadError(f"{url} broke off after {received} of {total} bytes; try again")
 
 
 def _check_hash(path: Path, name: str) -> None:
@@ -197,12 +222,8 @@ def _check_hash(path: Path, name: str) -> None:
 
 
 def _some(keys: list[str]) -> str:
-    shown = ", ".join(keys[:KEYS_IN_A_MESSAGE])
+    # A file's keys may hold anything: line breaks, a terminal's control codes, a megabyte.
+    shown = ", ".join(key if key.isprintable() else repr(key) for key in keys[:KEYS_IN_A_MESSAGE])
+    shown = shown if len(shown) <= 400 else shown[:397] + "..."
     more = len(keys) - KEYS_IN_A_MESSAGE
     return f"{shown} and {more} more" if more > 0 else shown
-
-
-def _line(error: BaseException) -> str:
-    """The first sentence of a library's message, on one line."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 160 else text[:157] + "..."

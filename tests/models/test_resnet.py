@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from exporter.models.sources import count_macs
+from exporter.models.describe import count_macs
 from exporter.models.variants import VARIANTS, build_variant, find_variant
 
 REFERENCE = Path(__file__).parents[1] / "reference"

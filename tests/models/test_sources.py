@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from exporter.artifact import Skipped
-from exporter.data import synthetic_inputs
 from exporter.errors import InputError, MissingDependencyError, UsageError
 from exporter.models import weights
 from exporter.models.initialise import initialise
 from exporter.models.sources import define
 from exporter.models.variants import build_variant, find_variant
 from exporter.progress import Silent
+from exporter.synthetic import synthetic_inputs
 
 FACTORIES = """
 import torch

@@ -1,0 +1,93 @@
+"""From a module with its weights in place to a `Model`: counted, tried out, named."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from exporter.artifact import Model, ModelSpec, Preprocessing, Skipped, TensorSpec, WeightsInfo
+from exporter.errors import InputError
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A module in eval mode with its weights in place, and what is known of them."""
+
+    module: nn.Module
+    info: WeightsInfo
+    preprocessing: Preprocessing | Skipped
+    notes: tuple[str, ...] = ()
+
+
+def describe(loaded: Loaded, *, name: str, source: str, kind: str, size: int) -> Model:
+    """The `Model` of a module that takes (B, 3, size, size).
+
+    Raises:
+        InputError: the module does not take such an input to one tensor with the batch in front.
+    """
+    module = loaded.module
+    try:
+        macs, output = count_macs(module, torch.zeros(1, 3, size, size))
+    except Exception as error:  # somebody else's forward may raise anything
+        raise InputError(
+            f"{source} does not run on a (1, 3, {size}, {size}) input: {one_line(error)}"
+        ) from None
+    if not isinstance(output, torch.Tensor):
+        raise InputError(f"{source} answers with a {type(output).__name__}, expected one tensor")
+    if output.dim() < 2 or output.shape[0] != 1:
+        raise InputError(
+            f"{source} answers one image with shape {tuple(output.shape)}, "
+            "expected the batch dimension first: (1, ...)"
+        )
+    spec = ModelSpec(
+        name=name,
+        source=source,
+        kind=kind,
+        parameters=sum(parameter.numel() for parameter in module.parameters()),
+        macs=macs,
+        input=TensorSpec("input", "float32", ("batch", 3, size, size)),
+        output=TensorSpec("logits", "float32", ("batch", *output.shape[1:])),
+        preprocessing=loaded.preprocessing,
+        weights=loaded.info,
+    )
+    return Model(spec, module, notes=loaded.notes)
+
+
+def count_macs(module: nn.Module, example: torch.Tensor) -> tuple[int, object]:
+    """Multiply-accumulates of convolutions and linear layers for `example`, and the output."""
+    total = 0
+
+    def count(part: nn.Module, _: object, output: torch.Tensor) -> None:
+        nonlocal total
+        total += macs_of(part, output)
+
+    layers = [part for part in module.modules() if isinstance(part, (nn.Conv2d, nn.Linear))]
+    hooks = [part.register_forward_hook(count) for part in layers]
+    try:
+        with torch.inference_mode():
+            output = module(example)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return total, output
+
+
+def macs_of(part: nn.Module, output: torch.Tensor) -> int:
+    """Multiply-accumulates of one layer for its output: O H W times (I/g) kH kW; other layers 0."""
+    if isinstance(part, nn.Conv2d):
+        return output.numel() * part.weight[0].numel()
+    return output.numel() * part.in_features if isinstance(part, nn.Linear) else 0
+
+
+def file_name(text: str) -> str:
+    """A name that is safe in file names on every system."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.") or "model"
+
+
+def one_line(error: BaseException) -> str:
+    """Somebody else's message, short enough to be quoted in ours."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else text[:197] + "..."

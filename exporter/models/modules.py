@@ -1,0 +1,132 @@
+"""Modules that somebody else wrote: `package.module:factory`, and what timm's models share with it.
+
+PyTorch's random state is seeded around the factory, so that one that draws its own weights draws
+the same ones twice.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from exporter.artifact import Model, Preprocessing, Skipped, WeightsInfo
+from exporter.errors import InputError, UsageError
+from exporter.models import weights
+from exporter.models.describe import Loaded, describe, file_name, one_line
+from exporter.models.initialise import initialise, statistics_images
+
+DEFAULT_SIZE = 224
+
+
+def from_factory(
+    source: str, weights_name: str, num_classes: int | None, image_size: int | None, seed: int
+) -> Model:
+    """The module that `package.module:factory` makes.
+
+    Raises:
+        UsageError: not in that form, or with an option that a factory decides for itself.
+        InputError: it cannot be imported or called, or what it makes is no usable module.
+    """
+    if num_classes is not None:
+        raise UsageError(f"--num-classes is for built-in models; {source} decides for itself")
+    size = DEFAULT_SIZE if image_size is None else image_size
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = _call_factory(source)
+    contract = Skipped("a module does not say how images become its input")
+    loaded = with_weights(module.eval(), source, weights_name, contract, size, seed)
+    name = file_name(source.rpartition(":")[2])
+    return describe(loaded, name=name, source=source, kind="module", size=size)
+
+
+def with_weights(
+    module: nn.Module,
+    source: str,
+    weights_name: str,
+    contract: Preprocessing | Skipped,
+    size: int,
+    seed: int,
+) -> Loaded:
+    """The module with the weights it came with (`auto`), random ones, or a checkpoint's."""
+    if weights_name == "random":
+        return randomised(module, source, contract, size, seed, why="as asked for")
+    if weights_name != "auto":
+        state = weights.read_checkpoint(Path(weights_name))
+        name = Path(weights_name).name
+        weights.load_state(module, state, name)
+        return Loaded(module, WeightsInfo(name, weights.state_sha256(module), True), contract)
+    info = WeightsInfo(f"as {source} made them", weights.state_sha256(module), trained=True)
+    if _saw_data(module):
+        return Loaded(module, info, contract)
+    note = (
+        f"{source} made a network that was NEVER TRAINED: its batch normalisations still have mean "
+        "0 and variance 1. It is taken as it is, and packing for production will refuse it. Give a "
+        "checkpoint with --weights FILE, or --weights random for well-scaled random ones."
+    )
+    return Loaded(module, replace(info, trained=False), contract, (note,))
+
+
+def randomised(
+    module: nn.Module,
+    source: str,
+    contract: Preprocessing | Skipped,
+    size: int,
+    seed: int,
+    why: str,
+) -> Loaded:
+    """The module with seeded random weights, and the note that says so."""
+    try:
+        initialise(module, statistics_images(size, seed), seed)
+    except Exception as error:  # somebody else's forward may raise anything
+        raise InputError(
+            f"{source} does not run on (N, 3, {size}, {size}) inputs: {one_line(error)}"
+        ) from None
+    info = WeightsInfo(f"random, seed {seed}", weights.state_sha256(module), trained=False)
+    note = (
+        f"{source} has RANDOM weights ({why}). Latency, size, fusion and numerical parity are as "
+        "with trained weights; predictions mean nothing, and packing for production will refuse "
+        "it. Give trained ones with --weights FILE."
+    )
+    return Loaded(module, info, contract, (note,))
+
+
+def _saw_data(module: nn.Module) -> bool:
+    """False where no BatchNorm's running statistics ever moved; true where there are none."""
+    norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
+    kept = [(m.running_mean, m.running_var) for m in norms]
+    return not kept or any(
+        mean is None or var is None or bool(mean.any()) or not bool((var == 1).all())
+        for mean, var in kept
+    )
+
+
+def _call_factory(source: str) -> nn.Module:
+    module_name, _, attribute = source.partition(":")
+    if not re.fullmatch(r"[A-Za-z_][\w.]*", module_name) or not attribute.isidentifier():
+        raise UsageError(f"model {source!r}: expected package.module:factory, timm:NAME or a name")
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))  # as `python -m` does; the console script does not
+    try:
+        imported = importlib.import_module(module_name)
+    except (Exception, SystemExit) as error:
+        raise InputError(f"cannot import {module_name} for {source}: {one_line(error)}") from None
+    factory: object = getattr(imported, attribute, None)
+    if isinstance(factory, nn.Module):
+        return factory
+    if not callable(factory):
+        raise InputError(
+            f"{module_name} has no callable {attribute!r}; expected a function or class"
+        )
+    try:
+        made: object = factory()
+    except (Exception, SystemExit) as error:
+        raise InputError(f"{source}() failed: {one_line(error)}") from None
+    if not isinstance(made, nn.Module):
+        raise InputError(f"{source}() returned a {type(made).__name__}, expected a torch.nn.Module")
+    return made

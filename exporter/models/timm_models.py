@@ -1,0 +1,89 @@
+"""`timm:NAME`: PyTorch Image Models, with the preprocessing that their weights came with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from exporter.artifact import Model, Preprocessing, Skipped, WeightsInfo
+from exporter.errors import MissingDependencyError, unknown_name
+from exporter.models import weights
+from exporter.models.describe import Loaded, describe, file_name, one_line
+from exporter.models.modules import randomised, with_weights
+from exporter.preprocess import FILTERS
+
+
+def from_timm(
+    source: str, weights_name: str, num_classes: int | None, image_size: int | None, seed: int
+) -> Model:
+    """The timm model that `source` names; `auto` is its pretrained weights where they can be had.
+
+    Raises:
+        MissingDependencyError: timm cannot be imported.
+        UsageError: timm has no such model.
+        InputError: a checkpoint that was given does not fit.
+    """
+    try:
+        import timm
+    except Exception as error:  # a torchvision that does not fit this torch raises RuntimeError
+        raise MissingDependencyError(
+            f"{source} needs timm, which cannot be imported here ({one_line(error)}); "
+            "pip install 'resnet-exporter[timm]' with a torchvision that fits this torch"
+        ) from None
+    name = source.removeprefix("timm:")
+    if not timm.is_model(name):
+        raise unknown_name("timm model", name, timm.list_models())
+    options = {} if num_classes is None else {"num_classes": num_classes}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = timm.create_model(name, pretrained=False, **options)
+    config = timm.data.resolve_model_data_config(module)
+    size = int(config["input_size"][-1]) if image_size is None else image_size
+    contract = _preprocessing(name, config, size)
+    if weights_name == "auto":
+        published = module.pretrained_cfg.get("num_classes")
+        if num_classes not in (None, published):
+            why = f"published weights have {published} classes, {num_classes} were asked for"
+            loaded = randomised(module.eval(), source, contract, size, seed, why)
+        else:
+            loaded = _pretrained(name, source, contract, size, seed)
+    else:
+        loaded = with_weights(module.eval(), source, weights_name, contract, size, seed)
+    return describe(loaded, name=file_name(name), source=source, kind="timm", size=size)
+
+
+def _pretrained(
+    name: str, source: str, contract: Preprocessing | Skipped, size: int, seed: int
+) -> Loaded:
+    import timm
+
+    try:
+        module = timm.create_model(name, pretrained=True).eval()
+    except Exception as error:  # no network, no such weights, no huggingface_hub: timm's own errors
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            module = timm.create_model(name, pretrained=False).eval()
+        why = f"timm could not load pretrained ones: {one_line(error)}"
+        return randomised(module, source, contract, size, seed, why)
+    info = WeightsInfo(f"timm {name}", weights.state_sha256(module), trained=True)
+    return Loaded(module, info, contract)
+
+
+def _preprocessing(name: str, config: Mapping[str, Any], size: int) -> Preprocessing | Skipped:
+    """The evaluation transform of timm, in our terms where we have them."""
+    if config["crop_mode"] != "center" or config["interpolation"] not in FILTERS:
+        return Skipped(
+            f"timm prepares images for {name} by {config['crop_mode']} crop and "
+            f"{config['interpolation']} interpolation, which this tool does not do"
+        )
+    return Preprocessing(
+        resize=math.floor(size / config["crop_pct"]),
+        crop=size,
+        interpolation=config["interpolation"],
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+        source=f"timm's configuration of {name}",
+    )

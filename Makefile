@@ -22,7 +22,7 @@ BUILD = $(or $(OUT),build/$(or $(notdir $(basename $(subst :,/,$(MODEL)))),resne
 
 .DEFAULT_GOAL := help
 .PHONY: help setup export models trace validate benchmark report doctor digits test lint \
-	test-variants test-gpu clean
+	test-variants test-gpu test-browser clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +77,10 @@ test-variants: $(READY_DEV) ## Every variant of the table through export, parity
 test-gpu: $(READY_DEV) ## Exactly the GPU tests; writes build/gpu-tests.xml to attach to a report
 	@mkdir -p build
 	@$(BIN)/python -m pytest -m gpu -rs --junit-xml=build/gpu-tests.xml $(ARGS)
+
+test-browser: $(READY_DEV) ## The report in Chromium (apt-get install chromium; npm)
+	@npm ci --ignore-scripts --no-audit --no-fund --prefix tests/browser
+	@$(BIN)/python -m pytest -m browser $(ARGS)
 
 clean: ## Remove the environment, the caches and build/
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -101,9 +101,11 @@ def _speed_change(
 ) -> SpeedChange:
     ratio, low, high = relative_time(_speedup(old), _speedup(new))
     change = Change.SAME
-    if low > 1 and ratio > SAME:
+    stable = bool(old["stable"] and new["stable"])
+    # An interval says nothing of a run that did not settle: such a timing proves no change.
+    if stable and low > 1 and ratio > SAME:
         change = Change.SLOWER
-    elif high < 1 and ratio < 1 / SAME:
+    elif stable and high < 1 and ratio < 1 / SAME:
         change = Change.FASTER
     return SpeedChange(
         engine=name,
@@ -113,7 +115,7 @@ def _speed_change(
         relative_time=ratio,
         ci95=(low, high),
         change=change,
-        stable=old["stable"] and new["stable"],
+        stable=stable,
     )
 
 

@@ -299,6 +299,63 @@ def compare(
 
 
 @app.command()
+def pack(
+    folder: Folder,
+    format_name: Annotated[
+        str, typer.Option("--format", help="bundle, triton, kserve, node or web.")
+    ] = "bundle",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Default: dist/MODEL-FORMAT. A bundle named *.tar.zst is one file."),
+    ] = None,
+    engine: Annotated[
+        str, typer.Option(help="Engine ids, comma-separated (default: all that passed).")
+    ] = "",
+    labels: Annotated[Path | None, typer.Option(help="A text file, one class a line.")] = None,
+    allow_untrained: Annotated[
+        bool, typer.Option(help="Pack random weights all the same; the bundle says so.")
+    ] = False,
+    sign: Annotated[
+        Path | None, typer.Option(help="An Ed25519 private key (PEM) to sign a bundle with.")
+    ] = None,
+    backend: Annotated[
+        str | None, typer.Option(help="Triton's: python, onnxruntime, openvino or tensorrt.")
+    ] = None,
+    slo_ms: Annotated[
+        float | None, typer.Option(help="Latency that a request may take; limits Triton's batches.")
+    ] = None,
+    storage_uri: Annotated[
+        str | None, typer.Option(help="Where KServe finds the repository: s3://..., pvc://...")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Pack a build for production: engines, goldens, contract, model card, hashes.
+
+    Example: exporter pack build/resnet20-digits --format bundle --out digits.tar.zst
+    """
+    from exporter.pack import pack as pack_build
+    from exporter.release import PackRequest
+
+    request = PackRequest(
+        build=folder,
+        format=format_name,
+        out=out,
+        engines=_words(engine),
+        labels=labels,
+        allow_untrained=allow_untrained,
+        sign=sign,
+        backend=backend,
+        slo_ms=slo_ms,
+        storage_uri=storage_uri,
+    )
+    packed = pack_build(request, _progress(quiet))
+    console = _console()
+    for note in packed.notes:
+        console.print(f"[yellow]note:[/] {_escaped(note)}", soft_wrap=True)
+    console.print(f"{packed.path}: {', '.join(packed.engines)}", soft_wrap=True)
+
+
+@app.command()
 def doctor(as_json: AsJson = False) -> None:
     """Say what this machine can build and run, and what would add the rest."""
     from exporter import doctor as doctoring

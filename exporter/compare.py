@@ -217,6 +217,11 @@ def _too_slow(
     speeds = list(speeds)
     for speed in speeds:
         slower = speed.relative_time - 1
+        if not speed.stable:
+            yield (
+                f"{speed.engine} at batch {speed.batch}: a timing that did not settle cannot be "
+                "held to --max-slowdown; measure again on an idle machine (exporter benchmark DIR)"
+            )
         if speed.change is Change.SLOWER and slower > limit:
             yield (
                 f"{speed.engine} is {slower:.1%} slower at batch {speed.batch} "

@@ -87,7 +87,7 @@ def export_model(request: ExportRequest, progress: Progress) -> Outcome:
             seed=request.seed,
             progress=progress,
         )
-    data = open_data(model.spec, request.data, seed=request.seed)
+    data = open_data(model.spec, request.data, seed=request.seed, progress=progress)
     for note in (*model.notes, *data.notes):
         progress.note(note)
     destination = request.out or Path("build") / model.spec.name
@@ -394,6 +394,16 @@ class Compiler:
                 "model": prepared.model.spec,
                 "request": {
                     "weights": Path(request.weights).name,
+                    "targets": request.targets,
+                    "precisions": request.precisions,
+                    "data": request.data.name if request.data else None,
+                    "samples": request.samples,
+                    "calibration_samples": request.calibration_samples,
+                    "rounds": request.rounds,
+                    "keep": request.keep,
+                    "settings": request.settings,
+                    "profile": request.profile,
+                    "allow_partial": request.allow_partial,
                     "seed": request.seed,
                     "num_classes": request.num_classes,
                     "image_size": request.image_size,

@@ -94,6 +94,15 @@ def commands(manifest: Mapping[str, Any]) -> dict[str, str]:
     for option in ("weights", "seed", "num_classes", "image_size", "threads"):
         if request.get(option) is not None:
             words += [f"--{option.replace('_', '-')}", str(request[option])]
+    for option, value in (
+        ("target", request.get("targets")),
+        ("precision", request.get("precisions")),
+        ("keep", request.get("keep")),
+    ):
+        if value:
+            words += [f"--{option}", ",".join(value)]
+    if request.get("data"):
+        words += ["--data", str(request["data"])]
     batches = ",".join(str(batch) for batch in request["batches"])
     words += ["--batches", batches]
     return {

@@ -8,10 +8,13 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final
+
+import psutil
 
 import exporter
 from exporter.errors import BuildError
@@ -19,14 +22,20 @@ from exporter.targets.tensorrt_build import BuildRequest
 
 Report = Callable[[str], None]
 
+IDLE_LIMIT_S: Final = 60.0
+"""A builder that uses no processor time for this long is stuck. TensorRT-RTX 1.7 can be: when one of
+its threads finds no memory, the others wait for it for ever."""
 
-def run_builder(request: BuildRequest, what: str, report: Report) -> dict[str, Any]:
+
+def run_builder(
+    request: BuildRequest, what: str, report: Report, idle_limit_s: float = IDLE_LIMIT_S
+) -> dict[str, Any]:
     """Builds in a process of its own; returns the answer of `tensorrt_build.build`.
 
     `what` names the build in errors ("tensorrt-rtx:sm89 fp16"); `report` is told what goes on.
 
     Raises:
-        BuildError: the builder refused, was killed, ran out of memory or crashed.
+        BuildError: the builder refused, was killed, ran out of memory, crashed or got stuck.
     """
     with tempfile.TemporaryFile() as complaints:
         command = [sys.executable, "-m", "exporter.targets.tensorrt_build"]
@@ -39,20 +48,56 @@ def run_builder(request: BuildRequest, what: str, report: Report) -> dict[str, A
             text=True,
             encoding="utf-8",
         ) as process:
+            watch = _Watch(process, idle_limit_s)
             try:
                 events = _converse(process, request, what, report)
             except BaseException:
                 process.kill()
                 raise
+            finally:
+                watch.end()
         complaints.seek(0)
         last_words = complaints.read().decode("utf-8", "replace")
     done = [event for event in events if event["event"] == "done"]
     if process.returncode == 0 and done:
         return done[0]
     refusals = [event["message"] for event in events if event["event"] == "error"]
+    if watch.stuck:
+        refusals = [f"the builder was stuck (no processor time for {idle_limit_s:.0f} s)"]
     raise BuildError(
         f"{what}: {_reason(process.returncode, refusals, last_words)}{_memory(request, events)}"
     )
+
+
+class _Watch:
+    """Kills a process that uses no processor time."""
+
+    def __init__(self, process: subprocess.Popen[str], idle_limit_s: float) -> None:
+        self.stuck = False
+        self._process = process
+        self._idle_limit_s = idle_limit_s
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        used, idle_s, step_s = -1.0, 0.0, min(1.0, self._idle_limit_s / 4)
+        while not self._ended.wait(step_s):
+            try:
+                times = psutil.Process(self._process.pid).cpu_times()
+            except psutil.Error:
+                return  # it ended
+            now = times.user + times.system
+            idle_s = idle_s + step_s if now == used else 0.0
+            used = now
+            if idle_s >= self._idle_limit_s:
+                self.stuck = True
+                self._process.kill()
+                return
 
 
 def _environment(library: str) -> dict[str, str]:

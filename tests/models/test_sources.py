@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from exporter.artifact import Skipped
+from exporter.artifact import Preprocessing, Skipped
 from exporter.errors import InputError, MissingDependencyError, UsageError
-from exporter.models import weights
+from exporter.models import digits, weights
 from exporter.models.initialise import initialise
 from exporter.models.sources import define
-from exporter.models.variants import build_variant, find_variant
+from exporter.models.variants import VARIANTS, build_variant, find_variant
 from exporter.progress import Silent
 from exporter.synthetic import synthetic_inputs
 
@@ -32,6 +34,26 @@ def text():
 
 def picky():
     return nn.Sequential(nn.Conv2d(1, 4, 3))
+
+def squeezed():
+    class Squeezed(nn.Sequential):
+        def forward(self, x):
+            return super().forward(x).squeeze()
+    return Squeezed(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1))
+
+def leaving():
+    raise SystemExit(3)
+
+def fresh():
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+    )
+
+def used():
+    module = fresh()
+    module(torch.rand(2, 3, 8, 8))
+    return module
 
 number = 3
 """
@@ -62,6 +84,8 @@ def test_a_module_of_ones_own(factories: str) -> None:
         ("{}:number", "has no callable 'number'"),
         ("{}:broken", r"broken\(\) failed: no such file: weights\.bin"),
         ("{}:text", "returned a str, expected a torch.nn.Module"),
+        ("{}:leaving", r"leaving\(\) failed: 3"),
+        ("{}:squeezed", r"one image with shape \(4,\), expected the batch dimension first"),
         ("{}:picky", r"does not run on a \(1, 3, 224, 224\) input"),
         ("a b:c", "expected package.module:factory"),
     ],
@@ -72,6 +96,39 @@ def test_bad_factories_are_one_line(factories: str, source: str, message: str) -
     assert "\n" not in str(caught.value)
 
 
+def test_a_factory_draws_the_same_weights_twice_and_leaves_the_random_state_alone(
+    factories: str,
+) -> None:
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    first, second, other = (
+        define(f"{factories}:fresh", image_size=8, seed=seed, progress=Silent()).spec.weights
+        for seed in (0, 0, 1)
+    )
+    assert first == second
+    assert first.sha256 != other.sha256
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_a_network_that_never_saw_data_is_not_called_trained(factories: str) -> None:
+    fresh = define(f"{factories}:fresh", image_size=8, progress=Silent())
+    assert not fresh.spec.weights.trained
+    assert "NEVER TRAINED" in fresh.notes[0]
+    used = define(f"{factories}:used", image_size=8, progress=Silent())
+    assert used.spec.weights.trained
+    assert used.notes == ()
+
+
+def test_random_weights_for_a_module_of_ones_own_do_not_depend_on_its_dropout(
+    factories: str,
+) -> None:
+    models = [
+        define(f"{factories}:fresh", "random", image_size=8, progress=Silent()) for _ in range(2)
+    ]
+    assert models[0].spec.weights == models[1].spec.weights
+    assert not models[0].spec.weights.trained
+
+
 def test_unknown_names_list_the_nearest() -> None:
     with pytest.raises(UsageError, match=r"unknown model 'resnet51'; did you mean .*resnet50"):
         define("resnet51", progress=Silent())
@@ -80,6 +137,17 @@ def test_unknown_names_list_the_nearest() -> None:
 def test_an_image_too_small_says_how_small() -> None:
     with pytest.raises(UsageError, match=r"--image-size 16 is too small.*at least 32"):
         define("resnet18", "random", image_size=16, progress=Silent())
+
+
+@pytest.mark.parametrize(("option", "name"), [("num_classes", "classes"), ("image_size", "size")])
+def test_zero_is_refused_and_not_taken_for_the_default(option: str, name: str) -> None:
+    with pytest.raises(UsageError, match=f"{name} 0: expected at least 1"):
+        define("resnet20", "random", progress=Silent(), **{option: 0})
+
+
+def test_digits_without_their_weights_keep_their_preprocessing() -> None:
+    model = define("resnet20-digits", "random", progress=Silent())
+    assert model.spec.preprocessing == digits.PREPROCESSING
 
 
 def test_the_embedded_model_refuses_other_shapes() -> None:
@@ -97,6 +165,39 @@ def test_without_a_network_auto_is_random_and_says_so(
     (note,) = model.notes
     assert "RANDOM weights" in note
     assert "cannot download" in note
+
+
+def test_a_damaged_checkpoint_in_the_cache_is_an_error_and_not_random_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    cached = tmp_path / "hub" / "checkpoints" / "resnet18-f37072fd.pth"
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(b"half of it")
+    with pytest.raises(InputError, match=r"resnet18-f37072fd\.pth has SHA-256 .* delete it"):
+        define("resnet18", image_size=64, progress=Silent())
+
+
+def test_published_weights_come_from_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole way of `auto` with a network, on a checkpoint that bears its true hash."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    torch.save(build_variant("resnet18").state_dict(), folder / "made")
+    digest = hashlib.sha256((folder / "made").read_bytes()).hexdigest()[:8]
+    (folder / "made").rename(folder / f"resnet18-{digest}.pth")
+    real = find_variant("resnet18")
+    published = replace(real.weights[0], url=f"https://example.invalid/resnet18-{digest}.pth")
+    table = {**VARIANTS, "resnet18": replace(real, weights=(published,))}
+    monkeypatch.setattr("exporter.models.variants.VARIANTS", table)
+    model = define("resnet18", image_size=64, progress=Silent())
+    assert model.spec.weights.trained
+    assert model.spec.weights.source == "torchvision IMAGENET1K_V1"
+    assert isinstance(model.spec.preprocessing, Preprocessing)
+    assert (model.spec.preprocessing.resize, model.spec.preprocessing.crop) == (73, 64)
+    assert model.notes == ()
 
 
 def test_timm_is_used_or_its_absence_said() -> None:

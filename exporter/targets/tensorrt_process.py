@@ -23,8 +23,8 @@ from exporter.targets.tensorrt_build import BuildRequest
 Report = Callable[[str], None]
 
 IDLE_LIMIT_S: Final = 60.0
-"""A builder that uses no processor time for this long is stuck. TensorRT-RTX 1.7 can be: when one of
-its threads finds no memory, the others wait for it for ever."""
+"""A builder that uses no processor time for this long is stuck. TensorRT-RTX 1.7 can be: when one
+of its threads finds no memory, the others wait for it for ever."""
 
 
 def run_builder(

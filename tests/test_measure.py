@@ -376,6 +376,8 @@ def test_no_process_outlives_an_interrupted_measurement(engine: Path, how: signa
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A test run in the background ignores Ctrl-C, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert parent.stdout is not None
     for line in parent.stdout:

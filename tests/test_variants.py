@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from exporter.artifact import Precision
 from exporter.models.variants import VARIANTS
 from exporter.pipeline import export_model
 from exporter.plan import ExportRequest
 from exporter.progress import Silent
+
+FLOAT = (Precision.FP32, Precision.FP16)
 
 # torchvision's counts; CIFAR: 6n + 1 convolutions and two projections (option B), 3n blocks
 CONVOLUTIONS_AND_BLOCKS = {
@@ -24,13 +27,17 @@ CONVOLUTIONS_AND_BLOCKS = {
 
 @pytest.mark.variants
 @pytest.mark.timeout(1800)
+@pytest.mark.parametrize("precisions", [FLOAT, (Precision.INT8,)], ids=["float", "int8"])
 @pytest.mark.parametrize("name", VARIANTS)
-def test_a_variant_passes_parity_and_has_a_complete_receipt(name: str, tmp_path: Path) -> None:
+def test_a_variant_passes_parity_and_has_a_complete_receipt(
+    name: str, precisions: tuple[Precision, ...], tmp_path: Path
+) -> None:
     weights = "auto" if name == "resnet20-digits" else "random"
     request = ExportRequest(
         source=name,
         weights=weights,
         targets=("ort-cpu",),
+        precisions=precisions,
         out=tmp_path / "out",
         samples=16,
         calibration_samples=16,
@@ -39,6 +46,7 @@ def test_a_variant_passes_parity_and_has_a_complete_receipt(name: str, tmp_path:
     outcome = export_model(request, Silent())
     assert outcome.failures == ()
     convolutions, blocks = CONVOLUTIONS_AND_BLOCKS[name]
+    assert len(outcome.manifest["engines"]) == len(precisions)
     for engine in outcome.manifest["engines"]:
         receipt = engine["receipt"]
         assert engine["parity"]["passed"]

@@ -174,6 +174,22 @@ def test_killed_in_the_middle_of_the_build(tmp_path: Path) -> None:
     assert not list((tmp_path / "out").iterdir())
 
 
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_a_builder_that_is_stuck(tmp_path: Path) -> None:
+    """Stopped, so that it uses no processor time, as one whose threads wait for each other."""
+    request = BuildRequest(
+        library="tensorrt_rtx",
+        onnx=str(one_block(tmp_path / "g.onnx")),
+        folder=str(tmp_path),
+        built_for="sm89",
+        profiles=((1, 8, 32),),
+    )
+    stopper = kill_the_builder(signal.SIGSTOP)
+    with pytest.raises(BuildError, match=r"x: the builder was stuck \(no processor time for 2 s\)"):
+        run_builder(request, "x", lambda _text: None, idle_limit_s=2)
+    stopper.join()
+
+
 def test_an_interrupt_ends_the_builder_too(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
 

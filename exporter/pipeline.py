@@ -190,6 +190,7 @@ class Compiler:
                     allow_fallback=self.request.allow_fallback,
                     keep=self.request.keep,
                     settings=settings_of(self.request, target),
+                    report=self.progress.detail,
                 )
                 built = target.build(graph, precision, out, options)
                 files = self.share_portable(built.files, precision)

@@ -1,0 +1,209 @@
+"""The suite's command line: parse, call, print."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from benchmarks import tables
+from benchmarks.analysis import analyse
+from benchmarks.record import read_events
+from benchmarks.running import Settings
+from benchmarks.suite import FULL, QUICK, choose
+from exporter.errors import ExporterError, InputError
+from exporter.host import usable_threads
+from exporter.progress import Terminal
+
+RESULTS = Path(__file__).parent / "results"
+WIDTH = 200
+
+app = typer.Typer(
+    name="benchmarks",
+    help="Measure this compiler's engines against what a user would pick instead, in one run.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Out = Annotated[
+    Path, typer.Option(help="Folder of results: NAME.json, and raw/NAME.jsonl with all samples.")
+]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="Threads of every engine (default: the cores granted).")
+]
+Rounds = Annotated[
+    int | None, typer.Option(min=5, help="Interleaved rounds; more of them narrow the intervals.")
+]
+Seed = Annotated[int, typer.Option(help="Seeds weights, images and the order within the rounds.")]
+
+
+@app.command()
+def run(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Two models, batch 1, without the slow peers.")
+    ] = False,
+    models: Annotated[
+        str, typer.Option(help="Models instead of the suite's: resnet50,resnet101.")
+    ] = "",
+    peers: Annotated[
+        str,
+        typer.Option(
+            help="Only these engines of the table, eager always among them: "
+            "onnxruntime,ours/ort-cpu.fp32."
+        ),
+    ] = "",
+    batches: Annotated[str, typer.Option(help="Batch sizes instead of the suite's: 1,8.")] = "",
+    image_size: Annotated[
+        int | None, typer.Option(min=32, help="Side of the input instead of the model's own.")
+    ] = None,
+    rounds: Rounds = None,
+    lives: Annotated[
+        int | None, typer.Option(min=1, help="How often each process is started anew.")
+    ] = None,
+    threads: Threads = None,
+    seed: Seed = 0,
+    repeat_when_busy: Annotated[
+        int, typer.Option(min=0, help="Runs to add while a run finds the machine busy.")
+    ] = 0,
+    out: Out = RESULTS,
+) -> None:
+    """Measure the suite: one table a model, every ratio with its 95 % interval.
+
+    Every engine lives in a process of its own; rounds are interleaved in a seeded random order.
+    The baseline and one of our engines run twice: where these A/A pairs differ by more than 2 %,
+    or others used the machine, the result is marked.
+
+    Example: python -m benchmarks run --quick --models resnet50 --rounds 60
+    """
+    from benchmarks import running
+
+    suite = QUICK if quick else FULL
+    suite = replace(
+        suite,
+        models=_words(models) or suite.models,
+        batches=_sizes(batches) or suite.batches,
+        entries=choose(suite.entries, _words(peers)),
+        rounds=rounds or suite.rounds,
+        lives=lives or suite.lives,
+        image_size=image_size,
+    )
+    progress = Terminal(Console(stderr=True))
+    for attempt in range(1 + repeat_when_busy):
+        raw = _free(out / "raw", suite.name)
+        running.run(suite, _settings(threads, seed), raw, progress)
+        found = _analyse(raw, out)
+        if not any("others took" in mark for mark in found["marks"]):
+            break
+        if attempt < repeat_when_busy:
+            progress.note("the machine was busy: measuring again")
+    if found["failures"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def analyse_raw(
+    raw: Annotated[Path, typer.Argument(help="A raw/NAME.jsonl of an earlier run.")],
+    out: Out = RESULTS,
+) -> None:
+    """Compute a result again from its raw samples; nothing is measured."""
+    _analyse(raw, out)
+
+
+@app.command()
+def show(
+    file: Annotated[Path, typer.Argument(help="A result: NAME.json.", metavar="RESULT")],
+) -> None:
+    """Print a result that was measured before."""
+    tables.result(_read_result(file), _console())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs a command; errors become one line and an exit code, as in `exporter`."""
+    try:
+        code = app(args=arguments, standalone_mode=False)
+    except (typer.Abort, KeyboardInterrupt):
+        code = 130
+        _say_error("interrupted; what was measured so far is in a file named *.partial")
+    except typer.TyperException as error:
+        _say_error(f"{error.format_message()} (python -m benchmarks --help)")
+        code = error.exit_code
+    except ExporterError as error:
+        _say_error(str(error))
+        code = error.exit_code
+    sys.exit(code or 0)
+
+
+def _analyse(raw: Path, out: Path) -> dict[str, Any]:
+    found = analyse(read_events(raw))
+    path = out / f"{raw.stem}.json"
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)
+    console = _console()
+    tables.result(found, console)
+    console.print(f"{escape(str(path))} (raw samples: {escape(str(raw))})", soft_wrap=True)
+    return found
+
+
+def _read_result(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read {file}: {error.strerror}") from None
+    except ValueError as error:
+        raise InputError(f"{file} is not JSON ({error}); give a result of this suite") from None
+    if not isinstance(content, dict) or "conditions" not in content:
+        raise InputError(f"{file} is no result of this suite; give one of benchmarks/results")
+    return content
+
+
+def _settings(threads: int | None, seed: int) -> Settings:
+    words = ["python", "-m", "benchmarks", *sys.argv[1:]]
+    return Settings(threads or usable_threads(), seed, command=shlex.join(words))
+
+
+def _free(folder: Path, name: str) -> Path:
+    """A name that no earlier run has: raw samples are kept, never overwritten."""
+    from datetime import UTC, datetime
+
+    stem = f"{name}-{datetime.now(UTC).date().isoformat()}"
+    numbers = (stem if number == 1 else f"{stem}-{number}" for number in range(1, 10_000))
+    return next(
+        folder / f"{word}.jsonl" for word in numbers if not (folder / f"{word}.jsonl").exists()
+    )
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    words = _words(text)
+    if not all(word.isdigit() and int(word) > 0 for word in words):
+        raise InputError(f"{text!r}: give positive numbers, as in 1,8,32")
+    return tuple(dict.fromkeys(map(int, words)))
+
+
+def _console() -> Console:
+    return Console() if sys.stdout.isatty() else Console(width=WIDTH)
+
+
+def _say_error(text: str) -> None:
+    line = " ".join(text.split())
+    Console(stderr=True).print(f"[bold red]error:[/] {escape(line)}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TORCH_LOGS", "-all")
+    main()

@@ -15,14 +15,14 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from benchmarks import tables
-from benchmarks.analysis import analyse
-from benchmarks.record import read_events
+from benchmarks import plots, results
+from benchmarks.record import Recorder, read_events
 from benchmarks.running import Settings
+from benchmarks.sampling import Conditions
 from benchmarks.suite import FULL, QUICK, choose
-from exporter.errors import ExporterError, InputError
+from exporter.errors import ExporterError, InputError, unknown_name
 from exporter.host import usable_threads
-from exporter.progress import Terminal
+from exporter.progress import Progress, Terminal
 
 RESULTS = Path(__file__).parent / "results"
 WIDTH = 200
@@ -42,9 +42,13 @@ Out = Annotated[
 Threads = Annotated[
     int | None, typer.Option(min=1, help="Threads of every engine (default: the cores granted).")
 ]
-Rounds = Annotated[
-    int | None, typer.Option(min=5, help="Interleaved rounds; more of them narrow the intervals.")
+ImageSize = Annotated[
+    int | None, typer.Option(min=32, help="Side of the input instead of the model's own.")
 ]
+ROUNDS_HELP = "Interleaved rounds; more of them narrow the intervals."
+LIVES_HELP = "How often each process is started anew."
+Rounds = Annotated[int, typer.Option(min=5, help=ROUNDS_HELP)]
+Lives = Annotated[int, typer.Option(min=1, help=LIVES_HELP)]
 Seed = Annotated[int, typer.Option(help="Seeds weights, images and the order within the rounds.")]
 
 
@@ -64,13 +68,9 @@ def run(
         ),
     ] = "",
     batches: Annotated[str, typer.Option(help="Batch sizes instead of the suite's: 1,8.")] = "",
-    image_size: Annotated[
-        int | None, typer.Option(min=32, help="Side of the input instead of the model's own.")
-    ] = None,
-    rounds: Rounds = None,
-    lives: Annotated[
-        int | None, typer.Option(min=1, help="How often each process is started anew.")
-    ] = None,
+    image_size: ImageSize = None,
+    rounds: Annotated[int | None, typer.Option(min=5, help=ROUNDS_HELP)] = None,
+    lives: Annotated[int | None, typer.Option(min=1, help=LIVES_HELP)] = None,
     threads: Threads = None,
     seed: Seed = 0,
     repeat_when_busy: Annotated[
@@ -98,11 +98,11 @@ def run(
         lives=lives or suite.lives,
         image_size=image_size,
     )
-    progress = Terminal(Console(stderr=True))
+    progress = _progress()
     for attempt in range(1 + repeat_when_busy):
         raw = _free(out / "raw", suite.name)
         running.run(suite, _settings(threads, seed), raw, progress)
-        found = _analyse(raw, out)
+        found = _finish(raw, out)
         if not any("others took" in mark for mark in found["marks"]):
             break
         if attempt < repeat_when_busy:
@@ -112,12 +112,87 @@ def run(
 
 
 @app.command()
-def analyse_raw(
+def residual(
+    image_size: ImageSize = None,
+    rounds: Rounds = 30,
+    lives: Lives = 2,
+    threads: Threads = None,
+    seed: Seed = 0,
+    out: Out = RESULTS,
+) -> None:
+    """What the residual sums cost: resnet34 against plain34, engine by engine.
+
+    The projections' convolutions are counted apart, by a third network that has them and none of
+    the identity sums. In a fused engine those sums should cost next to nothing.
+
+    Example: python -m benchmarks residual --rounds 60
+    """
+    from benchmarks import residual_cost
+
+    settings, raw = _settings(threads, seed), _free(out / "raw", residual_cost.KIND)
+    conditions = Conditions(settings.threads, rounds, seed, lives)
+    with Recorder(raw, residual_cost.start(conditions, settings)) as recorder:
+        residual_cost.measure(conditions, settings, recorder, image_size, _progress())
+    _finish(raw, out)
+
+
+@app.command()
+def scaling(
+    axes: Annotated[
+        str, typer.Option(help="Which of batch,image-size,depth,threads; all by default.")
+    ] = "",
+    model: Annotated[str, typer.Option(help="The model of every axis but depth.")] = "resnet50",
+    rounds: Rounds = 10,
+    lives: Lives = 1,
+    threads: Threads = None,
+    seed: Seed = 0,
+    out: Out = RESULTS,
+) -> None:
+    """How time grows with batch, image size, depth and threads: a line, and where it bends.
+
+    Example: python -m benchmarks scaling --axes batch --model resnet18
+    """
+    from benchmarks import scaling as scale
+
+    chosen = _words(axes) or scale.AXES
+    for axis in chosen:
+        if axis not in scale.AXES:
+            raise unknown_name("axis", axis, scale.AXES)
+    settings, raw = _settings(threads, seed), _free(out / "raw", scale.KIND)
+    conditions = Conditions(settings.threads, rounds, seed, lives)
+    with Recorder(raw, scale.start(conditions, settings)) as recorder:
+        scale.measure(chosen, model, conditions, settings, recorder, _progress())
+    _finish(raw, out)
+
+
+@app.command()
+def ceilings(
+    rounds: Rounds = 10,
+    threads: Threads = None,
+    seed: Seed = 0,
+    out: Out = RESULTS,
+) -> None:
+    """What this machine can do at most: the best of several kernels for each arithmetic.
+
+    Example: python -m benchmarks ceilings --threads 1
+    """
+    from benchmarks import ceilings as roofs
+    from benchmarks.running import header
+
+    settings, raw = _settings(threads, seed), _free(out / "raw", roofs.GROUP)
+    conditions = Conditions(settings.threads, rounds, seed)
+    with Recorder(raw, header(roofs.GROUP, rounds, 1, settings)) as recorder:
+        roofs.measure(conditions, recorder, settings.cache, _progress())
+    _finish(raw, out)
+
+
+@app.command()
+def analyse(
     raw: Annotated[Path, typer.Argument(help="A raw/NAME.jsonl of an earlier run.")],
     out: Out = RESULTS,
 ) -> None:
     """Compute a result again from its raw samples; nothing is measured."""
-    _analyse(raw, out)
+    _finish(raw, out)
 
 
 @app.command()
@@ -125,7 +200,7 @@ def show(
     file: Annotated[Path, typer.Argument(help="A result: NAME.json.", metavar="RESULT")],
 ) -> None:
     """Print a result that was measured before."""
-    tables.result(_read_result(file), _console())
+    results.show(_read_result(file), _console())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -144,14 +219,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(code or 0)
 
 
-def _analyse(raw: Path, out: Path) -> dict[str, Any]:
-    found = analyse(read_events(raw))
+def _finish(raw: Path, out: Path) -> dict[str, Any]:
+    """The result of a raw file, written and printed."""
+    found = results.of(read_events(raw))
     path = out / f"{raw.stem}.json"
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     partial.replace(path)
     console = _console()
-    tables.result(found, console)
+    results.show(found, console)
+    for picture in plots.draw(found, path.with_suffix("")):
+        console.print(escape(str(picture)), soft_wrap=True)
     console.print(f"{escape(str(path))} (raw samples: {escape(str(raw))})", soft_wrap=True)
     return found
 
@@ -163,7 +241,7 @@ def _read_result(file: Path) -> dict[str, Any]:
         raise InputError(f"cannot read {file}: {error.strerror}") from None
     except ValueError as error:
         raise InputError(f"{file} is not JSON ({error}); give a result of this suite") from None
-    if not isinstance(content, dict) or "conditions" not in content:
+    if not isinstance(content, dict) or content.get("kind") not in results.KINDS:
         raise InputError(f"{file} is no result of this suite; give one of benchmarks/results")
     return content
 
@@ -193,6 +271,10 @@ def _sizes(text: str) -> tuple[int, ...]:
     if not all(word.isdigit() and int(word) > 0 for word in words):
         raise InputError(f"{text!r}: give positive numbers, as in 1,8,32")
     return tuple(dict.fromkeys(map(int, words)))
+
+
+def _progress() -> Progress:
+    return Terminal(Console(stderr=True))
 
 
 def _console() -> Console:

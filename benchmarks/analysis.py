@@ -7,15 +7,15 @@ takes two of them; each row is one engine on one model.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 
 from benchmarks import ceilings
+from benchmarks.groups import Group, groups_of
 from benchmarks.machine import BUSY
 from benchmarks.record import Event
-from benchmarks.statistics import SAME_ENGINE, Rounds, judge, speedup, versus_best
+from benchmarks.statistics import SAME_ENGINE, judge, speedup, versus_best
 from benchmarks.suite import BASELINE, Role
 from exporter import manifest as manifests
 from exporter.artifact import Speedup
@@ -23,53 +23,6 @@ from exporter.compare import BENCHMARK
 from exporter.measure import is_stable, percentiles_ms
 
 AGAIN_SUFFIX: Final = " (again)"
-
-
-@dataclass
-class Group:
-    """Everything that was measured together: one model at one batch size, or the kernels."""
-
-    facts: Mapping[str, Any]
-    engines: dict[str, Event] = field(default_factory=dict)
-    """Name -> its first life's engine event."""
-    rounds: dict[str, Rounds] = field(default_factory=dict)
-    energy_j: dict[str, list[float]] = field(default_factory=dict)
-    """Joules of one inference, one figure a round; empty where there is no meter."""
-    missing: list[Event] = field(default_factory=list)
-    rel_l2: dict[str, float] = field(default_factory=dict)
-    footer: Mapping[str, Any] = field(default_factory=dict)
-
-    def of(self, *roles: Role) -> list[str]:
-        """Names of the engines in these roles, in the order of the table."""
-        return [name for name, event in self.engines.items() if event["role"] in roles]
-
-
-def groups_of(events: Iterable[Event]) -> dict[str, Group]:
-    """Group name -> group, in the order of the run."""
-    groups: dict[str, Group] = {}
-    samples: dict[tuple[str, str], tuple[list[list[float]], list[int]]] = {}
-    for event in events:
-        kind, group = event["event"], event.get("group", "")
-        if kind == "group":
-            groups[group] = Group(event)
-        elif kind == "engine":
-            groups[group].engines.setdefault(event["name"], event)
-        elif kind == "missing":
-            groups[group].missing.append(event)
-        elif kind == "answer":
-            groups[group].rel_l2[event["name"]] = event["rel_l2"]
-        elif kind == "footer":
-            groups[group].footer = event
-        elif kind == "round":
-            times, lives = samples.setdefault((group, event["name"]), ([], []))
-            times.append(event["samples_s"])
-            lives.append(event["life"])
-            if event["energy_j"] is not None:
-                per_inference = event["energy_j"] / event["inferences"]
-                groups[group].energy_j.setdefault(event["name"], []).append(per_inference)
-    for (group, name), (times, lives) in samples.items():
-        groups[group].rounds[name] = Rounds(times, lives)
-    return groups
 
 
 def analyse(events: Sequence[Event]) -> dict[str, Any]:

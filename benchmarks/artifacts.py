@@ -229,12 +229,12 @@ def _plain_bf16(recipe: Recipe) -> Path:
 
 
 def _modelopt(recipe: Recipe) -> Path:
-    from benchmarks import modelopt
+    from benchmarks.modelopt import quantize
 
     path = recipe.path("modelopt.onnx")
     if path.exists():
         return path
-    return modelopt.quantize(_plain(recipe), recipe.data.calibration, path, recipe.progress)
+    return quantize(_plain(recipe), recipe.data.calibration, path, recipe.progress)
 
 
 BUILDERS: Final[Mapping[str, Callable[[Recipe], Path]]] = {

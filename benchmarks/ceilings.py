@@ -8,10 +8,11 @@ that needs fewer (Winograd's convolution) may exceed 1; nothing else should.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.groups import groups_of
 from benchmarks.kernels import KERNELS, write_graph
 from benchmarks.record import Event, Recorder
 from benchmarks.sampling import Conditions, Contender, sample
@@ -40,8 +41,21 @@ def measure(conditions: Conditions, recorder: Recorder, cache: Path, progress: P
             )
         )
     recorder.write("group", group=f"{GROUP} b1", kind="ceilings", threads=conditions.threads)
-    few = Conditions(conditions.threads, ROUNDS, conditions.seed)
-    sample(GROUP, contenders, (1,), few, recorder, progress)
+    sample(GROUP, contenders, (1,), conditions, recorder, progress)
+
+
+def analyse(events: Sequence[Event]) -> dict[str, Any]:
+    """The result of a run that measured the ceilings alone."""
+    head = events[0]
+    (group,) = groups_of(events).values()
+    return {
+        "kind": GROUP,
+        **{key: head[key] for key in ("date", "command", "host", "versions", "machine")},
+        "conditions": {key: head[key] for key in ("threads", "cpus", "rounds", "lives", "seed")},
+        "others": group.footer["others"],
+        "missing": [f"{event['name']}: {event['why']}" for event in group.missing],
+        "ceilings": of(group.rounds, group.engines),
+    }
 
 
 def of(rounds: Mapping[str, Rounds], engines: Mapping[str, Event]) -> dict[str, Any]:

@@ -80,7 +80,8 @@ def _busy_s() -> float:
     times = psutil.cpu_times()._asdict()
     idle = times["idle"] + times.get("iowait", 0.0)
     # Linux counts guests' time in user time as well.
-    return sum(times.values()) - idle - times.get("guest", 0.0) - times.get("guest_nice", 0.0)
+    guests = times.get("guest", 0.0) + times.get("guest_nice", 0.0)
+    return float(sum(times.values()) - idle - guests)
 
 
 @dataclass(frozen=True)

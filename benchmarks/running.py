@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,8 @@ def run(suite: Suite, settings: Settings, raw: Path, progress: Progress) -> None
                 model, contenders(suite.entries, files), suite.batches, conditions, recorder,
                 progress, inputs=inputs,
             )  # fmt: skip
-        ceilings.measure(conditions, recorder, settings.cache, progress)
+        few = Conditions(settings.threads, ceilings.ROUNDS, settings.seed)
+        ceilings.measure(few, recorder, settings.cache, progress)
         now = time.perf_counter()
         recorder.write("seconds", build=round(built - begin, 1), measure=round(now - built, 1))
 
@@ -113,13 +114,15 @@ def describe_group(
     )
 
 
-def contenders(entries: Sequence[Entry], files: Artifacts) -> list[Contender]:
-    """Everyone in the table's order, the baseline first, and the A/A pairs' second halves last."""
+def contenders(
+    entries: Sequence[Entry], files: Artifacts, *, again: Sequence[str] = AGAIN
+) -> list[Contender]:
+    """Everyone in the table's order, the baseline first, then those of `again` a second time."""
     found = [_contender(entry, files) for entry in entries]
-    again = [one for one in found if one.name in AGAIN and not isinstance(one.job, Skipped)]
     return found + [
-        Contender(f"{one.name}{AGAIN_SUFFIX}", Role.AGAIN, one.precision, one.job, one.facts)
-        for one in again
+        replace(one, name=f"{one.name}{AGAIN_SUFFIX}", role=Role.AGAIN)
+        for one in found
+        if one.name in again and not isinstance(one.job, Skipped)
     ]
 
 

@@ -82,6 +82,7 @@ def sample(
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="benchmarks-")))
             started = _start(contenders, conditions, folder, stack, names, life, recorder, progress)
+            contenders = [one.contender for one in started]
             for name, batch in zip(names, batches, strict=True):
                 span = range(begin, begin + count)
                 _rounds(name, batch, started, span, life, conditions, meter, recorder, progress)
@@ -128,10 +129,10 @@ def _start(
                 worker.receive()
                 loaded = worker.ask({"facts": True})
             except BuildError as error:
-                if life == 0:
-                    _write_missing(contender, groups, str(error), recorder)
-                    continue
-                raise
+                if life > 0:
+                    raise
+                _write_missing(contender, groups, str(error), recorder)
+                continue
             started.append(_Started(contender, worker, loaded))
             advance(1)
     return started

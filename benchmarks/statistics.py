@@ -80,6 +80,14 @@ def versus_best(engine: Rounds, peers: Mapping[str, Rounds], seed: int) -> tuple
     return list(peers)[best], Speedup(float(least[best]), (float(low), float(high)))
 
 
+def median_ms(rounds: Rounds, seed: int) -> tuple[float, float, float]:
+    """The median over the rounds' medians in milliseconds, and the ends of its interval."""
+    medians = 1e3 * rounds.medians()
+    resampled = np.median(medians[draws(rounds.lives, seed)], axis=1)
+    low, high = np.percentile(resampled, [2.5, 97.5])
+    return float(np.median(medians)), float(low), float(high)
+
+
 def judge(ratio: Speedup) -> Verdict:
     """Faster or slower where the whole interval and more than SAME say so.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.table import Table
 
+from benchmarks.machine import BUSY
 from benchmarks.suite import Role
 
 if TYPE_CHECKING:
@@ -16,14 +17,9 @@ if TYPE_CHECKING:
 _COLOURS = {"faster": "green", "slower": "red"}
 
 
-def result(found: Mapping[str, Any], console: Console) -> None:
+def suite(found: Mapping[str, Any], console: Console) -> None:
     """Everything a reader should see of a suite's result."""
-    conditions, host = found["conditions"], found["host"]
-    console.print(
-        f"[bold]{escape(found['suite'])} suite[/], {found['date']}: {escape(host['cpu'])}, "
-        f"{conditions['threads']} threads, {conditions['rounds']} rounds in "
-        f"{conditions['lives']} lives, seed {conditions['seed']}"
-    )
+    console.print(_headline(found, f"{found['suite']} suite"))
     cases = dict.fromkeys(
         (row["model"], timing["batch"]) for row in found["engines"] for timing in row["latencies"]
     )
@@ -113,3 +109,91 @@ def _ceilings(ceilings: Mapping[str, Any]) -> Table:
             precision, f"{most:.0f} {unit}", escape(ceiling["kernel"]), escape(", ".join(others))
         )
     return table
+
+
+def ceilings_alone(found: Mapping[str, Any], console: Console) -> None:
+    """The ceilings, where nothing else was measured."""
+    console.print(_headline(found))
+    console.print(_ceilings(found["ceilings"]))
+    _missing_and_busy(found, console)
+
+
+def residual(found: Mapping[str, Any], console: Console) -> None:
+    """What the residual sums cost, engine by engine."""
+    console.print(_headline(found))
+    table = Table(
+        title="overhead of the shortcuts of resnet34 over plain34, in percent of the time (95 %)",
+        title_justify="left",
+    )
+    table.add_column("engine")
+    for heading in (
+        "plain34 ms", "with projections", "resnet34 ms", "13 identity sums", "3 projections",
+        "residual path",
+    ):  # fmt: skip
+        table.add_column(heading, justify="right")
+    for engine in found["engines"]:
+        overheads = [engine[key] for key in ("identity_sums", "projections", "residual_path")]
+        table.add_row(
+            escape(engine["name"]),
+            *(f"{value:.2f}" for value in engine["p50_ms"].values()),
+            *(
+                f"{one['percent']:+.1f} [dim]({one['ci95'][0]:+.1f} to {one['ci95'][1]:+.1f})[/]"
+                for one in overheads
+            ),
+        )
+    console.print(table)
+    console.print(
+        f"[dim]the projections are {found['projections_macs_percent']:.1f} % more arithmetic[/]"
+    )
+    _missing_and_busy(found, console)
+
+
+def scaling(found: Mapping[str, Any], console: Console) -> None:
+    """One table an axis: times, the fitted line and its bend."""
+    console.print(_headline(found))
+    for axis, engines in found["axes"].items():
+        points = next(iter(engines.values()))["points"]
+        table = Table(title=f"{axis}: p50 in ms", title_justify="left")
+        table.add_column("engine")
+        for point in points:
+            table.add_column(_label(axis, point), justify="right")
+        table.add_column("line")
+        for engine, one in engines.items():
+            times = [f"{point['p50_ms']:.2f}" for point in one["points"]]
+            table.add_row(escape(engine), *times, _line(one["line"]))
+        console.print(table)
+    _missing_and_busy(found, console)
+
+
+def _headline(found: Mapping[str, Any], title: str = "") -> str:
+    conditions, cpu = found["conditions"], escape(found["host"]["cpu"])
+    return (
+        f"[bold]{escape(title or found['kind'])}[/], {found['date']}: {cpu}, "
+        f"{conditions['threads']} threads, {conditions['rounds']} rounds in "
+        f"{conditions['lives']} lives, seed {conditions['seed']}"
+    )
+
+
+def _missing_and_busy(found: Mapping[str, Any], console: Console) -> None:
+    for missing in found["missing"]:
+        console.print(f"[yellow]missing:[/] {escape(missing)}")
+    if found["others"] > BUSY:
+        console.print(f"[bold red]marked:[/] others took {found['others']:.1%} of the CPUs")
+
+
+def _label(axis: str, point: Mapping[str, Any]) -> str:
+    return {
+        "batch": f"b{point['batch']}",
+        "image-size": f"{point['image_size']} px",
+        "depth": str(point["model"]),
+        "threads": f"{point['threads']} threads",
+    }[axis]
+
+
+def _line(line: Mapping[str, Any] | None) -> str:
+    if line is None:
+        return "-"
+    text = f"{line['fixed_ms']:.3g} + {line['slope_ms']:.3g} x"
+    if line["bend"] is not None:
+        return f"{text}, from x = {line['bend']:.4g} on {line['slope_after_ms']:.3g} x"
+    return f"{text} (within {line['worst']:.0%})"

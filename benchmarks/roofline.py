@@ -1,0 +1,92 @@
+"""Each layer under the machine's roof: what it computes a second, against operations per byte.
+
+    roof(i) = min(ceiling of the arithmetic, i * bytes the machine copies a second)
+
+A layer's time is the median over RUNS inferences in ONNX Runtime's own profiler; its operations and
+bytes follow from the shapes that the profiler names: input, weights and output once each. A layer
+that lies above the slanted part of the roof reads from the caches what its neighbour has written.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from exporter.artifact import TensorSpec
+from exporter.measure_worker import make_input
+
+RUNS: Final = 30
+_BYTES: Final[Mapping[str, int]] = {"float": 4, "uint8": 1, "int8": 1, "int32": 4, "float16": 2}
+_CONVOLUTIONS: Final = ("Conv", "FusedConv", "QLinearConv")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One convolution as the runtime ran it."""
+
+    name: str
+    time_us: float
+    operations: int
+    """A multiply-accumulate is two."""
+    moved_bytes: int
+
+    @property
+    def intensity(self) -> float:
+        """Operations per byte."""
+        return self.operations / self.moved_bytes
+
+    @property
+    def gops(self) -> float:
+        """10^9 operations a second."""
+        return self.operations / self.time_us / 1e3
+
+
+def profile(engine: Path, given: TensorSpec, threads: int, seed: int = 0) -> tuple[Layer, ...]:
+    """The convolutions of an `ort-cpu` engine at batch 1, in the order of the graph."""
+    import onnxruntime as ort
+
+    from exporter.targets.ort_session import make_session, session_options
+
+    batch = make_input((1, *map(int, given.shape[1:])), given.dtype, seed)
+    with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder:
+        options = session_options(threads)
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        session: ort.InferenceSession = make_session(engine, options)
+        for _ in range(RUNS):
+            session.run(None, {given.name: batch})
+        events = json.loads(Path(session.end_profiling()).read_text())
+    return layers_of(events)
+
+
+def layers_of(events: Sequence[Mapping[str, Any]]) -> tuple[Layer, ...]:
+    """The convolutions among the events of ONNX Runtime's profiler."""
+    times: dict[str, list[float]] = {}
+    shapes: dict[str, Mapping[str, Any]] = {}
+    for event in events:
+        facts = event.get("args", {})
+        is_kernel = event.get("cat") == "Node" and event["name"].endswith("_kernel_time")
+        if is_kernel and facts["op_name"] in _CONVOLUTIONS:
+            name = event["name"].removesuffix("_kernel_time")
+            times.setdefault(name, []).append(float(event["dur"]))
+            shapes[name] = facts
+    return tuple(_layer(name, times[name], shapes[name]) for name in times)
+
+
+def _layer(name: str, times: Sequence[float], facts: Mapping[str, Any]) -> Layer:
+    inputs = [next(iter(one.items())) for one in facts["input_type_shape"]]
+    outputs = [next(iter(one.items())) for one in facts["output_type_shape"]]
+    # (O, I / groups, kh, kw), and of a quantized one x, x_scale, x_zero_point come before it.
+    weights = inputs[3 if facts["op_name"] == "QLinearConv" else 1][1]
+    results = math.prod(outputs[0][1])
+    moved = sum(_BYTES[kind] * math.prod(shape) for kind, shape in (*inputs, *outputs))
+    # The first inferences are slower than the rest.
+    settled = times[len(times) // 3 :]
+    return Layer(name, float(np.median(settled)), 2 * results * math.prod(weights[1:]), moved)

@@ -98,6 +98,15 @@ def export(
     keep: Annotated[
         str, typer.Option(help="Module paths that INT8 leaves in float: layer1.0,fc.")
     ] = "",
+    calibration_method: Annotated[
+        str, typer.Option(help="Ranges of INT8: mse (least squared error) or minmax.")
+    ] = "mse",
+    reduce_range: Annotated[
+        bool, typer.Option(help="7-bit weights, for serving CPUs without VNNI; costs accuracy.")
+    ] = False,
+    between: Annotated[
+        str, typer.Option(help="fp32 or fp16: what INT8 for TensorRT leaves unquantized.")
+    ] = "fp32",
     setting: Annotated[
         list[str] | None,
         typer.Option(
@@ -142,6 +151,9 @@ def export(
         threads=threads,
         rounds=rounds,
         keep=_words(keep),
+        calibration_method=calibration_method,
+        reduce_range=reduce_range,
+        between=_float_precision(between),
         settings=_settings(setting or []),
         profile=profile,
         allow_partial=allow_partial,
@@ -437,6 +449,13 @@ def _precisions(text: str) -> tuple[Precision, ...]:
             raise unknown_name("precision", word, list(Precision))
         found.append(Precision(word))
     return tuple(found)
+
+
+def _float_precision(text: str) -> Precision:
+    chosen = _precisions(text)
+    if chosen not in ((Precision.FP32,), (Precision.FP16,)):
+        raise UsageError(f"--between {text!r}: give fp32 or fp16")
+    return chosen[0]
 
 
 def _sizes(text: str) -> tuple[int, ...]:

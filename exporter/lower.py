@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from onnx_ir.passes import common
@@ -21,19 +22,31 @@ if TYPE_CHECKING:
 Keep = tuple[str, ...]
 
 
-def _to_fp16(graph: ir.Model, _dialect: Dialect, _ranges: Ranges | None, keep: Keep) -> PassReport:
-    return convert_fp16(graph, keep)
+@dataclass(frozen=True)
+class Lowering:
+    """What the passes are asked for; see `lower`."""
+
+    precision: Precision
+    dialect: Dialect
+    ranges: Ranges | None = None
+    keep: Keep = ()
+    between: Precision = Precision.FP32
+    reduce_range: bool = False
 
 
-def _to_int8(graph: ir.Model, dialect: Dialect, ranges: Ranges | None, keep: Keep) -> PassReport:
+def _to_fp16(graph: ir.Model, to: Lowering) -> PassReport:
+    return convert_fp16(graph, to.keep)
+
+
+def _to_int8(graph: ir.Model, to: Lowering) -> PassReport:
     from exporter.passes.insert_qdq import insert_qdq
 
-    if ranges is None:
-        raise UsageError(f"INT8 in {dialect} needs calibrated ranges; give `ranges`")
-    return insert_qdq(graph, ranges, dialect, keep=keep)
+    if to.ranges is None:
+        raise UsageError(f"INT8 in {to.dialect} needs calibrated ranges; give `ranges`")
+    return insert_qdq(graph, to.ranges, to.dialect, to.keep, reduce_range=to.reduce_range)
 
 
-Step = Callable[["ir.Model", Dialect, "Ranges | None", Keep], PassReport]
+Step = Callable[["ir.Model", Lowering], PassReport]
 
 LOWERINGS: dict[tuple[Precision, Dialect], tuple[Step, ...]] = {
     (Precision.FP32, Dialect.FLOAT): (),
@@ -41,6 +54,8 @@ LOWERINGS: dict[tuple[Precision, Dialect], tuple[Step, ...]] = {
     (Precision.INT8, Dialect.U8_ASYMMETRIC): (_to_int8,),
     (Precision.INT8, Dialect.S8_SYMMETRIC): (_to_int8,),
 }
+HAVE_FP16_BETWEEN = (Dialect.S8_SYMMETRIC,)
+"""The dialects that leave float tensors between quantized ones, and may have them in FP16."""
 
 
 def lower(
@@ -51,10 +66,13 @@ def lower(
     fuse_residual: bool,
     ranges: Ranges | None = None,
     keep: Keep = (),
+    between: Precision = Precision.FP32,
+    reduce_range: bool = False,
 ) -> tuple[ir.Model, tuple[PassReport, ...]]:
     """The graph in the precision and dialect, and what each pass did; the given graph stays.
 
-    `keep` names nodes, or modules with all nodes inside them, that stay in float32.
+    `keep` names nodes, or modules with all nodes inside them, that stay in float32. For INT8,
+    `between` is the type of what is not quantized and `reduce_range` gives weights 7 bits.
 
     Raises:
         UsageError: no such lowering, ranges missing, or a name in `keep` that the graph has not.
@@ -63,9 +81,15 @@ def lower(
     if (precision, dialect) not in LOWERINGS:
         known = ", ".join(f"{p} {d}" for p, d in LOWERINGS)
         raise UsageError(f"no lowering to {precision} in the dialect {dialect}; known: {known}")
+    if between is not Precision.FP32 and dialect not in HAVE_FP16_BETWEEN:
+        raise UsageError(f"{dialect} has nothing in {between} between; leave `between` out")
     check_kept(graph, keep)
     lowered = graph.clone()
-    reports = [step(lowered, dialect, ranges, keep) for step in LOWERINGS[precision, dialect]]
+    to = Lowering(precision, dialect, ranges, keep, between, reduce_range)
+    steps = LOWERINGS[precision, dialect]
+    if precision is Precision.INT8 and between is Precision.FP16:
+        steps = (_to_fp16, *steps)
+    reports = [step(lowered, to) for step in steps]
     if fuse_residual:
         reports.append(fuse(lowered))
     common.ShapeInferencePass()(lowered)

@@ -36,7 +36,7 @@ from exporter.errors import BuildError
 from exporter.export import export, save
 from exporter.gates import notes_of, problems
 from exporter.latencies import measure_records
-from exporter.lower import lower
+from exporter.lower import HAVE_FP16_BETWEEN, lower
 from exporter.models.sources import define
 from exporter.optimize import optimize
 from exporter.plan import ExportRequest, plan, settings_of
@@ -190,6 +190,7 @@ class Compiler:
                     allow_fallback=self.request.allow_fallback,
                     keep=self.request.keep,
                     settings=settings_of(self.request, target),
+                    report=self.progress.detail,
                 )
                 built = target.build(graph, precision, out, options)
                 files = self.share_portable(built.files, precision)
@@ -257,6 +258,8 @@ class Compiler:
                     fuse_residual=key[2],
                     ranges=ranges,
                     keep=self.request.keep,
+                    between=self.between(dialect),
+                    reduce_range=self.request.reduce_range,
                 )
             if precision is Precision.INT8:
                 with self.clock.time("correct"):
@@ -267,6 +270,10 @@ class Compiler:
             save(graph, path)
             self._lowered[key] = path, notes_of(reports)
         return self._lowered[key]
+
+    def between(self, dialect: Dialect) -> Precision:
+        """What was asked for, where the dialect has it."""
+        return self.request.between if dialect in HAVE_FP16_BETWEEN else Precision.FP32
 
     def with_graph(self, record: EngineRecord) -> EngineRecord:
         """The record, naming the lowered ONNX file that its engine was built from.
@@ -297,6 +304,7 @@ class Compiler:
                 self._ranges = calibrate(
                     prepared.graph,
                     self.calibration(prepared),
+                    method=self.request.calibration_method,
                     progress=self.progress,
                     cache=host.cache_folder() / "ranges",
                 )
@@ -401,6 +409,9 @@ class Compiler:
                     "calibration_samples": request.calibration_samples,
                     "rounds": request.rounds,
                     "keep": request.keep,
+                    "calibration_method": request.calibration_method,
+                    "reduce_range": request.reduce_range,
+                    "between": request.between,
                     "settings": request.settings,
                     "profile": request.profile,
                     "allow_partial": request.allow_partial,

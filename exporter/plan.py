@@ -8,7 +8,9 @@ from pathlib import Path
 
 from exporter import host
 from exporter.artifact import Precision
-from exporter.errors import UsageError
+from exporter.calibrate import METHODS
+from exporter.errors import UsageError, unknown_name
+from exporter.lower import HAVE_FP16_BETWEEN
 from exporter.measure import DEFAULT_ROUNDS
 from exporter.targets import Target, get_target
 
@@ -57,6 +59,11 @@ class ExportRequest:
     threads: int | None = None
     rounds: int = DEFAULT_ROUNDS
     keep: tuple[str, ...] = ()
+    calibration_method: str = "mse"
+    reduce_range: bool = False
+    """Weights of INT8 in 7 bits."""
+    between: Precision = Precision.FP32
+    """The type of what INT8 leaves unquantized, in the dialects that leave something."""
     settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Target (without its variant) -> that target's own settings."""
     profile: str | None = None
@@ -88,6 +95,8 @@ def plan(request: ExportRequest) -> tuple[tuple[Target, Precision], ...]:
     else:
         precisions = request.precisions or tuple(Precision)
         names = [(target, precision) for target in request.targets for precision in precisions]
+    if request.calibration_method not in METHODS:
+        raise unknown_name("calibration method", request.calibration_method, METHODS)
     unused = set(request.settings) - {name.partition(":")[0] for name, _ in names}
     if unused:
         raise UsageError(
@@ -105,6 +114,15 @@ def plan(request: ExportRequest) -> tuple[tuple[Target, Precision], ...]:
                 raise
             continue
         pairs.append((target, precision))
+    if request.between is not Precision.FP32 and not any(
+        target.dialect(precision) in HAVE_FP16_BETWEEN
+        for target, precision in pairs
+        if precision is Precision.INT8
+    ):
+        raise UsageError(
+            f"--between {request.between} concerns INT8 for TensorRT alone, which is not built; "
+            "add such a --target or leave it out"
+        )
     if not pairs:
         asked = ", ".join(request.precisions)
         raise UsageError(f"nothing to build for {asked}; name a --target that has this precision")

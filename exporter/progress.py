@@ -23,6 +23,10 @@ class Progress(Protocol):
         """Work of `total` steps (None: unknown); call the yielded function to advance."""
         ...
 
+    def detail(self, text: str) -> None:
+        """What the running stage is at, a few words; it is shown while the stage runs."""
+        ...
+
     def note(self, text: str) -> None:
         """Something that the user must read, a paragraph."""
         ...
@@ -38,6 +42,9 @@ class Silent:
     def stage(self, title: str, total: int | None = None) -> Iterator[Advance]:  # noqa: ARG002
         yield lambda _steps: None
 
+    def detail(self, text: str) -> None:
+        pass
+
     def note(self, text: str) -> None:
         self.notes.append(text)
 
@@ -47,6 +54,7 @@ class Terminal:
 
     def __init__(self, console: Console) -> None:
         self.console = console
+        self._describe: Callable[[str], None] = lambda _text: None
 
     @contextmanager
     def stage(self, title: str, total: int | None = None) -> Iterator[Advance]:
@@ -71,8 +79,16 @@ class Terminal:
         )
         with bars:
             task = bars.add_task(title, total=total)
-            yield lambda steps: bars.advance(task, steps)
+            outer = self._describe
+            self._describe = lambda text: bars.update(task, description=text)
+            try:
+                yield lambda steps: bars.advance(task, steps)
+            finally:
+                self._describe = outer
         self.console.print(f"  {title}  [dim]{time.perf_counter() - start:.1f} s[/dim]")
+
+    def detail(self, text: str) -> None:
+        self._describe(text)
 
     def note(self, text: str) -> None:
         self.console.print(f"[yellow]note:[/yellow] {text}")

@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from exporter.artifact import Dialect, PassReport
 from exporter.errors import UsageError
+from exporter.passes.qdq_arithmetic import LARGEST_CODE, LARGEST_REDUCED_CODE
 from exporter.passes.qdq_s8_symmetric import place_s8_symmetric
 from exporter.passes.qdq_u8_asymmetric import place_u8_asymmetric
 from exporter.passes.values import drop_unused_constants, is_op
@@ -23,11 +24,17 @@ from exporter.ranges import Ranges
 
 
 def insert_qdq(
-    model: ir.Model, ranges: Ranges, dialect: Dialect, keep: Collection[str] = ()
+    model: ir.Model,
+    ranges: Ranges,
+    dialect: Dialect,
+    keep: Collection[str] = (),
+    *,
+    reduce_range: bool = False,
 ) -> PassReport:
     """Counts as fired each operator that now computes in INT8.
 
-    `keep` holds names of nodes, or of modules with all nodes inside them.
+    `keep` holds names of nodes, or of modules with all nodes inside them. `reduce_range` gives
+    weights 7 bits, for x86 CPUs without VNNI (docs/decisions/0005).
 
     Raises:
         UsageError: a dialect that has no Q/DQ.
@@ -44,7 +51,8 @@ def insert_qdq(
     kept = frozenset(
         node for node in model.graph if any(_within(str(node.name), name) for name in keep)
     )
-    counts, refused = places[dialect](model, ranges, kept)
+    largest_code = LARGEST_REDUCED_CODE if reduce_range else LARGEST_CODE
+    counts, refused = places[dialect](model, ranges, kept, largest_code)
     drop_unused_constants(model.graph)
     return PassReport(
         "insert_qdq",

@@ -5,6 +5,7 @@
 Activations, u8 asymmetric:  scale = (max - min) / 255,   zero_point = round(-min / scale)
 Activations, s8 symmetric:   scale = largest / 127,   zero_point = 0
 Weights, s8 per channel:     scale[c] = max |w[c]| / 127,   codes in -127..127
+    with a reduced range:    scale[c] = max |w[c]| / 64,    codes in -64..64
 Bias, s32 per channel:       scale[c] = x_scale * weight_scale[c], in float32 exactly: ONNX Runtime
                              fuses a convolution only if the product is equal to the last bit
 
@@ -29,6 +30,10 @@ Floats = npt.NDArray[np.floating[Any]]
 
 LARGEST_BIAS: Final = 2**30
 """Of an int32 bias code: as much again is left for the products that are added to it."""
+LARGEST_CODE: Final = 127
+LARGEST_REDUCED_CODE: Final = 64
+"""Two products with the largest U8, 2 * 255 * 64, fit the 16 bits in which x86 CPUs without VNNI
+add pairs of them."""
 _TINY: Final = float(np.finfo(np.float32).tiny)
 _TINY_HALF: Final = float(np.finfo(np.float16).smallest_subnormal)
 
@@ -78,6 +83,7 @@ def quantize_weight(
     bias: Floats | None = None,
     x_scale: np.floating[Any] | None = None,
     dtype: npt.DTypeLike = np.float32,
+    largest_code: int = LARGEST_CODE,
 ) -> Weight:
     """Symmetric codes of a weight, one scale for each index of `axis`.
 
@@ -86,7 +92,7 @@ def quantize_weight(
     """
     rest = tuple(i for i in range(weight.ndim) if i != axis)
     largest = np.abs(weight).max(axis=rest).astype(np.float64)
-    scale = largest / 127.0
+    scale = largest / largest_code
     needed = np.full_like(scale, _TINY)
     if x_scale is not None:
         needed = np.full_like(scale, 2.0 * _TINY / float(x_scale))
@@ -98,7 +104,7 @@ def quantize_weight(
     rounded = _scale_of(np.maximum(scale, needed), dtype)
     shape = tuple(-1 if i == axis else 1 for i in range(weight.ndim))
     steps = weight.astype(np.float32) / rounded.astype(np.float32).reshape(shape)
-    codes = np.clip(np.rint(steps), -127, 127).astype(np.int8)
+    codes = np.clip(np.rint(steps), -largest_code, largest_code).astype(np.int8)
     return Weight(codes, rounded, int(raised.sum()))
 
 

@@ -36,7 +36,7 @@ Refused = list[tuple[str, str]]
 
 
 def place_s8_symmetric(
-    model: ir.Model, ranges: Ranges, kept: Collection[ir.Node]
+    model: ir.Model, ranges: Ranges, kept: Collection[ir.Node], largest_code: int
 ) -> tuple[Counts, Refused]:
     """Puts the pairs in, in place; counts what computes in INT8 and names what does not."""
     graph = model.graph
@@ -59,7 +59,7 @@ def place_s8_symmetric(
     _quantize_inputs(graph, ranges, readers)
     for node, _ in readers:
         if node not in shortcuts:
-            _quantize_weight(graph, node)
+            _quantize_weight(graph, node, largest_code)
     return counts, refused
 
 
@@ -113,8 +113,9 @@ def _quantize_inputs(graph: ir.Graph, ranges: Ranges, readers: list[tuple[ir.Nod
         node.replace_input_with(index, pairs[value])
 
 
-def _quantize_weight(graph: ir.Graph, node: ir.Node) -> None:
+def _quantize_weight(graph: ir.Graph, node: ir.Node, largest_code: int) -> None:
     array = float_constant(node.inputs[1])
     assert array is not None
     axis = channel_axis(node)
-    replace_weight(graph, node, 1, axis, quantize_weight(array, axis, dtype=array.dtype))
+    weight = quantize_weight(array, axis, dtype=array.dtype, largest_code=largest_code)
+    replace_weight(graph, node, 1, axis, weight)

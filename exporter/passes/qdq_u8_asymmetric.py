@@ -56,10 +56,10 @@ Refused = list[tuple[str, str]]
 
 
 def place_u8_asymmetric(
-    model: ir.Model, ranges: Ranges, kept: Collection[ir.Node]
+    model: ir.Model, ranges: Ranges, kept: Collection[ir.Node], largest_code: int
 ) -> tuple[Counts, Refused]:
     """Puts the pairs in, in place; counts what computes in INT8 and names what does not."""
-    placement = _Placement(model.graph, ranges, kept)
+    placement = _Placement(model.graph, ranges, kept, largest_code)
     placement.decide()
     placement.quantize_tensors()
     placement.quantize_weights()
@@ -71,6 +71,7 @@ class _Placement:
     graph: ir.Graph
     ranges: Ranges
     kept: Collection[ir.Node]
+    largest_code: int
     quantized: set[ir.Node] = field(default_factory=set)
     absorbed: dict[ir.Node, ir.Node] = field(default_factory=dict)
     """Relu -> the node whose saturation does it."""
@@ -201,7 +202,13 @@ class _Placement:
             if bias is None:
                 bias = np.zeros(kernel.shape[axis], np.float32)
             x_scale = self.parameters[x][0].scale
-            weight = quantize_weight(kernel, axis, bias=bias.reshape(-1), x_scale=x_scale)
+            weight = quantize_weight(
+                kernel,
+                axis,
+                bias=bias.reshape(-1),
+                x_scale=x_scale,
+                largest_code=self.largest_code,
+            )
             codes, scale = quantize_bias(bias.reshape(-1), x_scale, weight.scale)
             name = f"{node.name}.bias" if given is None else str(given.name)
             replace_weight(self.graph, node, 1, axis, weight)

@@ -91,7 +91,10 @@ def commands(manifest: Mapping[str, Any]) -> dict[str, str]:
     """The command line behind each part of the page; DIR stands for the build's folder."""
     model, request = manifest["model"], manifest["request"]
     words = ["exporter", "export", str(model["source"])]
-    for option in ("weights", "seed", "num_classes", "image_size", "threads"):
+    for option in (
+        *("weights", "seed", "num_classes", "image_size", "threads", "samples"),
+        *("calibration_samples", "calibration_method", "between"),
+    ):
         if request.get(option) is not None:
             words += [f"--{option.replace('_', '-')}", str(request[option])]
     for option, value in (
@@ -101,6 +104,8 @@ def commands(manifest: Mapping[str, Any]) -> dict[str, str]:
     ):
         if value:
             words += [f"--{option}", ",".join(value)]
+    if request.get("reduce_range"):
+        words.append("--reduce-range")
     if request.get("data"):
         words += ["--data", str(request["data"])]
     batches = ",".join(str(batch) for batch in request["batches"])

@@ -1,23 +1,26 @@
 """ONNX Runtime's CPU provider.
 
-The engine is the lowered ONNX file itself, byte for byte: ONNX Runtime optimizes it at load for
-the CPU it finds (level 3 layouts differ between instruction sets, so they are not shipped).
-FP32 graphs arrive with the residual sums written as `com.microsoft.FusedConv`. This provider has
-no FP16 convolution on x86: it computes such a graph in FP32, and the receipt says so.
+The engine is the lowered ONNX file itself: ONNX Runtime optimizes it at load for the CPU it finds
+(level 3 layouts differ between instruction sets, so they are not shipped). FP32 graphs arrive with
+the residual sums written as `com.microsoft.FusedConv`. In INT8 the first convolution is brought
+into the form that is fast here (`space_to_depth_stem`); all else stays byte for byte. This provider
+has no FP16 convolution on x86: it computes such a graph in FP32, and the receipt says so.
 """
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import onnx
+import onnx_ir as ir
 import onnxruntime as ort
 
 from exporter import host
 from exporter.artifact import Dialect, Kernel, Precision, Skipped, Verdict
 from exporter.errors import BuildError, UsageError
+from exporter.passes.space_to_depth_stem import space_to_depth_stem
 from exporter.targets import BuildOptions, BuildResult, UnreadableKernels
 from exporter.targets.ort_kernels import kernels_of
 from exporter.targets.ort_session import (
@@ -54,7 +57,7 @@ class OrtCpu:
     def build(
         self, graph: Path, precision: Precision, out: Path, options: BuildOptions
     ) -> BuildResult:
-        """Loads the graph once to see that it loads, then copies it to `<out>.onnx`.
+        """Loads the graph once to see that it loads, then writes the engine to `<out>.onnx`.
 
         Raises:
             UsageError: a setting was given; this target has none.
@@ -65,10 +68,13 @@ class OrtCpu:
                 f"target ort-cpu has no setting {next(iter(options.settings))!r}; leave it out"
             )
         make_session(graph, session_options(1))
+        content = graph.read_bytes()
+        if precision is Precision.INT8:
+            content = _with_fast_stem(content)
         engine = out.with_name(f"{out.name}.onnx")
         temporary = engine.with_name(f".{engine.name}.partial")
         try:
-            shutil.copyfile(graph, temporary)
+            temporary.write_bytes(content)
             temporary.replace(engine)
         except OSError as error:
             temporary.unlink(missing_ok=True)
@@ -104,3 +110,12 @@ class OrtCpu:
                 raise UnreadableKernels(f"no optimized model to read: {error}") from None
         kernels = kernels_of(model)
         return kernels, f"optimized model written by the session (onnxruntime {ort.__version__})"
+
+
+def _with_fast_stem(content: bytes) -> bytes:
+    """An INT8 graph after `space_to_depth_stem`; the same bytes where that does not fire."""
+    model = ir.from_proto(onnx.load_model_from_string(content))
+    if not space_to_depth_stem(model).fired:
+        return content
+    rewritten: bytes = ir.to_proto(model).SerializeToString(deterministic=True)
+    return rewritten

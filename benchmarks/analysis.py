@@ -6,7 +6,7 @@ takes two of them; each row is one engine on one model.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -16,7 +16,7 @@ from benchmarks.groups import Group, groups_of
 from benchmarks.machine import BUSY
 from benchmarks.record import Event
 from benchmarks.statistics import SAME_ENGINE, judge, speedup, versus_best
-from benchmarks.suite import BASELINE, Role
+from benchmarks.suite import BASELINE, ENTRIES, Role
 from exporter import manifest as manifests
 from exporter.artifact import Speedup
 from exporter.compare import BENCHMARK
@@ -71,8 +71,15 @@ def analyse(events: Sequence[Event]) -> dict[str, Any]:
             for row in rows.values()
             if row["role"] == Role.OURS and row["latency_skipped"]
         ],
-        "engines": list(rows.values()),
+        "engines": sorted(rows.values(), key=_place_in_table(models)),
     }
+
+
+def _place_in_table(models: Sequence[Group]) -> Callable[[Mapping[str, Any]], tuple[int, int]]:
+    """Rows come in the order of the models, and within one in that of the table of engines."""
+    order = [str(group.facts["model"]) for group in models]
+    names = [entry.name for entry in ENTRIES]
+    return lambda row: (order.index(row["model"]), names.index(row["name"]))
 
 
 def _without(event: Event) -> Event:

@@ -22,7 +22,6 @@ from exporter.measure import percentiles_ms
 from exporter.progress import Progress
 
 GROUP: Final = "ceilings"
-ROUNDS: Final = 10
 
 
 def measure(conditions: Conditions, recorder: Recorder, cache: Path, progress: Progress) -> None:

@@ -79,7 +79,7 @@ def run(suite: Suite, settings: Settings, raw: Path, progress: Progress) -> None
                 model, contenders(suite.entries, files), suite.batches, conditions, recorder,
                 progress, inputs=inputs,
             )  # fmt: skip
-        few = Conditions(settings.threads, ceilings.ROUNDS, settings.seed)
+        few = Conditions(settings.threads, suite.ceiling_rounds, settings.seed)
         ceilings.measure(few, recorder, settings.cache, progress)
         now = time.perf_counter()
         recorder.write("seconds", build=round(built - begin, 1), measure=round(now - built, 1))

@@ -87,6 +87,7 @@ class Suite:
     lives: int
     """How often every process is started anew: where its memory lies moves its speed, too."""
     image_size: int | None = None
+    ceiling_rounds: int = 10
 
 
 QUICK: Final = Suite(

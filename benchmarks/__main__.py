@@ -167,22 +167,28 @@ def scaling(
 
 @app.command()
 def ceilings(
+    model: Annotated[str, typer.Option(help="Whose layers are drawn under the roof.")] = "resnet50",
     rounds: Rounds = 10,
     threads: Threads = None,
     seed: Seed = 0,
     out: Out = RESULTS,
 ) -> None:
-    """What this machine can do at most: the best of several kernels for each arithmetic.
+    """What this machine can do at most, and each layer of MODEL under that roof.
 
-    Example: python -m benchmarks ceilings --threads 1
+    For each arithmetic the best of several libraries' kernels counts. The layers are timed by ONNX
+    Runtime's own profiler.
+
+    Example: python -m benchmarks ceilings --model resnet18 --threads 1
     """
     from benchmarks import ceilings as roofs
+    from benchmarks import roofline
     from benchmarks.running import header
 
     settings, raw = _settings(threads, seed), _free(out / "raw", roofs.GROUP)
     conditions = Conditions(settings.threads, rounds, seed)
     with Recorder(raw, header(roofs.GROUP, rounds, 1, settings)) as recorder:
         roofs.measure(conditions, recorder, settings.cache, _progress())
+        roofline.record(model, settings.threads, seed, settings.cache, recorder, _progress())
     _finish(raw, out)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks import ceilings
 from benchmarks.groups import Group, groups_of
 from benchmarks.machine import BUSY
-from benchmarks.record import Event
+from benchmarks.record import Event, described
 from benchmarks.statistics import SAME_ENGINE, judge, speedup, versus_best
 from benchmarks.suite import BASELINE, ENTRIES, Role
 from exporter import manifest as manifests
@@ -47,13 +47,13 @@ def analyse(events: Sequence[Event]) -> dict[str, Any]:
     return {
         "schema": manifests.SCHEMA,
         "kind": BENCHMARK,
-        **{key: header[key] for key in ("suite", "date", "command", "host", "versions")},
+        "suite": header["suite"],
+        **described(header),
         "model": ", ".join(dict.fromkeys(str(group.facts["model"]) for group in models)),
         "weights_sha256": ", ".join(
             dict.fromkeys(str(group.facts["weights_sha256"]) for group in models)
         ),
         "evaluation_sha256": None,
-        "conditions": {key: header[key] for key in ("threads", "cpus", "rounds", "lives", "seed")},
         "machine": {
             "before": header["machine"],
             "after": {key: models[-1].footer[key] for key in ("load_average", "cpu_mhz")}

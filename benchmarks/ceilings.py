@@ -14,7 +14,8 @@ from typing import Any, Final
 
 from benchmarks.groups import groups_of
 from benchmarks.kernels import KERNELS, write_graph
-from benchmarks.record import Event, Recorder
+from benchmarks.record import Event, Recorder, described
+from benchmarks.roofline import points
 from benchmarks.sampling import Conditions, Contender, sample
 from benchmarks.statistics import Rounds
 from benchmarks.suite import Role
@@ -49,11 +50,16 @@ def analyse(events: Sequence[Event]) -> dict[str, Any]:
     (group,) = groups_of(events).values()
     return {
         "kind": GROUP,
-        **{key: head[key] for key in ("date", "command", "host", "versions", "machine")},
-        "conditions": {key: head[key] for key in ("threads", "cpus", "rounds", "lives", "seed")},
+        **described(head),
         "others": group.footer["others"],
         "missing": [f"{event['name']}: {event['why']}" for event in group.missing],
         "ceilings": of(group.rounds, group.engines),
+        "layers": [
+            {key: event[key] for key in ("model", "name", "precision")}
+            | {"layers": points(event["layers"])}
+            for event in events
+            if event["event"] == "layers"
+        ],
     }
 
 

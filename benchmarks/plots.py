@@ -30,7 +30,7 @@ def draw(found: Mapping[str, Any], stem: Path) -> list[Path]:
     elif found["kind"] == "scaling":
         figures = [(axis, _scaling(axis, one)) for axis, one in found["axes"].items()]
     else:
-        figures = []
+        figures = [("roofline", _roofline(found))] if found["layers"] else []
     return [_save(figure, stem.with_name(f"{stem.name}-{name}.svg")) for name, figure in figures]
 
 
@@ -113,6 +113,37 @@ def _overheads(found: Mapping[str, Any]) -> Figure:
     axis.axvline(0, color="black", linewidth=0.8)
     axis.set_yticks(range(len(names)), names, fontsize=8)
     axis.set_xlabel("time added to plain34, percent (95 %)", fontsize=8)
+    axis.legend(fontsize=7, frameon=False)
+    return figure
+
+
+def _roofline(found: Mapping[str, Any]) -> Figure:
+    """Each convolution as a dot, as large as its share of the time, under the measured roofs."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axis = figure.subplots()
+    copied = found["ceilings"]["copy"]["gbytes_per_s"]
+    everything = [layer for engine in found["layers"] for layer in engine["layers"]]
+    ends = [min(one["intensity"] for one in everything) / 2,
+            max(one["intensity"] for one in everything) * 2]  # fmt: skip
+    for index, engine in enumerate(found["layers"]):
+        colour, marker = _LINES[3 + index], _MARKERS[index]
+        most = found["ceilings"][engine["precision"]]["gops"]
+        x = sorted([*ends, min(max(most / copied, ends[0]), ends[1])])
+        axis.plot(x, [min(most, one * copied) for one in x], color=colour, linewidth=1)
+        total = sum(one["time_us"] for one in engine["layers"])
+        axis.scatter(
+            [one["intensity"] for one in engine["layers"]],
+            [one["gops"] for one in engine["layers"]],
+            s=[max(6, 900 * one["time_us"] / total) for one in engine["layers"]],
+            color=colour, marker=marker, alpha=0.6, linewidths=0,
+            label=f"{engine['model']} {engine['name']} (roof {most:.0f} GOP/s)",
+        )  # fmt: skip
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    axis.set_xlabel("operations per byte of input, weights and output", fontsize=8)
+    axis.set_ylabel("10^9 operations a second", fontsize=8)
     axis.legend(fontsize=7, frameon=False)
     return figure
 

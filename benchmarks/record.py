@@ -55,6 +55,15 @@ class Recorder:
             self._partial.replace(self.path)
 
 
+def described(header: Event) -> dict[str, Any]:
+    """What every kind of result says of its run: date, command, machine, versions, conditions."""
+    kept = ("date", "command", "host", "versions", "machine")
+    conditions = ("threads", "cpus", "rounds", "lives", "seed")
+    return {key: header[key] for key in kept} | {
+        "conditions": {key: header[key] for key in conditions}
+    }
+
+
 def read_events(path: Path) -> list[Event]:
     """All events of a raw file, the header first.
 

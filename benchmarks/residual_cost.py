@@ -21,7 +21,7 @@ from typing import Any, Final
 import numpy as np
 
 from benchmarks.groups import Group, groups_of
-from benchmarks.record import Event, Recorder
+from benchmarks.record import Event, Recorder, described
 from benchmarks.running import Settings, contenders, header, prepare
 from benchmarks.sampling import Conditions, Contender, sample
 from benchmarks.statistics import speedup
@@ -81,8 +81,7 @@ def analyse(events: Sequence[Event]) -> dict[str, Any]:
     macs = group.facts["macs"]
     return {
         "kind": KIND,
-        **{key: head[key] for key in ("date", "command", "host", "versions", "machine")},
-        "conditions": {key: head[key] for key in ("threads", "cpus", "rounds", "lives", "seed")},
+        **described(head),
         "others": group.footer["others"],
         "projections_macs_percent": 100 * (macs["resnet34"] / macs["plain34"] - 1),
         "missing": [f"{event['name']}: {event['why']}" for event in group.missing],

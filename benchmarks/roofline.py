@@ -13,16 +13,21 @@ import json
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from exporter.artifact import TensorSpec
+from benchmarks import artifacts
+from benchmarks.record import Recorder
+from exporter.artifact import Skipped, TensorSpec
+from exporter.errors import BuildError
 from exporter.measure_worker import make_input
+from exporter.progress import Progress
 
 RUNS: Final = 30
+ENGINES: Final = ("ort-cpu.fp32", "ort-cpu.int8")
 _BYTES: Final[Mapping[str, int]] = {"float": 4, "uint8": 1, "int8": 1, "int32": 4, "float16": 2}
 _CONVOLUTIONS: Final = ("Conv", "FusedConv", "QLinearConv")
 
@@ -64,6 +69,32 @@ def profile(engine: Path, given: TensorSpec, threads: int, seed: int = 0) -> tup
             session.run(None, {given.name: batch})
         events = json.loads(Path(session.end_profiling()).read_text())
     return layers_of(events)
+
+
+def record(
+    model: str, threads: int, seed: int, cache: Path, recorder: Recorder, progress: Progress
+) -> None:
+    """Writes the layers of our ONNX Runtime engines of a model, one event an engine."""
+    files = artifacts.build(model, ENGINES, seed=seed, cache=cache, progress=progress)
+    for engine in ENGINES:
+        path = files.files[engine]
+        if isinstance(path, Skipped):
+            raise BuildError(f"no layers of {engine}: {path.skipped}")
+        with progress.stage(f"profile {engine}, {RUNS} inferences"):
+            layers = profile(path, files.spec.input, threads, seed)
+        recorder.write(
+            "layers",
+            model=model,
+            name=engine,
+            precision=engine.rpartition(".")[2],
+            layers=[asdict(layer) for layer in layers],
+        )
+
+
+def points(layers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The layers of an event, each with its operations per byte and a second."""
+    made = [Layer(**layer) for layer in layers]
+    return [asdict(one) | {"intensity": one.intensity, "gops": one.gops} for one in made]
 
 
 def layers_of(events: Sequence[Mapping[str, Any]]) -> tuple[Layer, ...]:

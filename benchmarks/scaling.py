@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.groups import groups_of
-from benchmarks.record import Event, Recorder
+from benchmarks.record import Event, Recorder, described
 from benchmarks.running import Settings, contenders, header, prepare
 from benchmarks.sampling import Conditions, sample
 from benchmarks.statistics import median_ms
@@ -123,8 +123,7 @@ def analyse(events: Sequence[Event]) -> dict[str, Any]:
             )  # fmt: skip
     return {
         "kind": KIND,
-        **{key: head[key] for key in ("date", "command", "host", "versions", "machine")},
-        "conditions": {key: head[key] for key in ("threads", "cpus", "rounds", "lives", "seed")},
+        **described(head),
         "others": max((group.footer["others"] for group in groups.values()), default=0.0),
         "missing": [f"{event['group']}: {event['name']}: {event['why']}"
                     for group in groups.values() for event in group.missing],

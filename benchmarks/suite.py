@@ -96,7 +96,7 @@ QUICK: Final = Suite(
     batches=(1,),
     entries=tuple(entry for entry in ENTRIES if entry.quick),
     rounds=30,
-    lives=1,
+    lives=2,
 )
 FULL: Final = Suite(
     name="full",

@@ -1,7 +1,7 @@
-"""Rounds made of recorded noise: `noise.json`, from the raw file of a run of the suite.
+"""Real noise: the A/A pairs of a recorded run (`noise.json`), one engine in two processes each.
 
-It holds, for each of several engines, the times of every round divided by the engine's own median:
-drift, spikes and the order of the rounds are the machine's own.
+The times of every round are in units of the first process's median. Drift, spikes, the order of the
+rounds and the difference between two processes are the machine's own.
 """
 
 from __future__ import annotations
@@ -16,10 +16,13 @@ from benchmarks.statistics import Rounds
 RECORDED = Path(__file__).with_name("noise.json")
 
 
-def recorded() -> dict[str, Rounds]:
-    """Engine -> its rounds, of median 1."""
-    found = json.loads(RECORDED.read_text(encoding="utf-8"))
-    return {name: Rounds(one["samples"], one["lives"]) for name, one in found["engines"].items()}
+def recorded() -> dict[str, tuple[Rounds, Rounds]]:
+    """Name of the pair -> its two processes' rounds."""
+    found = json.loads(RECORDED.read_text(encoding="utf-8"))["pairs"]
+    return {
+        name: (Rounds(one["pair"][0], one["lives"]), Rounds(one["pair"][1], one["lives"]))
+        for name, one in found.items()
+    }
 
 
 def delayed(rounds: Rounds, factor: float) -> Rounds:

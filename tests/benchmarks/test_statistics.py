@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
 
@@ -24,9 +22,10 @@ from tests.benchmarks.noise import delayed, recorded
 NOISE = recorded()
 
 
-@pytest.mark.parametrize("pair", list(itertools.permutations(NOISE, 2)), ids=" against ".join)
-def test_a_delay_of_five_percent_is_called_slower_and_none_is_not(pair: tuple[str, str]) -> None:
-    engine, peer = NOISE[pair[0]], NOISE[pair[1]]
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("name", NOISE)
+def test_a_delay_of_five_percent_is_called_slower_and_none_is_not(name: str, turned: bool) -> None:
+    engine, peer = NOISE[name][::-1] if turned else NOISE[name]
     assert judge(speedup(engine, peer, 0)) is Verdict.SAME
     assert judge(speedup(delayed(engine, 1.05), peer, 0)) is Verdict.SLOWER
     assert judge(speedup(delayed(engine, 0.95), peer, 0)) is Verdict.FASTER
@@ -40,7 +39,7 @@ def test_verdicts_need_the_whole_interval_and_more_than_two_percent() -> None:
 
 
 def test_the_speedup_is_that_of_the_exporters_own_measurement() -> None:
-    engine, peer = list(NOISE.values())[:2]
+    engine, peer = next(iter(NOISE.values()))
     ours = speedup(engine, peer, 0)
     theirs = paired_speedup(peer.samples_s, engine.samples_s, 0)
     assert ours.median == pytest.approx(theirs.median)
@@ -53,19 +52,21 @@ def test_the_best_peer_is_the_one_over_which_least_is_gained() -> None:
     assert (name, ratio.median, ratio.ci95) == ("fast", 1.5, (1.5, 1.5))
 
 
-def test_the_interval_over_the_best_peer_holds_the_luck_of_being_best() -> None:
-    """Ten equal peers: the best of them is best by luck, so no interval may lie below 1."""
+def test_being_compared_with_the_best_of_equals_errs_on_the_side_of_the_peers() -> None:
+    """Four equal engines, one of them ours: never called faster, and seldom slower."""
     rng = np.random.default_rng(0)
 
     def noisy() -> Rounds:
-        return Rounds([[t] for t in np.exp(0.05 * rng.standard_normal(30))], [0] * 30)
+        return Rounds([[t] for t in np.exp(0.03 * rng.standard_normal(30))], [0] * 30)
 
-    verdicts = []
-    for trial in range(30):
-        peers = {str(index): noisy() for index in range(10)}
-        verdicts.append(judge(versus_best(noisy(), peers, trial)[1]))
-    assert verdicts.count(Verdict.SLOWER) <= 2
+    found = [
+        versus_best(noisy(), {"a": noisy(), "b": noisy(), "c": noisy()}, trial)[1]
+        for trial in range(40)
+    ]
+    verdicts = [judge(ratio) for ratio in found]
     assert Verdict.FASTER not in verdicts
+    assert verdicts.count(Verdict.SLOWER) <= 4
+    assert np.median([ratio.median for ratio in found]) < 1
 
 
 def test_the_lives_of_a_process_widen_the_interval() -> None:

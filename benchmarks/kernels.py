@@ -125,11 +125,11 @@ def write_graph(name: str, folder: Path) -> Path:
         nodes = [
             helper.make_node("DequantizeLinear", ["x", "x_scale", "x_zero"], ["xf"]),
             helper.make_node("DequantizeLinear", ["w", "w_scale", "w_zero"], ["wf"]),
-            helper.make_node(operator, ["xf", "wf"], ["yf"], **attributes),
+            helper.make_node(operator, ["xf", "wf"], ["yf"], name, **attributes),
             helper.make_node("QuantizeLinear", ["yf", "y_scale", "x_zero"], ["y"]),
         ]
     else:
-        nodes = [helper.make_node(operator, ["x", "w"], ["y"], **attributes)]
+        nodes = [helper.make_node(operator, ["x", "w"], ["y"], name, **attributes)]
     given = [1, CHANNELS, SIDE, SIDE] if conv else [1, ROWS, INNER]
     answered = given if conv else [1, ROWS, COLUMNS]
     kind = TensorProto.UINT8 if integer else TensorProto.FLOAT

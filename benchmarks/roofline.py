@@ -29,6 +29,8 @@ from exporter.progress import Progress
 RUNS: Final = 30
 ENGINES: Final = ("ort-cpu.fp32", "ort-cpu.int8")
 _BYTES: Final[Mapping[str, int]] = {"float": 4, "uint8": 1, "int8": 1, "int32": 4, "float16": 2}
+_TYPES: Final[Mapping[int, str]] = {1: "float", 2: "uint8", 3: "int8", 10: "float16"}
+"""onnx.TensorProto's numbers."""
 _CONVOLUTIONS: Final = ("Conv", "FusedConv", "QLinearConv")
 
 
@@ -57,7 +59,7 @@ def profile(engine: Path, given: TensorSpec, threads: int, seed: int = 0) -> tup
     """The convolutions of an `ort-cpu` engine at batch 1, in the order of the graph."""
     import onnxruntime as ort
 
-    from exporter.targets.ort_session import make_session, session_options
+    from exporter.targets.ort_session import make_session, session_options, write_optimized
 
     batch = make_input((1, *map(int, given.shape[1:])), given.dtype, seed)
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder:
@@ -68,7 +70,8 @@ def profile(engine: Path, given: TensorSpec, threads: int, seed: int = 0) -> tup
         for _ in range(RUNS):
             session.run(None, {given.name: batch})
         events = json.loads(Path(session.end_profiling()).read_text())
-    return layers_of(events)
+        weights = _weights(write_optimized(engine, Path(folder)))
+    return layers_of(events, weights)
 
 
 def record(
@@ -97,27 +100,51 @@ def points(layers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [asdict(one) | {"intensity": one.intensity, "gops": one.gops} for one in made]
 
 
-def layers_of(events: Sequence[Mapping[str, Any]]) -> tuple[Layer, ...]:
+def _weights(optimized: Any) -> dict[str, tuple[tuple[int, ...], int]]:
+    """Name of a convolution -> the shape of its weights and their bytes.
+
+    The profiler does not name weights that a kernel has packed into a layout of its own.
+    """
+    initializers = {tensor.name: tensor for tensor in optimized.graph.initializer}
+    found = {}
+    for node in optimized.graph.node:
+        if node.op_type in _CONVOLUTIONS:
+            # Of a quantized one x, x_scale and x_zero_point come before the weights.
+            tensor = initializers[node.input[3 if node.op_type == "QLinearConv" else 1]]
+            shape = tuple(tensor.dims)
+            found[node.name] = shape, math.prod(shape) * _BYTES[_TYPES[tensor.data_type]]
+    return found
+
+
+def layers_of(
+    events: Sequence[Mapping[str, Any]], weights: Mapping[str, tuple[tuple[int, ...], int]]
+) -> tuple[Layer, ...]:
     """The convolutions among the events of ONNX Runtime's profiler."""
     times: dict[str, list[float]] = {}
-    shapes: dict[str, Mapping[str, Any]] = {}
+    facts: dict[str, Mapping[str, Any]] = {}
     for event in events:
-        facts = event.get("args", {})
-        is_kernel = event.get("cat") == "Node" and event["name"].endswith("_kernel_time")
-        if is_kernel and facts["op_name"] in _CONVOLUTIONS:
-            name = event["name"].removesuffix("_kernel_time")
+        name = event.get("name", "").removesuffix("_kernel_time")
+        if event.get("cat") == "Node" and name != event["name"] and name in weights:
             times.setdefault(name, []).append(float(event["dur"]))
-            shapes[name] = facts
-    return tuple(_layer(name, times[name], shapes[name]) for name in times)
+            facts[name] = event["args"]
+    return tuple(_layer(name, times[name], facts[name], *weights[name]) for name in times)
 
 
-def _layer(name: str, times: Sequence[float], facts: Mapping[str, Any]) -> Layer:
-    inputs = [next(iter(one.items())) for one in facts["input_type_shape"]]
-    outputs = [next(iter(one.items())) for one in facts["output_type_shape"]]
-    # (O, I / groups, kh, kw), and of a quantized one x, x_scale, x_zero_point come before it.
-    weights = inputs[3 if facts["op_name"] == "QLinearConv" else 1][1]
-    results = math.prod(outputs[0][1])
-    moved = sum(_BYTES[kind] * math.prod(shape) for kind, shape in (*inputs, *outputs))
+def _layer(
+    name: str,
+    times: Sequence[float],
+    facts: Mapping[str, Any],
+    shape: tuple[int, ...],
+    weight_bytes: int,
+) -> Layer:
+    inputs, outputs = (
+        [(kind, tuple(dims)) for one in facts[key] for kind, dims in one.items()]
+        for key in ("input_type_shape", "output_type_shape")
+    )
+    data = [(kind, dims) for kind, dims in inputs if dims != shape]
+    moved = sum(_BYTES[kind] * math.prod(dims) for kind, dims in (*data, *outputs))
+    # (O, I / groups, kh, kw): each result takes I / groups * kh * kw multiply-accumulates.
+    operations = 2 * math.prod(outputs[0][1]) * math.prod(shape[1:])
     # The first inferences are slower than the rest.
     settled = times[len(times) // 3 :]
-    return Layer(name, float(np.median(settled)), 2 * results * math.prod(weights[1:]), moved)
+    return Layer(name, float(np.median(settled)), operations, moved + weight_bytes)

@@ -74,8 +74,11 @@ def test_every_engine_is_measured_with_its_interval(found: dict[str, Any]) -> No
         assert timing["peak_rss_bytes"] is None or timing["peak_rss_bytes"] > 1e7
         assert timing["rounds"] == SMALL.rounds
         assert timing["gops"] > 0
-        assert 0 < timing["over_best_peer_low"] <= timing["over_best_peer_high"]
         assert timing["best_peer"] != name
+        if timing["best_peer"] is None:  # the only peer of its kind, where there is no NNCF
+            assert name == "onnxruntime-quantized"
+            continue
+        assert 0 < timing["over_best_peer_low"] <= timing["over_best_peer_high"]
 
 
 def test_every_peer_computes_the_same_network_as_eager(found: dict[str, Any]) -> None:
@@ -90,7 +93,7 @@ def test_every_peer_computes_the_same_network_as_eager(found: dict[str, Any]) ->
 def test_a_peer_that_cannot_be_had_is_missing_with_the_reason(found: dict[str, Any]) -> None:
     row = rows(found)["openvino-nncf"]
     assert row["latencies"] == []
-    assert "nncf" in row["latency_skipped"]
+    assert "NNCF is not installed" in row["latency_skipped"]
     assert found["failures"] == []
 
 

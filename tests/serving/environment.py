@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import platform
 import shutil
 import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
 
@@ -61,9 +66,11 @@ def client_command(command: str, *arguments: str | Path | int) -> list[str]:
 
 def run_node(program: str, *arguments: str | Path, timeout: float = 120) -> Any:
     """What a program of `programs/` prints as JSON, with `NODE_MODULES` to import from."""
-    script = NODE_MODULES.parent / program
-    shutil.copyfile(PROGRAMS / program, script)
-    done = subprocess.run(["node", str(script), *map(str, arguments)], **_captured(timeout))
+    scripts = NODE_MODULES.parent
+    for script in PROGRAMS.glob("*.mjs"):
+        shutil.copyfile(script, scripts / script.name)
+    command = ["node", str(scripts / program), *map(str, arguments)]
+    done = subprocess.run(command, **_captured(timeout))
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -72,6 +79,25 @@ def installed(package: Path) -> Path:
     """A packed npm package, as after `npm install`."""
     (package / "node_modules").symlink_to(NODE_MODULES)
     return package
+
+
+@contextmanager
+def static_server(folder: Path) -> Iterator[str]:
+    """The address of Python's own file server on a folder."""
+    handler = functools.partial(_Quiet, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
+        """Says nothing: the page's own messages are what is checked."""
 
 
 def _captured(timeout: float) -> dict[str, Any]:

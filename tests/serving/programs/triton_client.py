@@ -1,6 +1,7 @@
 """Triton's own clients, run in the serving environment. Prints one JSON document.
 
 replay HTTP GRPC MODEL GOLDENS ENGINE        errors of every golden over both protocols
+ask HTTP GRPC MODEL IMAGES                   the answers to an .npy of images
 malformed HTTP GRPC MODEL                    what each unusable request is answered with
 load HTTP GRPC MODEL GOLDENS ENGINE N CLIENTS    N checked requests from so many clients
 endure HTTP GRPC MODEL GOLDENS ENGINE SECONDS CLIENTS   the same for a time, errors allowed
@@ -182,6 +183,12 @@ def main() -> None:
         model = arguments[2]
         if command == "malformed":
             result = malformed(addresses, model)
+        elif command == "ask":
+            images = np.load(arguments[3])
+            result = {
+                kind: infer(kind, connect(kind, addresses), model, images).tolist()
+                for kind in CLIENTS
+            }
         else:
             with np.load(arguments[3]) as goldens:
                 images, expected = goldens["images"], goldens[f"answers:{arguments[4]}"]

@@ -68,12 +68,16 @@ class Watch:
 
 
 def _seconds(process: psutil.Process) -> float:
-    """CPU seconds of a process and of those that it started."""
-    total = 0.0
-    for one in (process, *(process.children(recursive=True) if process.pid != os.getpid() else ())):
-        times = one.cpu_times()
-        total += times.user + times.system
-    return total
+    """CPU seconds of a process, and, unless it is this one, of those that it started.
+
+    This process's own children are counted one by one, those that have ended when they did.
+    """
+    times = process.cpu_times()
+    own = float(times.user + times.system)
+    if process.pid == os.getpid():
+        return own
+    waited_for = float(times.children_user + times.children_system)
+    return own + waited_for + sum(map(_seconds, process.children()))
 
 
 def _busy_s() -> float:

@@ -58,3 +58,24 @@ def test_a_snapshot_has_load_and_clock() -> None:
     found = machine.snapshot()
     assert len(found["load_average"]) == 3
     assert found["cpu_mhz"] is None or all(mhz >= 0 for mhz in found["cpu_mhz"])
+
+
+def test_what_a_process_of_the_run_had_others_do_is_the_runs_own_work() -> None:
+    """torch.compile starts a C++ compiler, which has ended long before the run does."""
+    code = "import subprocess, sys\n" + (
+        "subprocess.run([sys.executable, '-c', 'import time\\nwhile time.process_time() < 1: 0'])\n"
+        "print('done', flush=True); input()"
+    )
+    watch = machine.Watch()
+    began = time.perf_counter()
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as parent:
+        try:
+            assert parent.stdout is not None
+            assert parent.stdout.readline() == b"done\n"
+            elapsed = (time.perf_counter() - began) * (psutil.cpu_count() or 1)
+            difference = watch.others() - watch.others([psutil.Process(parent.pid)])
+        finally:
+            parent.kill()
+    assert difference * elapsed > 0.8

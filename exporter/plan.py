@@ -21,6 +21,7 @@ DEFAULT_PAIRS: Mapping[str, tuple[tuple[str, Precision], ...]] = {
         ("ort-cpu", Precision.FP32),
         ("ort-cpu", Precision.FP16),
         ("ort-cpu", Precision.INT8),
+        ("ort-cpu:amx", Precision.INT8),
         ("openvino", Precision.FP32),
         ("openvino", Precision.INT8),
         ("tensorrt-rtx", Precision.FP16),
@@ -35,7 +36,8 @@ DEFAULT_PAIRS: Mapping[str, tuple[tuple[str, Precision], ...]] = {
     ),
 }
 
-
+NEEDED_FLAG: Mapping[str, str] = {"ort-cpu:amx": host.AMX_FLAG}
+"""The CPU feature without which a default target is left out."""
 HAVE_PROFILES = ("tensorrt", "tensorrt-rtx", "ort-tensorrt")
 
 
@@ -87,7 +89,12 @@ def settings_of(request: ExportRequest, target: Target) -> dict[str, str]:
 def plan(request: ExportRequest) -> tuple[tuple[Target, Precision], ...]:
     """The engines to build. With no target and no precision: the default list of this machine."""
     kind = "gpu" if host.describe_host().gpu else "cpu"
-    defaults = DEFAULT_PAIRS[kind]
+    flags = host.cpu_flags()
+    defaults = [
+        (target, precision)
+        for target, precision in DEFAULT_PAIRS[kind]
+        if NEEDED_FLAG.get(target, "") in flags | {""}
+    ]
     if not request.targets:
         names = [
             (target, precision)

@@ -95,7 +95,7 @@ QUICK: Final = Suite(
     models=("resnet18", "resnet50"),
     batches=(1,),
     entries=tuple(entry for entry in ENTRIES if entry.quick),
-    rounds=30,
+    rounds=40,
     lives=2,
 )
 FULL: Final = Suite(

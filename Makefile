@@ -16,6 +16,7 @@ SERVING := .venv-serving
 SERVING_PIP := $(SERVING)/bin/python -m pip install --quiet --disable-pip-version-check
 READY := $(VENV)/.ready-$(EXTRA)
 READY_DEV := $(VENV)/.ready-$(EXTRA)-dev
+READY_BENCH := $(VENV)/.ready-$(EXTRA)-bench
 
 # A variable that is not set adds nothing to the command line: the command's own defaults hold.
 OPTIONS = $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(PRECISION),--precision "$(PRECISION)") \
@@ -23,8 +24,8 @@ OPTIONS = $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(PRECISION),--precision 
 BUILD = $(or $(OUT),build/$(or $(notdir $(basename $(subst :,/,$(MODEL)))),resnet20-digits))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup export models trace validate benchmark report doctor digits test lint \
-	test-variants test-gpu test-browser test-serving clean
+.PHONY: help setup export models trace validate benchmark bench bench-quick report doctor digits \
+	test lint test-variants test-gpu test-browser test-serving clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +38,10 @@ $(READY): pyproject.toml constraints/cpu.txt
 
 $(READY_DEV): $(READY)
 	@$(PIP_INSTALL) --editable '.[$(EXTRA),dev]'
+	@touch $@
+
+$(READY_BENCH): $(READY)
+	@$(PIP_INSTALL) --editable '.[$(EXTRA),bench]'
 	@touch $@
 
 setup: $(READY) ## Make .venv (again where pyproject.toml or the constraints changed)
@@ -55,6 +60,14 @@ validate: $(READY) ## Replay the goldens through every engine of MODEL's build (
 
 benchmark: $(READY) ## Measure MODEL's build (or OUT) again against eager PyTorch
 	@$(RUN) benchmark "$(BUILD)" $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(ARGS)
+
+bench-quick: $(READY_BENCH) ## Two models against the peers, with intervals (minutes)
+	@$(BIN)/python -m benchmarks run --quick $(ARGS)
+
+bench: $(READY_BENCH) ## The whole suite, the residual sums' cost and the scaling (hours)
+	@$(BIN)/python -m benchmarks run $(ARGS)
+	@$(BIN)/python -m benchmarks residual
+	@$(BIN)/python -m benchmarks scaling
 
 report: $(READY) ## Write the report of MODEL's build (or OUT) again
 	@$(RUN) report "$(BUILD)" $(ARGS)

@@ -67,7 +67,7 @@ def export(
     allow_partial: options.AllowPartial = False,
     allow_fallback: options.AllowFallback = False,
     bake_preprocess: options.BakePreprocess = False,
-    measure: Annotated[bool, typer.Option(help="Measure latency against the baseline.")] = True,
+    measure: options.Measure = True,
     quiet: options.Quiet = False,
 ) -> None:
     """Compile MODEL: engines, a fusion receipt and a parity certificate each, latency, a report.

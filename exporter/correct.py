@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 SAMPLES: Final = 64
 """Calibration samples that are used; more gained nothing that could be measured."""
-LARGEST_MOMENTS_BYTES: Final = 2**28
+LARGEST_MOMENTS_BYTES: Final = 2**30
 """Of the layers that are observed in one pass over the samples."""
 
 
@@ -92,10 +92,11 @@ class _Layer:
         per_group = len(rows) // groups
         flat = rows.reshape(len(rows), -1)
         rounded = np.empty(flat.shape, np.int8)
+        largest = int(np.abs(codes.astype(np.int16)).max())  # less than 127 in a reduced range
         for group in range(groups):
             part = slice(group * per_group, (group + 1) * per_group)
             rounded[part] = round_columns(
-                flat[part], scale[part].astype(np.float32), moments.covariance(group)
+                flat[part], scale[part].astype(np.float32), moments.covariance(group), largest
             )
         result = np.ascontiguousarray(np.moveaxis(rounded.reshape(rows.shape), 0, axis))
         assert result.shape == codes.shape
@@ -127,10 +128,19 @@ class _Seen:
     """Layer -> the moments of its inputs."""
 
 
-def correct(lowered: ir.Model, exact: ir.Model, samples: Samples, progress: Progress) -> ir.Model:
-    """A copy of an INT8 graph with corrected biases.
+def correct(
+    lowered: ir.Model,
+    exact: ir.Model,
+    samples: Samples,
+    progress: Progress,
+    *,
+    rounding: bool = True,
+    biases: bool = True,
+) -> ir.Model:
+    """A copy of an INT8 graph with weights rounded again and corrected biases.
 
-    `exact` is the float32 graph that it was lowered from: nodes are matched by name.
+    `exact` is the float32 graph that it was lowered from: nodes are matched by name. Without
+    `rounding` the codes stay, without `biases` the biases: to see what each is worth.
 
     Raises:
         InputError: no samples, or samples that are not the model's input.
@@ -142,13 +152,14 @@ def correct(lowered: ir.Model, exact: ir.Model, samples: Samples, progress: Prog
     layers = _layers(corrected, exact)
     with progress.stage("correct weights and biases", len(layers)) as advance:
         for group in _groups(layers):
-            seen = _observe(exact, group, few)
+            seen = _observe(exact, group, few, moments=rounding)
             means.update(seen.means)
             for layer in group:
                 layer.round(corrected.graph, seen.moments.get(layer.name))
                 advance(1)
-    for layer, shift in zip(layers, _shifts(layers, means), strict=True):
-        _add_to_bias(corrected.graph, layer.lowered, shift)
+    if biases:
+        for layer, shift in zip(layers, _shifts(layers, means), strict=True):
+            _add_to_bias(corrected.graph, layer.lowered, shift)
     drop_unused_constants(corrected.graph)
     return corrected
 
@@ -186,8 +197,10 @@ def _groups(layers: tuple[_Layer, ...]) -> Iterator[tuple[_Layer, ...]]:
         yield tuple(group)
 
 
-def _observe(exact: ir.Model, layers: tuple[_Layer, ...], samples: Samples) -> _Seen:
-    """One pass over the samples, in float32."""
+def _observe(
+    exact: ir.Model, layers: tuple[_Layer, ...], samples: Samples, *, moments: bool
+) -> _Seen:
+    """One pass over the samples, in float32; without `moments` for the means alone."""
     from exporter.targets.ort_session import OrtSession, make_session, session_options
 
     source = str(exact.graph.inputs[0].name)
@@ -198,7 +211,11 @@ def _observe(exact: ir.Model, layers: tuple[_Layer, ...], samples: Samples) -> _
         copy.graph.outputs.clear()
         expose(copy, inner)
     sums: dict[str, npt.NDArray[np.float64]] = {}
-    moments = {layer.name: Moments(*layer.moments_shape) for layer in layers if layer.moments_shape}
+    collected = {
+        layer.name: Moments(*layer.moments_shape)
+        for layer in layers
+        if moments and layer.moments_shape
+    }
     session = OrtSession(make_session(serialize(copy), session_options(usable_threads())))
     with session:
         for image in images(samples, dims(exact.graph.inputs[0]) or ()):
@@ -206,11 +223,11 @@ def _observe(exact: ir.Model, layers: tuple[_Layer, ...], samples: Samples) -> _
             for name in names:
                 sums[name] = sums.get(name, 0.0) + found[name][:1].astype(np.float64)
             for layer in layers:
-                if layer.name in moments:
+                if layer.name in collected:
                     x = found[layer.input][:1]
-                    moments[layer.name].add(columns_of(layer.exact, x, layer.kernel))
+                    collected[layer.name].add(columns_of(layer.exact, x, layer.kernel))
     means = {name: (total / samples.count).astype(np.float32) for name, total in sums.items()}
-    return _Seen(means, moments)
+    return _Seen(means, collected)
 
 
 def _shifts(layers: tuple[_Layer, ...], means: dict[str, Array]) -> list[Array]:

@@ -64,6 +64,18 @@ class Samples:
             labels=None if self.labels is None else self.labels[:count],
         )
 
+    def select(self, indices: Sequence[int]) -> Samples:
+        """The samples of these numbers, in this order."""
+        chosen = [int(index) for index in indices]
+        text = f"{self.sha256} of {chosen}"
+        return replace(
+            self,
+            count=len(chosen),
+            sha256=hashlib.sha256(text.encode()).hexdigest(),
+            labels=None if self.labels is None else self.labels[chosen],
+            _read=lambda index: self._read(chosen[index]),
+        )
+
 
 @dataclass(frozen=True)
 class Data:

@@ -10,14 +10,21 @@ import typer
 from exporter.artifact import Precision
 from exporter.errors import UsageError, unknown_name
 
+# The panels of `exporter export --help`.
+INT8 = "INT8"
+TARGETS = "Targets"
+GATES = "Gates"
+MEASUREMENT = "Measurement"
+
 Folder = Annotated[Path, typer.Argument(help="A folder that `exporter export` wrote.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Weights = Annotated[
     str,
     typer.Option(
+        metavar="NAME|FILE",
         help="auto (embedded, else published, else random, said so), a torchvision weights name "
-        "(IMAGENET1K_V2), a .pth, .pt or .safetensors file, or random."
+        "(IMAGENET1K_V2), a .pth, .pt or .safetensors file, or random.",
     ),
 ]
 Source = Annotated[
@@ -27,57 +34,121 @@ Source = Annotated[
         "or the path of an .onnx file."
     ),
 ]
-Seed = Annotated[int, typer.Option(help="Seeds random weights and synthetic images.")]
-NumClasses = Annotated[int | None, typer.Option(min=2, help="Outputs of a built-in model.")]
-ImageSize = Annotated[int | None, typer.Option(min=1, help="Side of the input, in pixels.")]
-Threads = Annotated[
-    int | None, typer.Option(min=1, help="CPU threads (default: what this machine grants).")
+Seed = Annotated[int, typer.Option(metavar="N", help="Seeds random weights and synthetic images.")]
+NumClasses = Annotated[
+    int | None, typer.Option(metavar="N", min=2, help="Outputs of a built-in model.")
 ]
-Batches = Annotated[str, typer.Option(help="Batch sizes to measure: 1 or 1,8,32.")]
-Rounds = Annotated[int, typer.Option(min=5, help="Interleaved rounds of measurement.")]
+ImageSize = Annotated[int | None, typer.Option(metavar="PIXELS", min=1, help="Side of the input.")]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="CPU threads (default: what this machine grants).",
+        rich_help_panel=MEASUREMENT,
+    ),
+]
+Batches = Annotated[
+    str,
+    typer.Option(
+        metavar="LIST", help="Batch sizes to measure: 1 or 1,8,32.", rich_help_panel=MEASUREMENT
+    ),
+]
+Rounds = Annotated[
+    int,
+    typer.Option(
+        metavar="N", min=5, help="Interleaved rounds of measurement.", rich_help_panel=MEASUREMENT
+    ),
+]
 Precisions = Annotated[
-    str, typer.Option(help="fp32,fp16,int8 (default: what is useful on this machine).")
+    str,
+    typer.Option(metavar="LIST", help="fp32,fp16,int8 (default: what is useful on this machine)."),
 ]
 Targets = Annotated[
     str,
-    typer.Option(help="ort-cpu,openvino,tensorrt-rtx:sm89,... (default: what it can build)."),
+    typer.Option(
+        metavar="LIST",
+        help="ort-cpu, openvino, tensorrt-rtx:sm89, ... (default: what this machine can build).",
+    ),
 ]
 DataPath = Annotated[
     Path | None,
     typer.Option(
+        metavar="PATH",
         help="Images to calibrate and to evaluate on: a folder of pictures (run through the "
-        "model's own preprocessing) or an .npz/.npy of ready tensors."
+        "model's own preprocessing) or an .npz/.npy of ready tensors.",
     ),
 ]
-Out = Annotated[Path | None, typer.Option(help="Default: build/MODEL.")]
-Samples = Annotated[int, typer.Option(min=8, help="Evaluation inputs.")]
-CalibrationSamples = Annotated[int, typer.Option(min=1, help="Images INT8 sees.")]
-Keep = Annotated[str, typer.Option(help="Module paths that INT8 leaves in float: layer1.0,fc.")]
+Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Default: build/MODEL.")]
+Samples = Annotated[int, typer.Option(metavar="N", min=8, help="Evaluation inputs.")]
+CalibrationSamples = Annotated[
+    int, typer.Option(metavar="N", min=1, help="Images that INT8 sees.", rich_help_panel=INT8)
+]
+Keep = Annotated[
+    str,
+    typer.Option(
+        metavar="LIST",
+        help="Module paths that INT8 leaves in float: layer1.0,fc.",
+        rich_help_panel=INT8,
+    ),
+]
 CalibrationMethod = Annotated[
-    str, typer.Option(help="Ranges of INT8: mse (least squared error) or minmax.")
+    str,
+    typer.Option(
+        metavar="METHOD", help="Ranges: mse (least squared error) or minmax.", rich_help_panel=INT8
+    ),
 ]
 ReduceRange = Annotated[
-    bool, typer.Option(help="7-bit weights, for serving CPUs without VNNI; costs accuracy.")
+    bool,
+    typer.Option(
+        "--reduce-range",
+        help="7-bit weights, for serving CPUs without VNNI; costs accuracy.",
+        rich_help_panel=INT8,
+    ),
 ]
 Between = Annotated[
-    str, typer.Option(help="fp32 or fp16: what INT8 for TensorRT leaves unquantized.")
+    str,
+    typer.Option(
+        metavar="TYPE",
+        help="fp32 or fp16: what INT8 for TensorRT leaves unquantized.",
+        rich_help_panel=INT8,
+    ),
 ]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
-        help="A target's own setting, TARGET.KEY=VALUE "
-        "(tensorrt.hardware_compatibility=ampere_plus); repeatable."
+        metavar="TARGET.KEY=VALUE",
+        help="A target's own setting (tensorrt.hardware_compatibility=ampere_plus); repeatable.",
+        rich_help_panel=TARGETS,
     ),
 ]
 Profile = Annotated[
     str | None,
-    typer.Option(help="MIN:OPT:MAX batch sizes of TensorRT's optimization profile (1:8:32)."),
+    typer.Option(
+        metavar="MIN:OPT:MAX",
+        help="Batch sizes of TensorRT's optimization profile (1:8:32).",
+        rich_help_panel=TARGETS,
+    ),
 ]
 AllowPartial = Annotated[
-    bool, typer.Option(help="Accept a receipt below what the target is known to reach.")
+    bool,
+    typer.Option(
+        "--allow-partial",
+        help="Accept a receipt below what the target is known to reach.",
+        rich_help_panel=GATES,
+    ),
 ]
 AllowFallback = Annotated[
-    bool, typer.Option(help="Accept nodes that a GPU provider leaves on the CPU.")
+    bool,
+    typer.Option(
+        "--allow-fallback",
+        help="Accept nodes that a GPU provider leaves on the CPU.",
+        rich_help_panel=GATES,
+    ),
+]
+Measure = Annotated[
+    bool,
+    typer.Option(help="Measure latency against the baseline.", rich_help_panel=MEASUREMENT),
 ]
 BakePreprocess = Annotated[
     bool,

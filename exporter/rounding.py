@@ -5,24 +5,30 @@ Rounding W to Wq changes a layer's result by (W - Wq) x. Its mean is taken back 
 the inputs x as the layer's columns see them. The columns are rounded one after the other, the most
 exercised first, and each one's error is made good in those that are still to come:
 
-    for column i:   q = round(w_i / scale)
-                    w_j -= (w_i - q * scale) * U_ij / U_ii   for the columns j after i
+    for column i:   q_i = round((w_i + sum over j before i of (w_j - q_j * scale) * A_ji) / scale)
 
-with U the upper Cholesky factor of (C + damping)^-1. Scales stay as they are.
+with A the strictly upper part of the unit triangular factor of C + damping = (A + I) D (A + I)^T.
+Scales stay as they are.
 
-Source: Frantar et al. 2022, "GPTQ", with the covariance in place of the second moment.
+Source: Frantar et al. 2022, "GPTQ", with the covariance in place of the second moment, in the form
+of Chee et al. 2023, "QuIP" (LDLQ, theorem 6: the same codes), which needs no inverse.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from exporter.errors import BuildError
+from exporter.passes.qdq_arithmetic import LARGEST_CODE
 from exporter.passes.values import is_op
+
+if TYPE_CHECKING:
+    import torch
 
 Array = npt.NDArray[np.float32]
 
@@ -31,7 +37,7 @@ POSITIONS: Final = 64
 DAMPING: Final = 0.01
 """Of the mean variance, added to each: inputs that hardly vary must not take all the error."""
 _BLOCK: Final = 64
-_AT_ONCE: Final = 512  # positions in one product: adding up (columns, columns) has its price too
+_AT_ONCE: Final = 1024  # positions in one product: adding up (columns, columns) has its price too
 
 
 class Moments:
@@ -39,12 +45,17 @@ class Moments:
 
     def __init__(self, groups: int, columns: int) -> None:
         self._count = 0
+        self._origin: Array | None = None
         self._sum = np.zeros((groups, columns))
         self._products = np.zeros((groups, columns, columns), np.float32)
         self._waiting: list[Array] = []
 
     def add(self, inputs: Array) -> None:
         """(groups, columns, positions) of one image."""
+        if self._origin is None:
+            # Counted from there, squares are small beside what float32 can hold exactly.
+            self._origin = inputs.mean(axis=2, keepdims=True)
+        inputs = inputs - self._origin
         self._count += inputs.shape[2]
         self._sum += inputs.sum(axis=2, dtype=np.float64)
         self._waiting.append(inputs)
@@ -56,15 +67,16 @@ class Moments:
 
         if self._waiting:
             rows = torch.from_numpy(np.concatenate(self._waiting, axis=2))
-            self._products += (rows @ rows.transpose(1, 2)).numpy()
+            torch.from_numpy(self._products).baddbmm_(rows, rows.transpose(1, 2))
             self._waiting.clear()
 
     def covariance(self, group: int) -> npt.NDArray[np.float64]:
         """(columns, columns)."""
         self._multiply()
         mean = self._sum[group] / self._count
-        products = self._products[group].astype(np.float64) / self._count
-        covariance: npt.NDArray[np.float64] = products - np.outer(mean, mean)
+        covariance: npt.NDArray[np.float64] = self._products[group].astype(np.float64)
+        covariance /= self._count
+        covariance -= np.outer(mean, mean)
         return covariance
 
 
@@ -100,32 +112,56 @@ def columns_of(node: ir.Node, x: Array, kernel: tuple[int, int]) -> Array:
 
 
 def round_columns(
-    weight: Array, scale: Array, covariance: npt.NDArray[np.float64]
+    weight: Array, scale: Array, covariance: npt.NDArray[np.float64], largest: int = LARGEST_CODE
 ) -> npt.NDArray[np.int8]:
-    """Codes for a weight (O, K) with one scale a row, given the covariance (K, K) of its inputs."""
+    """Codes for a weight (O, K) with one scale a row, given the covariance (K, K) of its inputs.
+
+    `largest` is the largest code that may be used.
+    """
     import torch  # its matrix routines are several times faster than numpy's
 
     variance = np.diag(covariance)
-    order = np.argsort(-variance, kind="stable")
-    damped = covariance[np.ix_(order, order)]
-    damped[np.diag_indices_from(damped)] += DAMPING * variance.mean() + np.finfo(np.float32).tiny
-    factor = torch.linalg.cholesky(torch.from_numpy(damped))
-    inverse = torch.cholesky_inverse(factor)
-    torch_upper = torch.linalg.cholesky(inverse, upper=True).to(torch.float32).contiguous()
-    upper = torch_upper.numpy()
-    left = np.ascontiguousarray(weight.T[order].astype(np.float32))  # (K, O): a column is a row
-    codes = np.zeros(left.shape, np.int8)
-    for start in range(0, len(left), _BLOCK):
-        stop = min(start + _BLOCK, len(left))
-        errors = np.zeros((stop - start, left.shape[1]), np.float32)
+    # Last first: what is factored is then the lower triangle, from the least exercised column up.
+    order = np.argsort(variance, kind="stable")
+    factor = _factor(torch.from_numpy(covariance[np.ix_(order, order)]))
+    unit = (factor / factor.diagonal()).to(torch.float32).flip(0, 1).contiguous()
+    feedback = unit.numpy()  # A + I, columns now from the most exercised down
+    order = order[::-1]
+
+    exact = np.ascontiguousarray(weight.T[order].astype(np.float32))  # (K, O): a column is a row
+    wanted = exact.copy()
+    codes = np.empty(exact.shape, np.float32)
+    for start in range(0, len(exact), _BLOCK):
+        stop = min(start + _BLOCK, len(exact))
+        errors = np.zeros((stop - start, exact.shape[1]), np.float32)
         for i in range(start, stop):
-            rounded = np.clip(np.rint(left[i] / scale), -127, 127)
-            codes[order[i]] = rounded.astype(np.int8)
-            errors[i - start] = (left[i] - rounded * scale) / upper[i, i]
-            left[i + 1 : stop] -= np.outer(upper[i, i + 1 : stop], errors[i - start])
-        later = torch_upper[start:stop, stop:].T @ torch.from_numpy(errors)
-        left[stop:] -= later.numpy()
-    return np.ascontiguousarray(codes.T)
+            row = wanted[i] + feedback[start:i, i] @ errors[: i - start]
+            codes[i] = np.clip(np.rint(row / scale), -largest, largest)
+            errors[i - start] = exact[i] - codes[i] * scale
+        wanted[stop:] += (unit[start:stop, stop:].T @ torch.from_numpy(errors)).numpy()
+    result = np.empty(exact.shape, np.int8)
+    result[order] = codes
+    return np.ascontiguousarray(result.T)
+
+
+def _factor(covariance: torch.Tensor) -> torch.Tensor:
+    """The lower triangular factor of a covariance (K, K) with damping.
+
+    Sums in float32 can leave a covariance that no numbers have; such a one is damped more.
+    """
+    import torch
+
+    mean = float(covariance.diagonal().mean()) + float(np.finfo(np.float32).tiny)
+    for damping in (DAMPING, 10 * DAMPING, 100 * DAMPING):
+        damped = covariance.clone()
+        damped.diagonal().add_(damping * mean)
+        factor: torch.Tensor
+        factor, failed = torch.linalg.cholesky_ex(damped)
+        if not failed:
+            return factor
+    raise BuildError(
+        "the inputs of a layer have no covariance; look for infinite or huge values in the data"
+    )
 
 
 def _pads(

@@ -1,0 +1,224 @@
+"""How far each quantizer's INT8 is from float32, on the same images, and at what speed.
+
+    python -m benchmarks.int8_accuracy resnet20-digits
+    python -m benchmarks.int8_accuracy model.onnx --data photos/ --mean 123,117,104 --bgr
+
+Judged by logits: where the model ends in a softmax, everything is compared before it (on a trained
+network a few images carry most of the error of the probabilities). `--draws` repeats everything on
+other calibration images: differences of a tenth between draws are noise. Needs the extra `bench`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+
+from benchmarks.int8_data import blue_first, draws_of, with_preprocessing
+from benchmarks.int8_recipes import OURS, RECIPES, STATIC, Draw, Quantized
+from benchmarks.int8_verdict import goals_of, table_of
+from benchmarks.logit_errors import Answers, Floats, ratio_of, stack
+from exporter import host
+from exporter.artifact import Latency, Model
+from exporter.data import Samples, open_data
+from exporter.errors import BuildError, ExporterError
+from exporter.export import export, save
+from exporter.measure import DEFAULT_ROUNDS, EngineToMeasure, OnnxBaseline, measure
+from exporter.models.sources import define
+from exporter.optimize import optimize
+from exporter.passes.values import is_op
+from exporter.preprocess import channel_axis
+from exporter.progress import Progress, Terminal
+from exporter.targets.ort_session import OrtSession, make_session, session_options
+from exporter.validate import batch_size, run_all
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+
+def without_softmax(graph: ir.Model) -> ir.Model:
+    """A copy that ends in the logits."""
+    copy = graph.clone()
+    last = copy.graph.outputs[0].producer()
+    if last is not None and is_op(last, "Softmax"):
+        before = last.inputs[0]
+        assert before is not None
+        copy.graph.outputs[0] = before
+        copy.graph.remove(last, safe=True)
+    return copy
+
+
+def compare(
+    graph: ir.Model,
+    draws: Sequence[Samples],
+    evaluation: Samples,
+    *,
+    size: int,
+    threads: int,
+    folder: Path,
+    progress: Progress,
+) -> tuple[dict[str, Answers], dict[str, Quantized]]:
+    """Every recipe's answers on the evaluation images, and the files of the last draw."""
+    save(graph, folder / "fp32.onnx")
+    inputs = np.concatenate(list(evaluation.batches(32)))
+    with OrtSession(make_session(folder / "fp32.onnx", session_options(threads))) as session:
+        expected = run_all(session, inputs, size)
+    logits: dict[str, list[Floats]] = {name: [] for name in RECIPES}
+    files: dict[str, Quantized] = {}
+    for number, samples in enumerate(draws):
+        inner = folder / str(number)
+        inner.mkdir()
+        draw = Draw(graph, folder / "fp32.onnx", samples, inner, threads, progress)
+        for name, recipe in RECIPES.items():
+            progress.note(f"draw {number + 1} of {len(draws)}: {name}")
+            files[name] = recipe(draw)
+            with files[name].open() as session:
+                logits[name].append(run_all(session, inputs, size))
+    answers = {
+        name: Answers(stack(found), expected, evaluation.labels) for name, found in logits.items()
+    }
+    return answers, files
+
+
+def latency_of(
+    model: Model, files: dict[str, Quantized], threads: int, progress: Progress
+) -> Latency:
+    """Ours against `quantize_static` as it comes, batch 1, interleaved."""
+    baseline = OnnxBaseline(files[STATIC].path.read_bytes(), model.spec.input)
+    fixed = model.spec.input.shape[0]
+    size = fixed if isinstance(fixed, int) else 1
+    found = measure(
+        [EngineToMeasure(OURS, "ort-cpu", files[OURS].path)],
+        baseline,
+        batches=(size,),
+        threads=threads,
+        rounds=DEFAULT_ROUNDS,
+        progress=progress,
+    )[OURS][size]
+    if not isinstance(found, Latency):
+        raise BuildError(f"ours could not be measured: {found.skipped}")
+    return found
+
+
+def run(
+    model_source: Annotated[str, typer.Argument(metavar="MODEL", help="As exporter export's.")],
+    weights: Annotated[str, typer.Option(help="As exporter export's.")] = "auto",
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of images, .npz or .npy; as exporter export's.")
+    ] = None,
+    calibration_samples: Annotated[int, typer.Option(min=1, help="Images of each draw.")] = 128,
+    draws: Annotated[int, typer.Option(min=1, help="How many disjoint calibration sets.")] = 3,
+    samples: Annotated[int, typer.Option(min=2, help="Evaluation images at most.")] = 512,
+    mean: Annotated[
+        str, typer.Option(help="For an ONNX file: of red, green and blue, 0 to 255: 123,117,104.")
+    ] = "",
+    std: Annotated[str, typer.Option(help="The same for what is divided by: 58,57,57.")] = "1,1,1",
+    resize: Annotated[int | None, typer.Option(help="The images' shorter side first.")] = None,
+    bgr: Annotated[bool, typer.Option("--bgr", help="Blue first.")] = False,
+    seed: Annotated[int, typer.Option(help="Seeds weights, draws and resampling.")] = 0,
+    threads: Annotated[int | None, typer.Option(min=1, help="Default: the cores granted.")] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON with every figure.")] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit 1 on a goal that is missed.")
+    ] = False,
+) -> None:
+    """Compare INT8 quantizers on a model and images of yours."""
+    progress = Terminal(Console(stderr=True))
+    model = define(model_source, weights, seed=seed, progress=progress)
+    if mean:
+        model = with_preprocessing(model, mean, std, resize)
+    opened = open_data(model.spec, data, seed=seed, progress=progress)
+    if bgr:
+        opened = blue_first(opened, channel_axis(model.spec.image_shape))
+    for note in (*model.notes, *opened.notes):
+        progress.note(note)
+    threads = threads or host.usable_threads()
+    graph = without_softmax(optimize(export(model))[0])
+    evaluation = opened.evaluation
+    if evaluation.labels is None:  # labelled ones are used whole
+        evaluation = evaluation.take(samples)
+    with tempfile.TemporaryDirectory(prefix="int8-accuracy-") as folder:
+        answers, files = compare(
+            graph,
+            draws_of(opened.calibration, draws, calibration_samples, seed),
+            evaluation,
+            size=batch_size(model),
+            threads=threads,
+            folder=Path(folder),
+            progress=progress,
+        )
+        latency = latency_of(model, files, threads, progress)
+    own = answers[OURS].squared()
+    ratios = {name: ratio_of(own, answer.squared(), seed) for name, answer in answers.items()}
+    goals = goals_of(ratios, latency, trained=model.spec.weights.trained)
+    console = Console() if sys.stdout.isatty() else Console(width=160)
+    title = (
+        f"{model.spec.name}: INT8 logits against float32, {draws} draws of {calibration_samples} "
+        f"images to calibrate, {evaluation.count} others to evaluate"
+    )
+    console.print(table_of(answers, ratios, title))
+    for goal in goals:
+        console.print(f"{'met   ' if goal.met else 'MISSED'}  {goal.text}: {goal.found}")
+    if out is not None:
+        result: dict[str, Any] = {
+            "kind": "int8_accuracy",
+            "model": model.spec.name,
+            "weights": asdict(model.spec.weights),
+            "calibration": {
+                "source": opened.calibration.source,
+                "draws": draws,
+                "samples": calibration_samples,
+                "sha256": opened.calibration.sha256,
+            },
+            "evaluation": {
+                "source": evaluation.source,
+                "samples": evaluation.count,
+                "sha256": evaluation.sha256,
+            },
+            "host": asdict(host.describe_host()),
+            "threads": threads,
+            "seed": seed,
+            "recipes": {
+                n: a.figures() | {"ours_over_it": asdict(ratios[n])} for n, a in answers.items()
+            },
+            "latency": asdict(latency),
+            "goals": [asdict(goal) for goal in goals],
+        }
+        write(out, result)
+    if strict and not all(goal.met for goal in goals):
+        raise typer.Exit(1)
+
+
+def write(path: Path, result: dict[str, Any]) -> None:
+    """As JSON; the file appears whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def main() -> None:
+    """The command; the package's errors become one line and an exit code."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(run)
+    try:
+        code = app(standalone_mode=False)
+    except typer.TyperException as error:
+        Console(stderr=True).print(f"error: {error.format_message()}", markup=False)
+        code = error.exit_code
+    except ExporterError as error:
+        Console(stderr=True).print(f"error: {error}", markup=False, soft_wrap=True)
+        code = error.exit_code
+    sys.exit(code or 0)
+
+
+if __name__ == "__main__":
+    main()

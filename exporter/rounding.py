@@ -5,18 +5,21 @@ Rounding W to Wq changes a layer's result by (W - Wq) x. Its mean is taken back 
 the inputs x as the layer's columns see them. The columns are rounded one after the other, the most
 exercised first, and each one's error is made good in those that are still to come:
 
-    for column i:   q = round(w_i / scale)
-                    w_j -= (w_i - q * scale) * U_ij / U_ii   for the columns j after i
+    for column k:   q_k = round(w_k / scale + sum over the columns j before k of e_j M_jk)
+                    e_k = w_k / scale - q_k
 
-with U the upper Cholesky factor of (C + damping)^-1. Scales stay as they are.
+With C + damping = (M D) (M D)^T, M triangular with ones on its diagonal, the variance is the sum
+over k of D_k^2 (e_k + sum e_j M_jk)^2: each column is rounded to where its own term is least. One
+factorization is all that it takes. Scales stay as they are.
 
-Source: Frantar et al. 2022, "GPTQ", with the covariance in place of the second moment.
+Source: Chee et al. 2023, "QuIP", LDLQ (section 3), which shows it to be Frantar et al. 2022,
+"GPTQ", without the inverse; with the covariance in place of the second moment.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -24,30 +27,43 @@ import onnx_ir as ir
 
 from exporter.passes.values import is_op
 
+if TYPE_CHECKING:
+    import torch
+
 Array = npt.NDArray[np.float32]
 
-POSITIONS: Final = 64
+POSITIONS: Final = 32
 """Of one image's output positions, about so many are looked at: more of them gained nothing."""
 DAMPING: Final = 0.01
 """Of the mean variance, added to each: inputs that hardly vary must not take all the error."""
+LEAST_DAMPING: Final = 1e-4
+"""Of the largest variance: what float32 needs to factorize, where few inputs outdo all others."""
 _BLOCK: Final = 64
 _AT_ONCE: Final = 512  # positions in one product: adding up (columns, columns) has its price too
 
 
 class Moments:
-    """The covariance of what a Conv or Gemm multiplies its weights with, group by group."""
+    """The covariance of what a Conv or Gemm multiplies its weights with, group by group.
+
+    Sums are of the distance from the first image's mean: in float32, the squares of inputs that
+    are large and hardly vary would drown all others.
+    """
 
     def __init__(self, groups: int, columns: int) -> None:
         self._count = 0
+        self._origin: Array | None = None
         self._sum = np.zeros((groups, columns))
         self._products = np.zeros((groups, columns, columns), np.float32)
         self._waiting: list[Array] = []
 
     def add(self, inputs: Array) -> None:
         """(groups, columns, positions) of one image."""
-        self._count += inputs.shape[2]
-        self._sum += inputs.sum(axis=2, dtype=np.float64)
-        self._waiting.append(inputs)
+        if self._origin is None:
+            self._origin = inputs.mean(axis=2, keepdims=True)
+        moved = inputs - self._origin
+        self._count += moved.shape[2]
+        self._sum += moved.sum(axis=2, dtype=np.float64)
+        self._waiting.append(moved)
         if sum(part.shape[2] for part in self._waiting) >= _AT_ONCE:
             self._multiply()
 
@@ -56,16 +72,17 @@ class Moments:
 
         if self._waiting:
             rows = torch.from_numpy(np.concatenate(self._waiting, axis=2))
-            self._products += (rows @ rows.transpose(1, 2)).numpy()
+            torch.from_numpy(self._products).baddbmm_(rows, rows.transpose(1, 2))
             self._waiting.clear()
 
-    def covariance(self, group: int) -> npt.NDArray[np.float64]:
-        """(columns, columns)."""
+    def covariance(self, group: int) -> torch.Tensor:
+        """(columns, columns), float32."""
+        import torch
+
         self._multiply()
-        mean = self._sum[group] / self._count
-        products = self._products[group].astype(np.float64) / self._count
-        covariance: npt.NDArray[np.float64] = products - np.outer(mean, mean)
-        return covariance
+        mean = torch.from_numpy((self._sum[group] / self._count).astype(np.float32))
+        second = torch.from_numpy(self._products[group]) / self._count
+        return second.addr_(mean, mean, alpha=-1.0)
 
 
 def moments_shape(node: ir.Node, weight: tuple[int, ...]) -> tuple[int, int] | None:
@@ -99,33 +116,36 @@ def columns_of(node: ir.Node, x: Array, kernel: tuple[int, int]) -> Array:
     return rows
 
 
-def round_columns(
-    weight: Array, scale: Array, covariance: npt.NDArray[np.float64]
-) -> npt.NDArray[np.int8]:
-    """Codes for a weight (O, K) with one scale a row, given the covariance (K, K) of its inputs."""
+def round_columns(weight: Array, scale: Array, covariance: torch.Tensor) -> npt.NDArray[np.int8]:
+    """Codes for a weight (O, K) with one scale a row, given the covariance (K, K) of its inputs.
+
+    The covariance's diagonal is damped in place.
+    """
     import torch  # its matrix routines are several times faster than numpy's
 
-    variance = np.diag(covariance)
-    order = np.argsort(-variance, kind="stable")
-    damped = covariance[np.ix_(order, order)]
-    damped[np.diag_indices_from(damped)] += DAMPING * variance.mean() + np.finfo(np.float32).tiny
-    factor = torch.linalg.cholesky(torch.from_numpy(damped))
-    inverse = torch.cholesky_inverse(factor)
-    torch_upper = torch.linalg.cholesky(inverse, upper=True).to(torch.float32).contiguous()
-    upper = torch_upper.numpy()
-    left = np.ascontiguousarray(weight.T[order].astype(np.float32))  # (K, O): a column is a row
-    codes = np.zeros(left.shape, np.int8)
-    for start in range(0, len(left), _BLOCK):
-        stop = min(start + _BLOCK, len(left))
-        errors = np.zeros((stop - start, left.shape[1]), np.float32)
-        for i in range(start, stop):
-            rounded = np.clip(np.rint(left[i] / scale), -127, 127)
-            codes[order[i]] = rounded.astype(np.int8)
-            errors[i - start] = (left[i] - rounded * scale) / upper[i, i]
-            left[i + 1 : stop] -= np.outer(upper[i, i + 1 : stop], errors[i - start])
-        later = torch_upper[start:stop, stop:].T @ torch.from_numpy(errors)
-        left[stop:] -= later.numpy()
-    return np.ascontiguousarray(codes.T)
+    diagonal = covariance.diagonal()
+    diagonal += torch.maximum(DAMPING * diagonal.mean(), LEAST_DAMPING * diagonal.max())
+    diagonal += torch.finfo(torch.float32).tiny
+    order = torch.argsort(diagonal, stable=True)  # the most exercised last: it is rounded first
+    factor = torch.linalg.cholesky(covariance[order][:, order])
+    passed_on = factor / factor.diagonal()  # (K, K), lower, its diagonal 1
+    columns = order.numpy()
+    exact = np.ascontiguousarray((weight / scale[:, None]).T[columns])  # (K, O): a column is a row
+    codes = np.empty(exact.shape, np.float32)
+    errors = np.zeros(exact.shape, np.float32)
+    for start in reversed(range(0, len(exact), _BLOCK)):
+        stop = min(start + _BLOCK, len(exact))
+        before = passed_on[stop:, start:stop].T @ torch.from_numpy(errors[stop:])
+        wanted = exact[start:stop] + before.numpy()
+        inside = passed_on[start:stop, start:stop].T.contiguous().numpy()
+        own = errors[start:stop]
+        for i in reversed(range(stop - start)):
+            rounded = np.rint(wanted[i] + inside[i, i + 1 :] @ own[i + 1 :])
+            np.clip(rounded, -127, 127, out=codes[start + i])
+            np.subtract(exact[start + i], codes[start + i], out=own[i])
+    result = np.empty(weight.shape, np.int8)
+    result[:, columns] = codes.T
+    return result
 
 
 def _pads(

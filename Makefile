@@ -12,8 +12,11 @@ RUN := $(BIN)/exporter
 CONSTRAINTS := $(if $(filter cpu,$(EXTRA)),-c constraints/cpu.txt,)
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX),)
+SERVING := .venv-serving
+SERVING_PIP := $(SERVING)/bin/python -m pip install --quiet --disable-pip-version-check
 READY := $(VENV)/.ready-$(EXTRA)
 READY_DEV := $(VENV)/.ready-$(EXTRA)-dev
+READY_BENCH := $(VENV)/.ready-$(EXTRA)-bench
 
 # A variable that is not set adds nothing to the command line: the command's own defaults hold.
 OPTIONS = $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(PRECISION),--precision "$(PRECISION)") \
@@ -21,8 +24,8 @@ OPTIONS = $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(PRECISION),--precision 
 BUILD = $(or $(OUT),build/$(or $(notdir $(basename $(subst :,/,$(MODEL)))),resnet20-digits))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup export models trace validate benchmark report doctor digits test lint \
-	test-variants test-gpu test-browser clean
+.PHONY: help setup export models trace validate benchmark bench bench-quick report doctor digits \
+	test lint test-variants test-gpu test-browser test-serving clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +38,10 @@ $(READY): pyproject.toml constraints/cpu.txt
 
 $(READY_DEV): $(READY)
 	@$(PIP_INSTALL) --editable '.[$(EXTRA),dev]'
+	@touch $@
+
+$(READY_BENCH): $(READY)
+	@$(PIP_INSTALL) --editable '.[$(EXTRA),bench]'
 	@touch $@
 
 setup: $(READY) ## Make .venv (again where pyproject.toml or the constraints changed)
@@ -53,6 +60,14 @@ validate: $(READY) ## Replay the goldens through every engine of MODEL's build (
 
 benchmark: $(READY) ## Measure MODEL's build (or OUT) again against eager PyTorch
 	@$(RUN) benchmark "$(BUILD)" $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(ARGS)
+
+bench-quick: $(READY_BENCH) ## Two models against the peers, with intervals (minutes)
+	@$(BIN)/python -m benchmarks run --quick $(ARGS)
+
+bench: $(READY_BENCH) ## The whole suite, the residual sums' cost and the scaling (hours)
+	@$(BIN)/python -m benchmarks run $(ARGS)
+	@$(BIN)/python -m benchmarks residual
+	@$(BIN)/python -m benchmarks scaling
 
 report: $(READY) ## Write the report of MODEL's build (or OUT) again
 	@$(RUN) report "$(BUILD)" $(ARGS)
@@ -82,6 +97,21 @@ test-browser: $(READY_DEV) ## The report in Chromium (apt-get install chromium; 
 	@npm ci --ignore-scripts --no-audit --no-fund --prefix tests/browser
 	@$(BIN)/python -m pytest -m browser $(ARGS)
 
+# Triton's wheel wants numpy below 2, so it has an environment of its own; Node's packages beside it.
+$(SERVING)/.ready: $(wildcard tests/serving/requirements*.txt) tests/serving/package-lock.json
+	@$(PYTHON) -m venv --clear $(SERVING)
+	@$(SERVING_PIP) -r tests/serving/requirements.txt
+	@$(SERVING_PIP) --no-deps -r tests/serving/requirements-schema.txt
+	@mkdir $(SERVING)/node
+	@cp tests/serving/package.json tests/serving/package-lock.json $(SERVING)/node
+	@if command -v npm >/dev/null; \
+		then npm ci --ignore-scripts --no-audit --no-fund --prefix $(SERVING)/node; \
+		else echo "no npm here: the tests in Node.js and the browser will be skipped"; fi
+	@touch $@
+
+test-serving: $(READY_DEV) $(SERVING)/.ready ## A real Triton server, Node.js and Chromium on the packed formats
+	@$(BIN)/python -m pytest -m serving -rs $(ARGS)
+
 clean: ## Remove the environment, the caches and build/
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(SERVING) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -23,8 +23,8 @@ except ModuleNotFoundError as missing:
         "pip install 'resnet-exporter[cpu]' (exporter.runtime works without it)"
     ) from None
 
-from exporter.artifact import Precision
-from exporter.errors import ExporterError, UsageError
+from exporter import options
+from exporter.errors import ExporterError
 from exporter.progress import Progress, Silent, Terminal
 
 if TYPE_CHECKING:
@@ -41,91 +41,34 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Folder = Annotated[Path, typer.Argument(help="A folder that `exporter export` wrote.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-Weights = Annotated[
-    str,
-    typer.Option(
-        help="auto (embedded, else published, else random, said so), a torchvision weights name "
-        "(IMAGENET1K_V2), a .pth, .pt or .safetensors file, or random."
-    ),
-]
-Source = Annotated[
-    str,
-    typer.Argument(
-        help="A built-in name (see `exporter models`), timm:NAME, package.module:factory, "
-        "or the path of an .onnx file."
-    ),
-]
-Seed = Annotated[int, typer.Option(help="Seeds random weights and synthetic images.")]
-NumClasses = Annotated[int | None, typer.Option(min=2, help="Outputs of a built-in model.")]
-ImageSize = Annotated[int | None, typer.Option(min=1, help="Side of the input, in pixels.")]
-Threads = Annotated[
-    int | None, typer.Option(min=1, help="CPU threads (default: what this machine grants).")
-]
-Batches = Annotated[str, typer.Option(help="Batch sizes to measure: 1 or 1,8,32.")]
-Rounds = Annotated[int, typer.Option(min=5, help="Interleaved rounds of measurement.")]
-
 
 @app.command()
 def export(
-    model: Source = "resnet20-digits",
-    weights: Weights = "auto",
-    precision: Annotated[
-        str, typer.Option(help="fp32,fp16,int8 (default: what is useful on this machine).")
-    ] = "",
-    target: Annotated[
-        str,
-        typer.Option(help="ort-cpu,openvino,tensorrt-rtx:sm89,... (default: what it can build)."),
-    ] = "",
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            help="Images to calibrate and to evaluate on: a folder of pictures (run through the "
-            "model's own preprocessing) or an .npz/.npy of ready tensors."
-        ),
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Default: build/MODEL.")] = None,
-    seed: Seed = 0,
-    num_classes: NumClasses = None,
-    image_size: ImageSize = None,
-    samples: Annotated[int, typer.Option(min=8, help="Evaluation inputs.")] = 64,
-    calibration_samples: Annotated[int, typer.Option(min=1, help="Images INT8 sees.")] = 128,
-    batches: Batches = "1",
-    threads: Threads = None,
-    rounds: Rounds = 30,
-    keep: Annotated[
-        str, typer.Option(help="Module paths that INT8 leaves in float: layer1.0,fc.")
-    ] = "",
-    calibration_method: Annotated[
-        str, typer.Option(help="Ranges of INT8: mse (least squared error) or minmax.")
-    ] = "mse",
-    reduce_range: Annotated[
-        bool, typer.Option(help="7-bit weights, for serving CPUs without VNNI; costs accuracy.")
-    ] = False,
-    between: Annotated[
-        str, typer.Option(help="fp32 or fp16: what INT8 for TensorRT leaves unquantized.")
-    ] = "fp32",
-    setting: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A target's own setting, TARGET.KEY=VALUE "
-            "(tensorrt.hardware_compatibility=ampere_plus); repeatable."
-        ),
-    ] = None,
-    profile: Annotated[
-        str | None,
-        typer.Option(help="MIN:OPT:MAX batch sizes of TensorRT's optimization profile (1:8:32)."),
-    ] = None,
-    allow_partial: Annotated[
-        bool, typer.Option(help="Accept a receipt below what the target is known to reach.")
-    ] = False,
-    allow_fallback: Annotated[
-        bool, typer.Option(help="Accept nodes that a GPU provider leaves on the CPU.")
-    ] = False,
-    measure: Annotated[bool, typer.Option(help="Measure latency against the baseline.")] = True,
-    quiet: Quiet = False,
+    model: options.Source = "resnet20-digits",
+    weights: options.Weights = "auto",
+    precision: options.Precisions = "",
+    target: options.Targets = "",
+    data: options.DataPath = None,
+    out: options.Out = None,
+    seed: options.Seed = 0,
+    num_classes: options.NumClasses = None,
+    image_size: options.ImageSize = None,
+    samples: options.Samples = 64,
+    calibration_samples: options.CalibrationSamples = 128,
+    batches: options.Batches = "1",
+    threads: options.Threads = None,
+    rounds: options.Rounds = 30,
+    keep: options.Keep = "",
+    calibration_method: options.CalibrationMethod = "mse",
+    reduce_range: options.ReduceRange = False,
+    between: options.Between = "fp32",
+    setting: options.Settings = None,
+    profile: options.Profile = None,
+    allow_partial: options.AllowPartial = False,
+    allow_fallback: options.AllowFallback = False,
+    bake_preprocess: options.BakePreprocess = False,
+    measure: options.Measure = True,
+    quiet: options.Quiet = False,
 ) -> None:
     """Compile MODEL: engines, a fusion receipt and a parity certificate each, latency, a report.
 
@@ -138,8 +81,8 @@ def export(
     request = ExportRequest(
         source=model,
         weights=weights,
-        targets=_words(target),
-        precisions=_precisions(precision),
+        targets=options.words(target),
+        precisions=options.precisions(precision),
         data=data,
         out=out,
         seed=seed,
@@ -147,17 +90,18 @@ def export(
         image_size=image_size,
         samples=samples,
         calibration_samples=calibration_samples,
-        batches=_sizes(batches),
+        batches=options.sizes(batches),
         threads=threads,
         rounds=rounds,
-        keep=_words(keep),
+        keep=options.words(keep),
         calibration_method=calibration_method,
         reduce_range=reduce_range,
-        between=_float_precision(between),
-        settings=_settings(setting or []),
+        between=options.float_precision(between),
+        settings=options.settings(setting or []),
         profile=profile,
         allow_partial=allow_partial,
         allow_fallback=allow_fallback,
+        bake_preprocess=bake_preprocess,
         measure=measure,
     )
     outcome = export_model(request, _progress(quiet))
@@ -168,7 +112,7 @@ def export(
 
 
 @app.command()
-def models(as_json: AsJson = False) -> None:
+def models(as_json: options.AsJson = False) -> None:
     """List the built-in models."""
     from exporter import tables
     from exporter.models.variants import VARIANTS
@@ -181,13 +125,13 @@ def models(as_json: AsJson = False) -> None:
 
 @app.command()
 def trace(
-    model: Source,
+    model: options.Source,
     weights: Annotated[
         str | None, typer.Option(help="Shapes need none: random ones, unless you name others.")
     ] = None,
-    num_classes: NumClasses = None,
-    image_size: ImageSize = None,
-    as_json: AsJson = False,
+    num_classes: options.NumClasses = None,
+    image_size: options.ImageSize = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Print how a tensor moves through MODEL: shapes, strides, parameters and MACs per module.
 
@@ -210,12 +154,12 @@ def trace(
 
 @app.command()
 def validate(
-    folder: Folder,
+    folder: options.Folder,
     blocks: Annotated[
         bool, typer.Option(help="Also the error at each residual block, built up and added.")
     ] = False,
-    threads: Threads = None,
-    quiet: Quiet = False,
+    threads: options.Threads = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Check every engine of a build: its files' hashes, and its answers on the golden inputs."""
     from exporter import recheck, tables
@@ -232,16 +176,16 @@ def validate(
 
 @app.command()
 def benchmark(
-    folder: Folder,
+    folder: options.Folder,
     model: Annotated[
         str | None,
         typer.Option(help="Where the model is, if it was a file or is not importable from here."),
     ] = None,
-    weights: Weights = "auto",
-    batches: Batches = "1",
-    threads: Threads = None,
-    rounds: Rounds = 30,
-    quiet: Quiet = False,
+    weights: options.Weights = "auto",
+    batches: options.Batches = "1",
+    threads: options.Threads = None,
+    rounds: options.Rounds = 30,
+    quiet: options.Quiet = False,
 ) -> None:
     """Measure a build again against eager PyTorch, and update its manifest and report.
 
@@ -253,7 +197,7 @@ def benchmark(
         folder,
         model=model,
         weights=weights,
-        batches=_sizes(batches),
+        batches=options.sizes(batches),
         threads=threads,
         rounds=rounds,
         progress=_progress(quiet),
@@ -263,7 +207,7 @@ def benchmark(
 
 @app.command()
 def explain(
-    folder: Folder,
+    folder: options.Folder,
     engine: Annotated[str, typer.Option(help="One engine's id, for example ort-cpu.fp32.")] = "",
 ) -> None:
     """Print the fusion receipts: what each runtime made of each residual block."""
@@ -273,7 +217,7 @@ def explain(
 
 
 @app.command()
-def report(folder: Folder) -> None:
+def report(folder: options.Folder) -> None:
     """Write report.html and report.json of a build again, from its manifest."""
     from exporter import manifest
     from exporter.report import write_report
@@ -312,7 +256,7 @@ def compare(
 
 @app.command()
 def pack(
-    folder: Folder,
+    folder: options.Folder,
     format_name: Annotated[
         str, typer.Option("--format", help="bundle, triton, kserve, node or web.")
     ] = "bundle",
@@ -339,7 +283,7 @@ def pack(
     storage_uri: Annotated[
         str | None, typer.Option(help="Where KServe finds the repository: s3://..., pvc://...")
     ] = None,
-    quiet: Quiet = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Pack a build for production: engines, goldens, contract, model card, hashes.
 
@@ -352,7 +296,7 @@ def pack(
         build=folder,
         format=format_name,
         out=out,
-        engines=_words(engine),
+        engines=options.words(engine),
         labels=labels,
         allow_untrained=allow_untrained,
         sign=sign,
@@ -368,7 +312,7 @@ def pack(
 
 
 @app.command()
-def doctor(as_json: AsJson = False) -> None:
+def doctor(as_json: options.AsJson = False) -> None:
     """Say what this machine can build and run, and what would add the rest."""
     from exporter import doctor as doctoring
 
@@ -434,45 +378,3 @@ def _console() -> Console:
 
 def _progress(quiet: bool) -> Progress:
     return Silent() if quiet else Terminal(Console(stderr=True))
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in text.split(",") if word.strip())
-
-
-def _precisions(text: str) -> tuple[Precision, ...]:
-    from exporter.errors import unknown_name
-
-    found = []
-    for word in _words(text):
-        if word not in set(Precision):
-            raise unknown_name("precision", word, list(Precision))
-        found.append(Precision(word))
-    return tuple(found)
-
-
-def _float_precision(text: str) -> Precision:
-    chosen = _precisions(text)
-    if chosen not in ((Precision.FP32,), (Precision.FP16,)):
-        raise UsageError(f"--between {text!r}: give fp32 or fp16")
-    return chosen[0]
-
-
-def _sizes(text: str) -> tuple[int, ...]:
-    words = _words(text)
-    if not words or not all(word.isdigit() and int(word) > 0 for word in words):
-        raise UsageError(f"--batches {text!r}: give positive numbers, as in 1,8,32")
-    return tuple(dict.fromkeys(int(word) for word in words))
-
-
-def _settings(entries: list[str]) -> dict[str, dict[str, str]]:
-    settings: dict[str, dict[str, str]] = {}
-    for entry in entries:
-        path, equals, value = entry.partition("=")
-        target, dot, key = path.partition(".")
-        if not (equals and dot and target and key):
-            raise UsageError(
-                f"--setting {entry!r}: give TARGET.KEY=VALUE, as in tensorrt-rtx.memory_mb=4096"
-            )
-        settings.setdefault(target, {})[key] = value
-    return settings

@@ -28,6 +28,9 @@ from exporter.report.flat import KIND, flat
 if TYPE_CHECKING:
     from rich.console import Console
 
+BENCHMARK = "benchmark"
+"""The kind of a result file of the benchmark suite: rows of engines as in a report.json."""
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -177,7 +180,7 @@ def render(comparison: Comparison, console: Console) -> None:
 
 def _flat(content: Mapping[str, Any]) -> dict[str, Any]:
     """The flat view of either file, with everything that is compared in it."""
-    view = dict(content) if content.get("kind") == KIND else flat(content)
+    view = dict(content) if content.get("kind") in {KIND, BENCHMARK} else flat(content)
     for key in ("model", "host", "versions", "weights_sha256", "evaluation_sha256", "failures"):
         view[key]
     for row in view["engines"]:

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 SAMPLES: Final = 64
 """Calibration samples that are used; more gained nothing that could be measured."""
-LARGEST_MOMENTS_BYTES: Final = 2**29
+LARGEST_MOMENTS_BYTES: Final = 2**30
 """Of the layers that are observed in one pass over the samples."""
 
 
@@ -92,10 +92,11 @@ class _Layer:
         per_group = len(rows) // groups
         flat = rows.reshape(len(rows), -1)
         rounded = np.empty(flat.shape, np.int8)
+        largest = int(np.abs(codes.astype(np.int16)).max())  # less than 127 in a reduced range
         for group in range(groups):
             part = slice(group * per_group, (group + 1) * per_group)
             rounded[part] = round_columns(
-                flat[part], scale[part].astype(np.float32), moments.covariance(group)
+                flat[part], scale[part].astype(np.float32), moments.covariance(group), largest
             )
         result = np.ascontiguousarray(np.moveaxis(rounded.reshape(rows.shape), 0, axis))
         assert result.shape == codes.shape

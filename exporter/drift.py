@@ -28,6 +28,7 @@ from exporter.errors import BuildError
 from exporter.export import load, save
 from exporter.passes.expose_tensors import expose, isolate
 from exporter.progress import Progress
+from exporter.runtime.images import Normalisation
 from exporter.targets import Array, BuildOptions, Session, Target, get_target
 from exporter.targets.ort_session import open_graph
 from exporter.validate import relative_l2, sqnr_db
@@ -66,7 +67,8 @@ def add_drift(
     tensors = sorted({tensor for block in blocks for tensor in (block.input, block.output)})
     failures = []
     with tempfile.TemporaryDirectory(prefix="exporter-drift-") as scratch:
-        exact = _exact_values(portable, tensors, inputs, expected, Path(scratch), threads)
+        prepared = _prepared(inputs, described["model"]["preprocessing"])
+        exact = _exact_values(portable, tensors, prepared, expected, Path(scratch), threads)
         for engine in described["engines"]:
             target = get_target(engine["target"])
             if target.runs_here() is not None or engine["path"].endswith(REJECTED):
@@ -81,6 +83,16 @@ def add_drift(
                     continue
             engine["parity"]["blocks"] = manifest.plain(drift)
     return failures
+
+
+def _prepared(inputs: Array, preprocessing: Mapping[str, Any]) -> Array:
+    """What the portable graph takes: images normalised, where the engines take images."""
+    if inputs.dtype != np.uint8 or "skipped" in preprocessing:
+        return inputs
+    normalise = Normalisation(
+        preprocessing["mean"], preprocessing["std"], dtype=np.dtype(np.float32), nhwc=False
+    )
+    return normalise(inputs)
 
 
 def engine_drift(

@@ -54,7 +54,7 @@ def _torch_export(module: torch.nn.Module, spec: ModelSpec) -> ir.Model:
 
     example = torch.zeros(_EXAMPLE_BATCH, *spec.image_shape)
     try:
-        with _quiet_exporter():
+        with quiet_exporter():
             program = torch.onnx.export(
                 module.eval(),
                 (example,),
@@ -81,7 +81,7 @@ def _torch_export(module: torch.nn.Module, spec: ModelSpec) -> ir.Model:
 
 
 @contextmanager
-def _quiet_exporter() -> Iterator[None]:
+def quiet_exporter() -> Iterator[None]:
     """Keeps back what torch.onnx says on every good run; anything else still comes through."""
     registration = logging.getLogger("torch.onnx._internal.exporter._registration")
 

@@ -209,7 +209,7 @@ def _measure_batch(
         for worker in workers:
             warm.append(worker.ask({"warm_up": batch}))
             advance(1)
-        requests = [_round_request(reply["median_s"]) for reply in warm]
+        requests = [round_request(reply["median_s"]) for reply in warm]
         for order in orders(len(workers), rounds, seed):
             for index in order:
                 reply = workers[index].ask(requests[index])
@@ -237,7 +237,8 @@ def _measure_batch(
     return latencies
 
 
-def _round_request(median_s: float) -> dict[str, int]:
+def round_request(median_s: float) -> dict[str, int]:
+    """What a worker is asked for in one round: inferences to time, and to discard before."""
     count = min(MOST_IN_A_ROUND, max(1, round(ROUND_S / median_s)))
     return {"time": count, "discard": 1 + count // 10}
 

@@ -3,9 +3,14 @@
 The parent writes one JSON object a line to stdin, the child answers with one a line:
 
     the job      {"kind", "path", "target", "threads", "shape", "dtype", "seed"} -> {"ready": true}
-    a warm-up    {"warm_up": batch}            -> {"inferences", "median_s"}
+    a warm-up    {"warm_up": batch}            -> {"inferences", "median_s", "first_s"}
     a round      {"time": count, "discard": n} -> {"samples_s": [...]}
+    an answer    {"inputs": npy, "outputs": npy} -> {"answered": true}: the first output, as a file
+    facts        {"facts": true}               -> {"load_s", "rss_bytes", "peak_rss_bytes"}
     any failure                                -> {"error": one line, "unloadable": bool}
+
+`kind` is a name in LOADERS, or `module:function` of a function like those in it; a job may name the
+`cpus` that the process is to stay on.
 
 stdin's end is the end of the process. Whatever a library prints goes to stderr, which the parent
 keeps in a file.
@@ -15,6 +20,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import importlib
 import json
 import os
 import signal
@@ -26,11 +32,14 @@ from pathlib import Path
 from typing import Any, Final, TextIO
 
 import numpy as np
+import psutil
 
 from exporter.targets import Array, get_target
 
 Run = Callable[[], object]
 """One inference on an input that is already in place."""
+Loader = Callable[[Mapping[str, Any]], Callable[[Array], Run]]
+"""Loads what a job names; the result puts an input in place."""
 
 WINDOW_S: Final = 0.1
 """Length of one window of the warm-up, in seconds, but at least WINDOW_INFERENCES long."""
@@ -88,7 +97,11 @@ class Worker:
     """A loaded engine or baseline, and the input that it is timed on."""
 
     def __init__(self, job: Mapping[str, Any]) -> None:
-        self._place = LOADERS[job["kind"]](job)
+        if "cpus" in job and hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, job["cpus"])
+        start = time.perf_counter()
+        self._place = find_loader(job["kind"])(job)
+        self._load_s = time.perf_counter() - start
         self._job = job
         self._run: Run | None = None
 
@@ -96,7 +109,14 @@ class Worker:
         if "warm_up" in request:
             shape = (request["warm_up"], *self._job["shape"])
             self._run = self._place(make_input(shape, self._job["dtype"], self._job["seed"]))
-            return warm_up(self._run)
+            first = sample_s(self._run, 1)
+            return warm_up(self._run) | {"first_s": first[0]}
+        if "inputs" in request:
+            answer = self._place(np.load(request["inputs"]))()
+            np.save(request["outputs"], np.asarray(first_output(answer)))
+            return {"answered": True}
+        if "facts" in request:
+            return {"load_s": self._load_s} | resident_bytes()
         if self._run is None:
             raise ValueError("a round was asked for before the warm-up")
         sample_s(self._run, request["discard"])
@@ -140,6 +160,30 @@ def warm_up(run: Run) -> dict[str, Any]:
         if settled or time.perf_counter() - begin > WARM_UP_LIMIT_S:
             return {"inferences": inferences, "median_s": median}
         previous = median
+
+
+def first_output(answer: Any) -> Any:
+    """What an inference answered; a runtime that lists all outputs lists this one first."""
+    return answer[0] if isinstance(answer, list | tuple) else answer
+
+
+def resident_bytes() -> dict[str, int]:
+    """Resident memory now and at most so far; the latter only where Linux tells."""
+    found = {"rss_bytes": int(psutil.Process().memory_info().rss)}
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM:"))
+        found["peak_rss_bytes"] = int(line.split()[1]) * 1024
+    return found
+
+
+def find_loader(kind: str) -> Loader:
+    """A loader of LOADERS, or the `module:function` that `kind` names."""
+    if kind in LOADERS:
+        return LOADERS[kind]
+    module, _, function = kind.partition(":")
+    loader: Loader = getattr(importlib.import_module(module), function)
+    return loader
 
 
 def load_engine(job: Mapping[str, Any]) -> Callable[[Array], Run]:
@@ -187,7 +231,7 @@ def load_onnx(job: Mapping[str, Any]) -> Callable[[Array], Run]:
     return lambda batch: lambda: session.run(None, {name: batch})
 
 
-LOADERS: Final[Mapping[str, Callable[[Mapping[str, Any]], Callable[[Array], Run]]]] = {
+LOADERS: Final[Mapping[str, Loader]] = {
     "engine": load_engine,
     "module": load_module,
     "onnx": load_onnx,

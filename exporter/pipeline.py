@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from exporter import host, manifest, report
 from exporter.artifact import (
@@ -26,14 +27,17 @@ from exporter.artifact import (
     Receipt,
     Skipped,
 )
+from exporter.baking import bake, from_images, to_images
 from exporter.blocks import GraphFacts, find_residual_blocks
 from exporter.build_folder import BuildFolder, sha256_of, staged
 from exporter.calibrate import calibrate
 from exporter.clock import Clock
 from exporter.correct import correct
 from exporter.data import Data, Samples, open_data
+from exporter.described import describe_build
 from exporter.errors import BuildError
 from exporter.export import export, save
+from exporter.foresight import foresee
 from exporter.gates import notes_of, problems
 from exporter.latencies import measure_records
 from exporter.lower import HAVE_FP16_BETWEEN, lower
@@ -161,10 +165,19 @@ class Compiler:
         if evaluation.labels is None:
             evaluation = evaluation.take(self.request.samples)
         inputs = np.concatenate(list(evaluation.batches(32)))
+        if self.request.bake_preprocess:
+            model, inputs = self.with_images(model, inputs)
         with self.clock.time("reference"):
             reference = make_reference(model, inputs, evaluation.labels, self.progress)
         self.save_goldens(reference)
         return Prepared(model, data, graph, facts, reference)
+
+    def with_images(self, model: Model, inputs: npt.NDArray[Any]) -> tuple[Model, npt.NDArray[Any]]:
+        """Model and evaluation inputs of engines that take 8-bit images."""
+        images, exact = to_images(model, inputs)
+        if not exact:
+            self.progress.note("the evaluation inputs were rounded to 8-bit pixels, to bake")
+        return from_images(model), images
 
     def save_goldens(self, reference: Reference) -> None:
         """golden.npz: the first inputs, what eager answers, and in float64."""
@@ -195,7 +208,7 @@ class Compiler:
                 built = target.build(graph, precision, out, options)
                 files = self.share_portable(built.files, precision)
                 receipt = self.read_receipt(prepared, target, precision, files[0])
-                foreseen, advice = self.foresee(target, precision, files[0])
+                foreseen, advice = foresee(target.name, precision, files[0], self.request.batches)
             with self.clock.time("validate"):
                 parity, accuracy = self.prove(prepared, target, precision, graph, files[0])
         except BuildError as error:
@@ -224,22 +237,6 @@ class Compiler:
             predicted=foreseen,
         )
 
-    def foresee(
-        self, target: Target, precision: Precision, engine: Path
-    ) -> tuple[tuple[dict[str, Any], ...], tuple[str, ...]]:
-        """Predicted costs and advice, where a runtime lists its kernels but cannot run here."""
-        if not target.name.startswith("tensorrt-rtx"):
-            return (), ()
-        from exporter.predict import predictions
-        from exporter.targets.tensorrt_rtx import layers_of, read_layers, recommendation
-
-        try:
-            advice = recommendation(read_layers(layers_of(engine)), precision)
-            foreseen = predictions(engine, target.name, self.request.batches)
-        except UnreadableKernels as error:
-            return (), (f"no predicted cost: {error}",)
-        return foreseen, (advice,) if advice else ()
-
     def lowered(
         self, prepared: Prepared, target: Target, precision: Precision, scratch: Path
     ) -> tuple[Path, tuple[str, ...]]:
@@ -266,6 +263,9 @@ class Compiler:
                     graph = correct(
                         graph, prepared.graph, self.calibration(prepared), self.progress
                     )
+            if self.request.bake_preprocess:
+                graph, baked = bake(prepared.model, graph, prepared.graph)
+                reports = (*reports, baked)
             path = scratch / f"{precision}-{dialect}{'-fused' if key[2] else ''}.onnx"
             save(graph, path)
             self._lowered[key] = path, notes_of(reports)
@@ -390,49 +390,18 @@ class Compiler:
 
     def describe(self, prepared: Prepared, records: list[EngineRecord]) -> dict[str, Any]:
         """The manifest."""
-        request = self.request
-        data = prepared.data
-        calibrated: dict[str, Any] = {"skipped": "no INT8 engine was asked for"}
-        if self._ranges is not None:
-            used = self.calibration(prepared)
-            calibrated = {"source": used.source, "samples": used.count, "sha256": used.sha256}
-        described: dict[str, Any] = manifest.plain(
-            {
-                "schema": manifest.SCHEMA,
-                "model": prepared.model.spec,
-                "request": {
-                    "weights": Path(request.weights).name,
-                    "targets": request.targets,
-                    "precisions": request.precisions,
-                    "data": request.data.name if request.data else None,
-                    "samples": request.samples,
-                    "calibration_samples": request.calibration_samples,
-                    "rounds": request.rounds,
-                    "keep": request.keep,
-                    "calibration_method": request.calibration_method,
-                    "reduce_range": request.reduce_range,
-                    "between": request.between,
-                    "settings": request.settings,
-                    "profile": request.profile,
-                    "allow_partial": request.allow_partial,
-                    "seed": request.seed,
-                    "num_classes": request.num_classes,
-                    "image_size": request.image_size,
-                    "threads": self.threads,
-                    "batches": request.batches,
-                },
-                "host": host.describe_host(),
-                "data": {
-                    "calibration": calibrated,
-                    "evaluation": {
-                        "source": data.evaluation.source,
-                        "samples": len(prepared.reference.inputs),
-                        "sha256": data.evaluation.sha256,
-                    },
-                },
-                "engines": [manifest.engine_entry(record) for record in records],
-                "failures": self.failures,
-                "timings": self.clock.seconds,
-            }
+        evaluation = prepared.data.evaluation
+        return describe_build(
+            prepared.model.spec,
+            self.request,
+            records,
+            calibration=None if self._ranges is None else self.calibration(prepared),
+            evaluation={
+                "source": evaluation.source,
+                "samples": len(prepared.reference.inputs),
+                "sha256": evaluation.sha256,
+            },
+            threads=self.threads,
+            failures=self.failures,
+            timings=self.clock.seconds,
         )
-        return described

@@ -26,9 +26,18 @@ def recover_pixels(
     """
     if inputs.ndim != 4 or 3 not in (inputs.shape[1], inputs.shape[3]):
         return None
+    images, exact = nearest_pixels(inputs, mean, std)
+    return images if exact else None
+
+
+def nearest_pixels(
+    inputs: npt.NDArray[Any], mean: Sequence[float], std: Sequence[float]
+) -> tuple[npt.NDArray[np.uint8], bool]:
+    """(N, 3, H, W) or (N, H, W, 3) normalised inputs -> (N, H, W, 3) uint8 images, and whether
+    the inputs were images to begin with; where not, each value becomes the nearest pixel.
+    """
     nhwc = inputs.transpose(0, 2, 3, 1) if inputs.shape[1] == 3 else inputs
-    exact = (nhwc.astype(np.float64) * np.array(std) + np.array(mean)) * 255
-    pixels = np.rint(exact)
-    if not (np.abs(exact - pixels) <= _EXACT).all() or pixels.min() < 0 or pixels.max() > 255:
-        return None
-    return np.ascontiguousarray(pixels.astype(np.uint8))
+    values = (nhwc.astype(np.float64) * np.array(std) + np.array(mean)) * 255
+    pixels = np.clip(np.rint(values), 0, 255)
+    exact = bool((np.abs(values - pixels) <= _EXACT).all())
+    return np.ascontiguousarray(pixels.astype(np.uint8)), exact

@@ -70,6 +70,8 @@ class ExportRequest:
     """MIN:OPT:MAX batch sizes, for every target that has optimization profiles."""
     allow_partial: bool = False
     allow_fallback: bool = False
+    bake_preprocess: bool = False
+    """Engines take uint8 images, (N, H, W, 3), and normalise them."""
     measure: bool = True
 
 

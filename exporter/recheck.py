@@ -14,6 +14,7 @@ import numpy as np
 
 from exporter import drift, host, manifest, measure, report
 from exporter.artifact import Latency, Parity, Precision, Skipped
+from exporter.baking import from_images
 from exporter.build_folder import REJECTED, BuildFolder, sha256_of
 from exporter.errors import InputError, UsageError
 from exporter.models.sources import define
@@ -162,6 +163,8 @@ def benchmark_build(
             f"the build was made from the weights {entry['weights']['source']!r}, these are "
             f"{defined.spec.weights.source!r} with another hash; give the build's with --weights"
         )
+    if entry["input"]["dtype"] != defined.spec.input.dtype:
+        defined = from_images(defined)
     declared = entry["input"]["shape"][0]
     sizes = (declared,) if isinstance(declared, int) else batches
     measurable = [

@@ -5,15 +5,13 @@ Rounding W to Wq changes a layer's result by (W - Wq) x. Its mean is taken back 
 the inputs x as the layer's columns see them. The columns are rounded one after the other, the most
 exercised first, and each one's error is made good in those that are still to come:
 
-    for column k:   q_k = round(w_k / scale + sum over the columns j before k of e_j M_jk)
-                    e_k = w_k / scale - q_k
+    for column i:   q_i = round(v_i + sum over j before i of (v_j - q_j) * A_ji)    v = w / scale
 
-With C + damping = (M D) (M D)^T, M triangular with ones on its diagonal, the variance is the sum
-over k of D_k^2 (e_k + sum e_j M_jk)^2: each column is rounded to where its own term is least. One
-factorization is all that it takes. Scales stay as they are.
+with A the strictly upper part of the unit triangular factor of C + damping = (A + I) D (A + I)^T.
+Scales stay as they are.
 
-Source: Chee et al. 2023, "QuIP", LDLQ (section 3), which shows it to be Frantar et al. 2022,
-"GPTQ", without the inverse; with the covariance in place of the second moment.
+Source: Frantar et al. 2022, "GPTQ", with the covariance in place of the second moment, in the form
+of Chee et al. 2023, "QuIP" (LDLQ, theorem 6: the same codes), which needs no inverse.
 """
 
 from __future__ import annotations
@@ -25,6 +23,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from exporter.errors import BuildError
+from exporter.passes.qdq_arithmetic import LARGEST_CODE
 from exporter.passes.values import is_op
 
 if TYPE_CHECKING:
@@ -36,18 +36,12 @@ POSITIONS: Final = 32
 """Of one image's output positions, about so many are looked at: more of them gained nothing."""
 DAMPING: Final = 0.01
 """Of the mean variance, added to each: inputs that hardly vary must not take all the error."""
-LEAST_DAMPING: Final = 1e-4
-"""Of the largest variance: what float32 needs to factorize, where few inputs outdo all others."""
 _BLOCK: Final = 64
-_AT_ONCE: Final = 512  # positions in one product: adding up (columns, columns) has its price too
+_AT_ONCE: Final = 1024  # positions in one product: adding up (columns, columns) has its price too
 
 
 class Moments:
-    """The covariance of what a Conv or Gemm multiplies its weights with, group by group.
-
-    Sums are of the distance from the first image's mean: in float32, the squares of inputs that
-    are large and hardly vary would drown all others.
-    """
+    """The covariance of what a Conv or Gemm multiplies its weights with, group by group."""
 
     def __init__(self, groups: int, columns: int) -> None:
         self._count = 0
@@ -59,11 +53,12 @@ class Moments:
     def add(self, inputs: Array) -> None:
         """(groups, columns, positions) of one image."""
         if self._origin is None:
+            # Counted from there, squares are small beside what float32 can hold exactly.
             self._origin = inputs.mean(axis=2, keepdims=True)
-        moved = inputs - self._origin
-        self._count += moved.shape[2]
-        self._sum += moved.sum(axis=2, dtype=np.float64)
-        self._waiting.append(moved)
+        inputs = inputs - self._origin
+        self._count += inputs.shape[2]
+        self._sum += inputs.sum(axis=2, dtype=np.float64)
+        self._waiting.append(inputs)
         if sum(part.shape[2] for part in self._waiting) >= _AT_ONCE:
             self._multiply()
 
@@ -116,36 +111,57 @@ def columns_of(node: ir.Node, x: Array, kernel: tuple[int, int]) -> Array:
     return rows
 
 
-def round_columns(weight: Array, scale: Array, covariance: torch.Tensor) -> npt.NDArray[np.int8]:
+def round_columns(
+    weight: Array, scale: Array, covariance: torch.Tensor, largest: int = LARGEST_CODE
+) -> npt.NDArray[np.int8]:
     """Codes for a weight (O, K) with one scale a row, given the covariance (K, K) of its inputs.
 
-    The covariance's diagonal is damped in place.
+    `largest` is the largest code that may be used.
     """
     import torch  # its matrix routines are several times faster than numpy's
 
-    diagonal = covariance.diagonal()
-    diagonal += torch.maximum(DAMPING * diagonal.mean(), LEAST_DAMPING * diagonal.max())
-    diagonal += torch.finfo(torch.float32).tiny
-    order = torch.argsort(diagonal, stable=True)  # the most exercised last: it is rounded first
-    factor = torch.linalg.cholesky(covariance[order][:, order])
-    passed_on = factor / factor.diagonal()  # (K, K), lower, its diagonal 1
+    # From the least exercised column up: what is factored is then the lower triangle.
+    order = torch.argsort(covariance.diagonal(), stable=True)
+    factor = _factor(covariance[order][:, order])
+    feedback = factor.div_(factor.diagonal().clone())  # the transposed A + I, the last column first
     columns = order.numpy()
     exact = np.ascontiguousarray((weight / scale[:, None]).T[columns])  # (K, O): a column is a row
     codes = np.empty(exact.shape, np.float32)
-    errors = np.zeros(exact.shape, np.float32)
+    errors = np.empty(exact.shape, np.float32)
     for start in reversed(range(0, len(exact), _BLOCK)):
         stop = min(start + _BLOCK, len(exact))
-        before = passed_on[stop:, start:stop].T @ torch.from_numpy(errors[stop:])
-        wanted = exact[start:stop] + before.numpy()
-        inside = passed_on[start:stop, start:stop].T.contiguous().numpy()
+        passed_on = feedback[stop:, start:stop].T @ torch.from_numpy(errors[stop:])
+        wanted = exact[start:stop] + passed_on.numpy()
+        inside = feedback[start:stop, start:stop].T.contiguous().numpy()
         own = errors[start:stop]
         for i in reversed(range(stop - start)):
             rounded = np.rint(wanted[i] + inside[i, i + 1 :] @ own[i + 1 :])
-            np.clip(rounded, -127, 127, out=codes[start + i])
+            np.clip(rounded, -largest, largest, out=codes[start + i])
             np.subtract(exact[start + i], codes[start + i], out=own[i])
     result = np.empty(weight.shape, np.int8)
     result[:, columns] = codes.T
     return result
+
+
+def _factor(covariance: torch.Tensor) -> torch.Tensor:
+    """The lower triangular factor of a covariance (K, K), whose diagonal is damped in place.
+
+    Sums in float32 can leave a covariance that no numbers have; such a one is damped more.
+    """
+    import torch
+
+    mean = float(covariance.diagonal().mean()) + float(np.finfo(np.float32).tiny)
+    added = 0.0
+    for damping in (DAMPING, 10 * DAMPING, 100 * DAMPING):
+        covariance.diagonal().add_((damping - added) * mean)
+        added = damping
+        factor: torch.Tensor
+        factor, failed = torch.linalg.cholesky_ex(covariance)
+        if not failed:
+            return factor
+    raise BuildError(
+        "the inputs of a layer have no covariance; look for infinite or huge values in the data"
+    )
 
 
 def _pads(

@@ -19,7 +19,7 @@ from exporter.optimize import optimize
 from exporter.passes.qdq_nodes import is_quantized
 from exporter.passes.values import constant
 from exporter.progress import Silent
-from exporter.rounding import POSITIONS, Moments, columns_of, round_columns
+from exporter.rounding import DAMPING, POSITIONS, Moments, columns_of, round_columns
 from tests.graphs import Array, graph, random, relative_error, run
 from tests.samples import samples_of
 
@@ -112,6 +112,42 @@ def test_moments_are_the_covariance_of_all_columns() -> None:
     for group in (0, 1):
         expected = np.cov(inputs[group], bias=True)
         assert moments.covariance(group).numpy() == pytest.approx(expected, abs=2e-5)
+
+
+def test_moments_hold_a_small_variance_beside_a_large_mean() -> None:
+    inputs = random(1, 6, 4000, seed=6, low=999.99, high=1000.01)
+    moments = Moments(1, 6)
+    for part in np.array_split(inputs, 5, axis=2):
+        moments.add(part)
+    expected = np.cov(inputs[0].astype(np.float64), bias=True)
+    assert moments.covariance(0).numpy() == pytest.approx(expected, rel=0.02, abs=1e-6)
+
+
+def test_a_covariance_that_no_numbers_have_is_damped_until_it_can_be_factored() -> None:
+    weight = random(8, 3, seed=3)
+    scale = (np.abs(weight).max(axis=1) / 127).astype(np.float32)
+    impossible = torch.tensor([[1.0, 1.05, 0.0], [1.05, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    assert torch.linalg.eigvalsh(impossible).min() < -DAMPING
+    codes = round_columns(weight, scale, impossible)
+    assert np.abs(codes - weight / scale[:, None]).max() < 3
+    with pytest.raises(BuildError, match="no covariance"):
+        round_columns(weight, scale, torch.full((3, 3), torch.inf))
+
+
+def test_a_reduced_range_stays_reduced() -> None:
+    model = convolution()
+    x = random(8, 4, 9, 9, seed=8)
+    ranges = calibrate(model, samples_of(x), progress=Silent())
+    lowered, _ = lower(
+        model,
+        Precision.INT8,
+        Dialect.U8_ASYMMETRIC,
+        fuse_residual=False,
+        ranges=ranges,
+        reduce_range=True,
+    )
+    corrected = correct(lowered, model, samples_of(x), Silent())
+    assert 60 < np.abs(codes_of(corrected, "y", 1).astype(int)).max() <= 64
 
 
 @pytest.mark.parametrize(

@@ -32,12 +32,12 @@ from exporter.measure import (
     OnnxBaseline,
     Results,
     WorkerProcess,
-    _round_request,
     is_stable,
     measure,
     orders,
     paired_speedup,
     percentiles_ms,
+    round_request,
 )
 from exporter.progress import Silent
 
@@ -149,7 +149,7 @@ def test_each_round_times_everyone_once_in_a_seeded_random_order() -> None:
     [(0.4, 1, 1), (0.05, 2, 1), (0.01, 10, 2), (0.0001, 50, 6)],
 )
 def test_a_round_is_long_enough_and_bounded(median_s: float, time_them: int, discard: int) -> None:
-    assert _round_request(median_s) == {"time": time_them, "discard": discard}
+    assert round_request(median_s) == {"time": time_them, "discard": discard}
 
 
 # --- the child's side, in this process ----------------------------------------------------------

@@ -84,11 +84,20 @@ class Served:
     input: str
     dtype: str
     """numpy's name."""
-    dims: tuple[int, ...]
-    """Without the batch."""
     output: str
     samples: npt.NDArray[Any]
-    """Golden inputs as requests carry them, (N, *dims)."""
+    """Golden inputs as requests carry them, (N, ...)."""
+    fixed: int | None
+    """The one batch size that the engine takes; None: any. Triton has no such batches: it is told
+    of none (`max_batch_size: 0`), and the dimension becomes part of every shape."""
+
+    def shape(self, sizes: tuple[int, ...]) -> list[int]:
+        """Of one request without its batch, where Triton batches; else of the whole."""
+        return [*sizes] if self.fixed is None else [self.fixed, *sizes]
+
+    @property
+    def dims(self) -> list[int]:
+        return self.shape(self.samples.shape[1:])
 
 
 def pack_triton(release: Release, request: PackRequest, out: Path) -> tuple[str, ...]:
@@ -137,9 +146,9 @@ def write_repository(release: Release, request: PackRequest, folder: Path) -> tu
             input=served.input,
             output=served.output,
             datatype=_TYPES[served.dtype].removeprefix("TYPE_"),
-            dims=served.dims,
-            classes=len(release.labels),
-            max_batch=batching.max_batch,
+            request=" x ".join(map(str, served.shape(served.samples.shape[1:]))),
+            answer=" x ".join(map(str, served.shape((len(release.labels),)))),
+            max_batch=None if served.fixed else batching.max_batch,
             notes=notes,
         ),
     }
@@ -180,6 +189,13 @@ def _why_not(entry: Mapping[str, Any], backend: str) -> str | None:
         if target == "tensorrt-rtx":
             return f"Triton's {backend} backend does not read TensorRT-RTX plans"
         return f"backend {backend} does not serve {target} engines"
+    profiles = [tuple(map(int, p.split(":"))) for p in entry["requires"].get("profiles") or ()]
+    smallest = min((least for least, _, _ in profiles), default=1)
+    if smallest > 1:
+        return (
+            f"its optimization profiles take no batch below {smallest}, and Triton may send a "
+            "single image; export it with --profile 1:OPT:MAX"
+        )
     needed = entry["requires"].keys() & {"session_options", "session_config_without_vnni"}
     if backend == "onnxruntime" and needed:
         return (
@@ -203,7 +219,9 @@ def _served(release: Release, backend: str) -> Served:
     samples, name = goldens.inputs, model["input"]["name"]
     if backend == "python" and goldens.images is not None:
         samples, name = goldens.images, "images"
-    return Served(name, samples.dtype.name, samples.shape[1:], model["output"]["name"], samples)
+    declared = model["input"]["shape"][0]
+    fixed = declared if isinstance(declared, int) and backend != "python" else None
+    return Served(name, samples.dtype.name, model["output"]["name"], samples, fixed)
 
 
 def _write_python_model(release: Release, version: Path) -> None:
@@ -225,19 +243,19 @@ def _write_warmup(folder: Path, served: Served, batching: Batching) -> list[dict
     """Golden inputs for the smallest and the largest batch, and how `config.pbtxt` names them."""
     folder.mkdir()
     warmups = []
-    for batch in sorted({1, batching.max_batch}):
+    for batch in sorted({1, batching.max_batch}) if served.fixed is None else [served.fixed]:
         name = f"golden-batch-{batch}"
-        samples = np.resize(served.samples, (batch, *served.dims))
+        samples = np.resize(served.samples, (batch, *served.samples.shape[1:]))
         (folder / name).write_bytes(np.ascontiguousarray(samples).tobytes())
         warmups.append(
             {
                 "name": name,
-                "batch_size": batch,
+                "batch_size": batch if served.fixed is None else 1,
                 "inputs": {
                     "key": served.input,
                     "value": {
                         "data_type": Word(_TYPES[served.dtype]),
-                        "dims": list(served.dims),
+                        "dims": served.dims,
                         "input_data_file": name,
                     },
                 },
@@ -253,8 +271,9 @@ def _probe(
 
     The python backend may serve any engine of the bundle, so their own answers are allowed for.
     """
-    expected, tolerance = release.goldens.outputs[:1], reference_tolerance(entry)
-    own = {name: answers[:1] for name, answers in release.goldens.answers.items()}
+    asked = np.arange(served.fixed or 1) % len(served.samples)
+    expected, tolerance = release.goldens.outputs[asked], reference_tolerance(entry)
+    own = {name: answers[asked] for name, answers in release.goldens.answers.items()}
     if all(engine["id"] in own for engine in release.engines):
         expected = own[entry["id"]]
         others = own.values() if served.samples is release.goldens.images else [expected]
@@ -264,10 +283,10 @@ def _probe(
         "model": release.name,
         "input": served.input,
         "datatype": _TYPES[served.dtype].removeprefix("TYPE_"),
-        "shape": [1, *served.dims],
+        "shape": served.dims if served.fixed else [1, *served.dims],
         "data": f"{release.name}/warmup/{warmup['name']}",
         "output": served.output,
-        "expected": expected[0].astype(float).tolist(),
+        "expected": expected.ravel().astype(float).tolist(),
         "tolerance": tolerance,
     }
     return json.dumps(golden) + "\n"
@@ -292,19 +311,19 @@ def _config(
     config: dict[str, Any] = {
         "name": release.name,
         "backend": backend,
-        "max_batch_size": batching.max_batch,
+        "max_batch_size": batching.max_batch if served.fixed is None else 0,
         "input": [
             {
                 "name": served.input,
                 "data_type": Word(_TYPES[served.dtype]),
-                "dims": list(served.dims),
+                "dims": served.dims,
             }
         ],
         "output": [
             {
                 "name": served.output,
                 "data_type": Word("TYPE_FP32"),
-                "dims": [len(release.labels)],
+                "dims": served.shape((len(release.labels),)),
                 "label_filename": "labels.txt",
             }
         ],
@@ -318,7 +337,7 @@ def _config(
         if not gpu
     }
     config["parameters"] = parameters(values)
-    if batching.preferred or batching.timeout_us:
+    if served.fixed is None and (batching.preferred or batching.timeout_us):
         config["dynamic_batching"] = _dynamic_batching(batching)
     return config
 

@@ -182,7 +182,7 @@ class _Baking:
         assert isinstance(height, int)
         assert isinstance(width, int)
         uint8, plane = ir.DataType.UINT8, height * width
-        planes = self._to_nchw(conv)
+        planes = self._to_nchw(conv, self.image)
         flat = self._node(
             conv, "Flatten", [planes], f"{name}.flat", uint8, [batch, 3 * plane], axis=1
         )
@@ -237,12 +237,18 @@ class _Baking:
         name = str(self.image.name)
         before = next(iter(self.image.uses()))[0]
         self._take_images()
-        pixels = self._to_nchw(before) if self.nchw else self.image
+        assert self.image.shape is not None
+        # TensorRT takes bytes into a Cast alone, so that comes before the Transpose.
+        pixels = self._node(
+            before, "Cast", [self.image], f"{name}.float", dtype, list(self.image.shape), to=dtype
+        )
+        if self.nchw:
+            pixels = self._to_nchw(before, pixels)
         assert pixels.shape is not None
-        shape = list(pixels.shape)
-        cast = self._node(before, "Cast", [pixels], f"{name}.float", dtype, shape, to=dtype)
         mean = self._per_channel(f"{name}.mean", self.mean, dtype)
-        return self._node(before, "Sub", [cast, mean], f"{name}.centred", dtype, shape)
+        return self._node(
+            before, "Sub", [pixels, mean], f"{name}.centred", dtype, list(pixels.shape)
+        )
 
     def _take_images(self) -> None:
         """Makes the input uint8 (N, H, W, 3)."""
@@ -252,15 +258,16 @@ class _Baking:
         self.image.shape = ir.Shape([batch, height, width, 3])
         self.image.type = ir.TensorType(ir.DataType.UINT8)
 
-    def _to_nchw(self, before: ir.Node) -> ir.Value:
-        assert self.image.shape is not None
-        batch, height, width, channels = self.image.shape
+    def _to_nchw(self, before: ir.Node, pixels: ir.Value) -> ir.Value:
+        assert pixels.shape is not None
+        assert pixels.dtype is not None
+        batch, height, width, channels = pixels.shape
         return self._node(
             before,
             "Transpose",
-            [self.image],
+            [pixels],
             f"{self.image.name}.nchw",
-            ir.DataType.UINT8,
+            pixels.dtype,
             [batch, channels, height, width],
             perm=(0, 3, 1, 2),
         )

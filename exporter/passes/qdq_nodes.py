@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from exporter.passes.qdq_arithmetic import Activation, Weight
-from exporter.passes.values import add_constant, constant, is_op
+from exporter.passes.values import add_constant, constant, is_op, why_not_private
 
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 
@@ -104,6 +104,22 @@ def replace_bias(
 def is_quantized(value: ir.Value | None) -> bool:
     """Whether a value comes out of a DequantizeLinear."""
     return value is not None and is_op(value.producer(), "DequantizeLinear")
+
+
+def quantized_weight(node: ir.Node) -> tuple[ir.Node, np.ndarray] | None:
+    """The DequantizeLinear of a Conv's or Gemm's weight and its codes, where nobody else reads it.
+
+    None as well where the code of zero is not 0.
+    """
+    value = node.inputs[1]
+    dequantize = value.producer() if value is not None else None
+    if value is None or dequantize is None or not is_op(dequantize, "DequantizeLinear"):
+        return None
+    codes = constant(dequantize.inputs[0])
+    zero_point = constant(dequantize.inputs[2]) if len(dequantize.inputs) > 2 else None
+    if codes is None or why_not_private(value) or (zero_point is not None and zero_point.any()):
+        return None
+    return dequantize, codes
 
 
 def float_constant(value: ir.Value | None) -> np.ndarray | None:

@@ -20,13 +20,13 @@ import numpy as np
 import onnx_ir as ir
 
 from exporter.artifact import PassReport
+from exporter.passes.qdq_nodes import quantized_weight
 from exporter.passes.values import (
     Array,
     add_constant,
-    constant,
     dims,
-    drop_unused_constants,
     is_op,
+    replace_constant,
     why_not_private,
 )
 
@@ -51,7 +51,6 @@ def space_to_depth_stem(model: ir.Model) -> PassReport:
             continue
         _rewrite(model.graph, conv, dequantize, quantize)
         fired += 1
-    drop_unused_constants(model.graph)
     return PassReport("space_to_depth_stem", fired, tuple(refused))
 
 
@@ -65,13 +64,8 @@ def _why_not(conv: ir.Node, dequantize: ir.Node, quantize: ir.Node) -> str | Non
         shared = why_not_private(node.outputs[0])
         if shared:
             return shared
-    weight = _producer(conv.inputs[1], "DequantizeLinear")
-    codes = constant(weight.inputs[0]) if weight is not None else None
-    if weight is None or codes is None or why_not_private(weight.outputs[0]):
+    if quantized_weight(conv) is None:
         return "its weight is no quantized constant of its own"
-    zero_point = constant(weight.inputs[2]) if len(weight.inputs) > 2 else None
-    if zero_point is not None and zero_point.any():
-        return "a zero in its weight is not the code 0"
     shape = dims(conv.inputs[0])
     if shape is None or len(shape) != 4 or not all(isinstance(d, int) for d in shape[1:]):
         return f"its input's size is not known: {shape}"
@@ -160,21 +154,13 @@ def _rearrange_weight(
     graph: ir.Graph, conv: ir.Node, rows: tuple[int, int], columns: tuple[int, int]
 ) -> None:
     """(O, C, kH, kW) -> (O, 4 C, kH', kW'), channels in the order of the image's: dx, C, dy."""
-    dequantize = _producer(conv.inputs[1], "DequantizeLinear")
-    assert dequantize is not None
-    old = dequantize.inputs[0]
-    given = constant(old)
-    assert old is not None
-    assert given is not None
+    weight = quantized_weight(conv)
+    assert weight is not None
+    dequantize, given = weight
     out, channels, taps_h, taps_w = given.shape
     wide: Array = np.zeros((out, channels, 2 * rows[1], 2 * columns[1]), given.dtype)
     wide[:, :, rows[0] : rows[0] + taps_h, columns[0] : columns[0] + taps_w] = given
     pairs = wide.reshape(out, channels, rows[1], 2, columns[1], 2)
     rearranged = pairs.transpose(0, 5, 1, 3, 2, 4).reshape(out, 4 * channels, rows[1], columns[1])
-    name = str(old.name)
-    dequantize.replace_input_with(0, None)
-    if not old.uses():
-        del graph.initializers[name]
-    codes = add_constant(graph, name, np.ascontiguousarray(rearranged))
-    dequantize.replace_input_with(0, codes)
+    replace_constant(graph, dequantize, 0, np.ascontiguousarray(rearranged))
     dequantize.outputs[0].shape = ir.Shape(rearranged.shape)

@@ -67,6 +67,17 @@ def add_constant(graph: ir.Graph, name: str, array: Array) -> ir.Value:
     return value
 
 
+def replace_constant(graph: ir.Graph, node: ir.Node, index: int, array: Array) -> None:
+    """Gives one reader a constant of its own, under the old name where nobody else reads that."""
+    old = node.inputs[index]
+    assert old is not None
+    name = str(old.name)
+    if len(old.uses()) == 1 and not old.is_graph_output():
+        node.replace_input_with(index, None)
+        del graph.initializers[name]
+    node.replace_input_with(index, add_constant(graph, name, array))
+
+
 def drop_unused_constants(graph: ir.Graph) -> None:
     """Removes the initializers that nothing reads any more."""
     for name, value in list(graph.initializers.items()):

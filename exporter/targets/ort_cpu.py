@@ -2,16 +2,17 @@
 
 The engine is the lowered ONNX file itself: ONNX Runtime optimizes it at load for the CPU it finds
 (level 3 layouts differ between instruction sets, so they are not shipped). FP32 graphs arrive with
-the residual sums written as `com.microsoft.FusedConv`. In INT8 the first convolution is brought
-into the form that is fast here (`space_to_depth_stem`); all else stays byte for byte. This provider
-has no FP16 convolution on x86: it computes such a graph in FP32, and the receipt says so.
+the residual sums written as `com.microsoft.FusedConv`. In INT8 the first convolution and
+grouped ones are brought into the form that is fast here (`INT8_FORMS`); all else stays byte for
+byte. This provider has no FP16 convolution on x86: it computes such a graph in FP32, and the
+receipt says so.
 """
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import onnx
 import onnx_ir as ir
@@ -20,6 +21,7 @@ import onnxruntime as ort
 from exporter import host
 from exporter.artifact import Dialect, Kernel, Precision, Skipped, Verdict
 from exporter.errors import BuildError, UsageError
+from exporter.passes.merge_groups import merge_groups
 from exporter.passes.space_to_depth_stem import space_to_depth_stem
 from exporter.targets import BuildOptions, BuildResult, UnreadableKernels
 from exporter.targets.ort_kernels import kernels_of
@@ -31,6 +33,9 @@ from exporter.targets.ort_session import (
     session_options,
     write_optimized,
 )
+
+INT8_FORMS: Final = (space_to_depth_stem, merge_groups)
+"""Passes after which a graph gives the same numbers sooner on this provider."""
 
 
 class OrtCpu:
@@ -70,7 +75,7 @@ class OrtCpu:
         make_session(graph, session_options(1))
         content = graph.read_bytes()
         if precision is Precision.INT8:
-            content = _with_fast_stem(content)
+            content = _in_fast_form(content)
         engine = out.with_name(f"{out.name}.onnx")
         temporary = engine.with_name(f".{engine.name}.partial")
         try:
@@ -112,10 +117,10 @@ class OrtCpu:
         return kernels, f"optimized model written by the session (onnxruntime {ort.__version__})"
 
 
-def _with_fast_stem(content: bytes) -> bytes:
-    """An INT8 graph after `space_to_depth_stem`; the same bytes where that does not fire."""
+def _in_fast_form(content: bytes) -> bytes:
+    """An INT8 graph after `INT8_FORMS`; the same bytes where none fires."""
     model = ir.from_proto(onnx.load_model_from_string(content))
-    if not space_to_depth_stem(model).fired:
+    if not sum(rewrite(model).fired for rewrite in INT8_FORMS):
         return content
     rewritten: bytes = ir.to_proto(model).SerializeToString(deterministic=True)
     return rewritten

@@ -20,7 +20,7 @@ from exporter.pack import pack
 from exporter.progress import Silent
 from exporter.release import PackRequest
 from exporter.runtime import load
-from tests.packed import digits_build, edited_build, measured
+from tests.packed import digits_build, digits_bundle, edited_build, measured
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +140,48 @@ def test_no_batch_lies_outside_the_plans_profiles(tmp_path: Path) -> None:
     build = with_plan(tmp_path, ["1:4:8"])
     shutil.rmtree(tmp_path / "repository")
     assert "max_batch_size: 8" in config_of(repository(build, tmp_path, backend="tensorrt"))
+
+
+def test_a_plan_that_takes_no_single_image_is_refused(tmp_path: Path) -> None:
+    build = with_plan(tmp_path, ["4:8:16", "2:2:2"])
+    with pytest.raises(UsageError, match=r"no batch below 2.*--profile 1:OPT:MAX"):
+        repository(build, tmp_path, backend="tensorrt")
+
+
+def with_fixed_batch(folder: Path, batch: int) -> Path:
+    """A build whose manifest says that the engines take this one batch size."""
+
+    def edit(manifest: dict[str, Any]) -> None:
+        measured(manifest, fp32={batch: 3.0})
+        for side in ("input", "output"):
+            manifest["model"][side]["shape"][0] = batch
+
+    return edited_build(folder, edit)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 11])
+def test_a_fixed_batch_is_a_dimension_like_others(tmp_path: Path, batch: int) -> None:
+    build = with_fixed_batch(tmp_path, batch)
+    model = repository(build, tmp_path, backend="onnxruntime", engines=("ort-cpu.fp32",))
+    config = config_of(model)
+    assert "max_batch_size: 0\n" in config
+    assert config.count(f"dims: [ {batch}, 3, 32, 32 ]") == 2  # the input, and its warm-up
+    assert f"dims: [ {batch}, 10 ]" in config
+    assert "dynamic_batching" not in config
+    golden = json.loads((model.parent / "probe.json").read_text())
+    assert golden["shape"] == [batch, 3, 32, 32]
+    data = (model.parent / golden["data"]).read_bytes()
+    with np.load(digits_bundle() / "golden.npz") as goldens:
+        assert data == np.resize(goldens["inputs"], (batch, 3, 32, 32)).tobytes()
+        expected = np.resize(goldens["answers:ort-cpu.fp32"], (batch, 10))
+    assert np.abs(np.reshape(golden["expected"], (batch, 10)) - expected).max() < 1e-5
+    assert f"shape {batch} x 3 x 32 x 32" in (model.parent / "README.md").read_text()
+
+
+def test_the_python_backend_takes_any_batch_all_the_same(tmp_path: Path) -> None:
+    config = config_of(repository(with_fixed_batch(tmp_path, 4), tmp_path, backend="python"))
+    assert "max_batch_size: 4\n" in config
+    assert "dims: [ 32, 32, 3 ]" in config
 
 
 def test_triton_does_not_read_rtx_plans(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ class Classifier {
       .map((probability, index) => ({ label: this.labels[index], index, probability }))
       .sort((a, b) => b.probability - a.probability || a.index - b.index)
       .slice(0, top);
-    return { predictions, milliseconds };
+    return { predictions, answers, milliseconds };
   }
 
   async run(values, batch) {

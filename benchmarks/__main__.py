@@ -1,0 +1,297 @@
+"""The suite's command line: parse, call, print."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from benchmarks import plots, results
+from benchmarks.record import Recorder, read_events
+from benchmarks.running import Settings
+from benchmarks.sampling import Conditions
+from benchmarks.suite import FULL, QUICK, choose
+from exporter.errors import ExporterError, InputError, unknown_name
+from exporter.host import usable_threads
+from exporter.progress import Progress, Terminal
+
+RESULTS = Path(__file__).parent / "results"
+WIDTH = 200
+
+app = typer.Typer(
+    name="benchmarks",
+    help="Measure this compiler's engines against what a user would pick instead, in one run.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Out = Annotated[
+    Path, typer.Option(help="Folder of results: NAME.json, and raw/NAME.jsonl with all samples.")
+]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="Threads of every engine (default: the cores granted).")
+]
+ImageSize = Annotated[
+    int | None, typer.Option(min=32, help="Side of the input instead of the model's own.")
+]
+ROUNDS_HELP = "Interleaved rounds; more of them narrow the intervals."
+LIVES_HELP = "How often each process is started anew."
+Rounds = Annotated[int, typer.Option(min=5, help=ROUNDS_HELP)]
+Lives = Annotated[int, typer.Option(min=1, help=LIVES_HELP)]
+Seed = Annotated[int, typer.Option(help="Seeds weights, images and the order within the rounds.")]
+
+
+@app.command()
+def run(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Two models, batch 1, without the slow peers.")
+    ] = False,
+    models: Annotated[
+        str, typer.Option(help="Models instead of the suite's: resnet50,resnet101.")
+    ] = "",
+    peers: Annotated[
+        str,
+        typer.Option(
+            help="Only these engines of the table, eager always among them: "
+            "onnxruntime,ours/ort-cpu.fp32."
+        ),
+    ] = "",
+    batches: Annotated[str, typer.Option(help="Batch sizes instead of the suite's: 1,8.")] = "",
+    image_size: ImageSize = None,
+    rounds: Annotated[int | None, typer.Option(min=5, help=ROUNDS_HELP)] = None,
+    lives: Annotated[int | None, typer.Option(min=1, help=LIVES_HELP)] = None,
+    threads: Threads = None,
+    seed: Seed = 0,
+    repeat_when_busy: Annotated[
+        int, typer.Option(min=0, help="Runs to add while a run finds the machine busy.")
+    ] = 0,
+    out: Out = RESULTS,
+) -> None:
+    """Measure the suite: one table a model, every ratio with its 95 % interval.
+
+    Every engine lives in a process of its own; rounds are interleaved in a seeded random order.
+    The baseline and one of our engines run twice: where these A/A pairs differ by more than 2 %,
+    or others used the machine, the result is marked.
+
+    Example: python -m benchmarks run --quick --models resnet50 --rounds 60
+    """
+    from benchmarks import running
+
+    suite = QUICK if quick else FULL
+    suite = replace(
+        suite,
+        models=_words(models) or suite.models,
+        batches=_sizes(batches) or suite.batches,
+        entries=choose(suite.entries, _words(peers)),
+        rounds=rounds or suite.rounds,
+        lives=lives or suite.lives,
+        image_size=image_size,
+    )
+    progress = _progress()
+    for attempt in range(1 + repeat_when_busy):
+        raw = _free(out / "raw", suite.name)
+        running.run(suite, _settings(threads, seed), raw, progress)
+        found = _finish(raw, out)
+        if not any("others took" in mark for mark in found["marks"]):
+            break
+        if attempt < repeat_when_busy:
+            progress.note("the machine was busy: measuring again")
+    if found["failures"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def residual(
+    image_size: ImageSize = None,
+    rounds: Rounds = 30,
+    lives: Lives = 2,
+    threads: Threads = None,
+    seed: Seed = 0,
+    out: Out = RESULTS,
+) -> None:
+    """What the residual sums cost: resnet34 against plain34, engine by engine.
+
+    The projections' convolutions are counted apart, by a third network that has them and none of
+    the identity sums. In a fused engine those sums should cost next to nothing.
+
+    Example: python -m benchmarks residual --rounds 60
+    """
+    from benchmarks import residual_cost
+
+    settings, raw = _settings(threads, seed), _free(out / "raw", residual_cost.KIND)
+    conditions = Conditions(settings.threads, rounds, seed, lives)
+    with Recorder(raw, residual_cost.start(conditions, settings)) as recorder:
+        residual_cost.measure(conditions, settings, recorder, image_size, _progress())
+    _finish(raw, out)
+
+
+@app.command()
+def scaling(
+    axes: Annotated[
+        str, typer.Option(help="Which of batch,image-size,depth,threads; all by default.")
+    ] = "",
+    model: Annotated[str, typer.Option(help="The model of every axis but depth.")] = "resnet50",
+    rounds: Rounds = 10,
+    lives: Lives = 1,
+    threads: Threads = None,
+    seed: Seed = 0,
+    out: Out = RESULTS,
+) -> None:
+    """How time grows with batch, image size, depth and threads: a line, and where it bends.
+
+    Example: python -m benchmarks scaling --axes batch --model resnet18
+    """
+    from benchmarks import scaling as scale
+
+    chosen = _words(axes) or scale.AXES
+    for axis in chosen:
+        if axis not in scale.AXES:
+            raise unknown_name("axis", axis, scale.AXES)
+    settings, raw = _settings(threads, seed), _free(out / "raw", scale.KIND)
+    conditions = Conditions(settings.threads, rounds, seed, lives)
+    with Recorder(raw, scale.start(conditions, settings)) as recorder:
+        scale.measure(chosen, model, conditions, settings, recorder, _progress())
+    _finish(raw, out)
+
+
+@app.command()
+def ceilings(
+    model: Annotated[str, typer.Option(help="Whose layers are drawn under the roof.")] = "resnet50",
+    rounds: Rounds = 10,
+    threads: Threads = None,
+    seed: Seed = 0,
+    out: Out = RESULTS,
+) -> None:
+    """What this machine can do at most, and each layer of MODEL under that roof.
+
+    For each arithmetic the best of several libraries' kernels counts. The layers are timed by ONNX
+    Runtime's own profiler.
+
+    Example: python -m benchmarks ceilings --model resnet18 --threads 1
+    """
+    from benchmarks import ceilings as roofs
+    from benchmarks import roofline
+    from benchmarks.running import header
+
+    settings, raw = _settings(threads, seed), _free(out / "raw", roofs.GROUP)
+    conditions = Conditions(settings.threads, rounds, seed)
+    with Recorder(raw, header(roofs.GROUP, rounds, 1, settings)) as recorder:
+        roofs.measure(conditions, recorder, settings.cache, _progress())
+        roofline.record(model, settings.threads, seed, settings.cache, recorder, _progress())
+    _finish(raw, out)
+
+
+@app.command()
+def analyse(
+    raw: Annotated[Path, typer.Argument(help="A raw/NAME.jsonl of an earlier run.")],
+    out: Out = RESULTS,
+) -> None:
+    """Compute a result again from its raw samples; nothing is measured."""
+    _finish(raw, out)
+
+
+@app.command()
+def show(
+    file: Annotated[Path, typer.Argument(help="A result: NAME.json.", metavar="RESULT")],
+) -> None:
+    """Print a result that was measured before."""
+    results.show(_read_result(file), _console())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs a command; errors become one line and an exit code, as in `exporter`."""
+    try:
+        code = app(args=arguments, standalone_mode=False)
+    except (typer.Abort, KeyboardInterrupt):
+        code = 130
+        _say_error("interrupted; what was measured so far is in a file named *.partial")
+    except typer.TyperException as error:
+        _say_error(f"{error.format_message()} (python -m benchmarks --help)")
+        code = error.exit_code
+    except ExporterError as error:
+        _say_error(str(error))
+        code = error.exit_code
+    sys.exit(code or 0)
+
+
+def _finish(raw: Path, out: Path) -> dict[str, Any]:
+    """The result of a raw file, written and printed."""
+    found = results.of(read_events(raw))
+    path = out / f"{raw.stem}.json"
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)
+    console = _console()
+    results.show(found, console)
+    for picture in plots.draw(found, path.with_suffix("")):
+        console.print(escape(str(picture)), soft_wrap=True)
+    console.print(f"{escape(str(path))} (raw samples: {escape(str(raw))})", soft_wrap=True)
+    return found
+
+
+def _read_result(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read {file}: {error.strerror}") from None
+    except ValueError as error:
+        raise InputError(f"{file} is not JSON ({error}); give a result of this suite") from None
+    if not isinstance(content, dict) or content.get("kind") not in results.KINDS:
+        raise InputError(f"{file} is no result of this suite; give one of benchmarks/results")
+    return content
+
+
+def _settings(threads: int | None, seed: int) -> Settings:
+    words = ["python", "-m", "benchmarks", *sys.argv[1:]]
+    return Settings(threads or usable_threads(), seed, command=shlex.join(words))
+
+
+def _free(folder: Path, name: str) -> Path:
+    """A name that no earlier run has: raw samples are kept, never overwritten."""
+    from datetime import UTC, datetime
+
+    stem = f"{name}-{datetime.now(UTC).date().isoformat()}"
+    numbers = (stem if number == 1 else f"{stem}-{number}" for number in range(1, 10_000))
+    return next(
+        folder / f"{word}.jsonl" for word in numbers if not (folder / f"{word}.jsonl").exists()
+    )
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    words = _words(text)
+    if not all(word.isdigit() and int(word) > 0 for word in words):
+        raise InputError(f"{text!r}: give positive numbers, as in 1,8,32")
+    return tuple(dict.fromkeys(map(int, words)))
+
+
+def _progress() -> Progress:
+    return Terminal(Console(stderr=True))
+
+
+def _console() -> Console:
+    return Console() if sys.stdout.isatty() else Console(width=WIDTH)
+
+
+def _say_error(text: str) -> None:
+    line = " ".join(text.split())
+    Console(stderr=True).print(f"[bold red]error:[/] {escape(line)}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TORCH_LOGS", "-all")
+    main()

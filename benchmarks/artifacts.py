@@ -1,0 +1,249 @@
+"""The files that the engines load, built once and kept under `build/bench`.
+
+A folder is named by everything that its files depend on: model, image size, seed, the versions of
+the libraries, the exporter's own source. Ours come from the public pipeline. INT8 is calibrated on
+the same few images for everybody: this suite measures time; accuracy is the pipeline's matter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import exporter
+from benchmarks import quantizers
+from exporter import host
+from exporter.artifact import Dialect, Model, ModelSpec, Precision, Skipped
+from exporter.build_folder import REJECTED
+from exporter.data import Data, open_data
+from exporter.errors import BuildError, MissingDependencyError
+from exporter.export import quiet_exporter
+from exporter.models.sources import define
+from exporter.pipeline import export_model
+from exporter.plan import ExportRequest
+from exporter.progress import Progress
+
+CALIBRATION: Final = 32
+"""Images that INT8 is calibrated on, ours and the peers'."""
+CACHE: Final = Path("build/bench")
+OURS: Final = tuple(
+    f"{target}.{precision}" for target in ("ort-cpu", "openvino") for precision in ("fp32", "int8")
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One model at one image size, and where its files are kept."""
+
+    model: Model
+    data: Data
+    folder: Path
+    seed: int
+    weights: str
+    progress: Progress
+
+    def path(self, name: str) -> Path:
+        return self.folder / name
+
+
+@dataclass(frozen=True)
+class Artifacts:
+    """The files of one model."""
+
+    spec: ModelSpec
+    data: Data
+    files: Mapping[str, Path | Skipped]
+
+    def bytes(self, key: str) -> int | None:
+        """The size of an artifact; an OpenVINO IR has its weights in a second file."""
+        path = self.files[key]
+        if isinstance(path, Skipped):
+            return None
+        weights = path.with_suffix(".bin")
+        beside = weights.stat().st_size if path.suffix == ".xml" and weights.exists() else 0
+        return path.stat().st_size + beside
+
+
+def build(
+    source: str,
+    keys: Iterable[str],
+    *,
+    image_size: int | None = None,
+    weights: str = "random",
+    seed: int = 0,
+    cache: Path = CACHE,
+    progress: Progress,
+) -> Artifacts:
+    """Every artifact of `keys` (of BUILDERS) for a model, or why there is none.
+
+    Raises:
+        UsageError: no such model.
+    """
+    model = define(source, weights, image_size=image_size, seed=seed, progress=progress)
+    data = open_data(model.spec, None, seed=seed)
+    data = replace(data, calibration=data.calibration.take(CALIBRATION))
+    folder = cache / f"{model.spec.name}-{_key(model.spec, seed)}"
+    folder.mkdir(parents=True, exist_ok=True)
+    recipe = Recipe(model, data, folder, seed, weights, progress)
+    files: dict[str, Path | Skipped] = {}
+    for key in dict.fromkeys(keys):
+        try:
+            files[key] = BUILDERS[key](recipe)
+        except (BuildError, MissingDependencyError) as error:
+            files[key] = Skipped(str(error))
+    return Artifacts(model.spec, data, files)
+
+
+def _key(spec: ModelSpec, seed: int) -> str:
+    package = Path(exporter.__file__).parent
+    sources = hashlib.sha256()
+    for path in sorted([*package.rglob("*.py"), Path(__file__), Path(quantizers.__file__)]):
+        sources.update(path.read_bytes())
+    depends = [spec.weights.sha256, spec.input.shape, seed, host.versions(), sources.hexdigest()]
+    return hashlib.sha256(json.dumps(depends).encode()).hexdigest()[:12]
+
+
+def _eager(recipe: Recipe) -> Path:
+    import torch
+
+    path = recipe.path("eager.pt")
+    if not path.exists():
+        assert recipe.model.module is not None
+        partial = path.with_suffix(".partial")
+        torch.save(recipe.model.module, partial)
+        partial.replace(path)
+    return path
+
+
+def _plain(recipe: Recipe) -> Path:
+    """What `torch.onnx.export` writes with its defaults, the batch left open."""
+    import torch
+
+    path = recipe.path("plain.onnx")
+    if path.exists():
+        return path
+    spec, partial = recipe.model.spec, path.with_suffix(".partial")
+    assert recipe.model.module is not None
+    with recipe.progress.stage(f"{spec.name}: PyTorch's own export"), quiet_exporter():
+        program = torch.onnx.export(
+            recipe.model.module.eval(),
+            (torch.zeros(2, *spec.image_shape),),
+            dynamo=True,
+            verbose=False,
+            input_names=[spec.input.name],
+            output_names=[spec.output.name],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+        )
+        assert program is not None
+        program.save(partial, external_data=False)
+    partial.replace(path)
+    return path
+
+
+def _ours(engine: str) -> Callable[[Recipe], Path]:
+    def build_it(recipe: Recipe) -> Path:
+        out = recipe.path("ours")
+        target, _, precision = engine.partition(".")
+        suffix = ".onnx" if target == "ort-cpu" else ".xml"
+        path = out / "engines" / target / f"{precision}{suffix}"
+        if not (out / "manifest.json").exists():
+            shape = recipe.model.spec.image_shape
+            export_model(
+                ExportRequest(
+                    source=recipe.model.spec.source,
+                    weights=recipe.weights,
+                    targets=("ort-cpu", "openvino"),
+                    precisions=(Precision.FP32, Precision.INT8),
+                    out=out,
+                    seed=recipe.seed,
+                    image_size=int(shape[-1]),
+                    samples=8,
+                    calibration_samples=CALIBRATION,
+                    measure=False,
+                ),
+                recipe.progress,
+            )
+        portable = out / "onnx" / f"{recipe.model.spec.name}.{precision}.onnx"
+        found = path if path.exists() else portable
+        if path.with_name(path.name + REJECTED).exists() or not found.exists():
+            failures = json.loads((out / "manifest.json").read_text())["failures"]
+            said = [line for line in failures if line.startswith(f"{engine}: ")]
+            raise BuildError(said[0] if said else f"the pipeline built no {engine}")
+        return found
+
+    return build_it
+
+
+def _s8_symmetric(recipe: Recipe) -> Path:
+    """Our INT8 graph in TensorRT's dialect."""
+    from exporter.calibrate import calibrate
+    from exporter.export import load, save
+    from exporter.lower import lower
+
+    path = recipe.path("s8-symmetric.onnx")
+    if path.exists():
+        return path
+    _ours("ort-cpu.fp32")(recipe)
+    graph = load(recipe.path("ours") / "onnx" / f"{recipe.model.spec.name}.fp32.onnx")
+    ranges = calibrate(
+        graph,
+        recipe.data.calibration,
+        progress=recipe.progress,
+        cache=host.cache_folder() / "ranges",
+    )
+    lowered, _ = lower(
+        graph, Precision.INT8, Dialect.S8_SYMMETRIC, fuse_residual=False, ranges=ranges
+    )
+    save(lowered, path)
+    return path
+
+
+def _ort_quantized(recipe: Recipe) -> Path:
+    path = recipe.path("ort-quantized.onnx")
+    if path.exists():
+        return path
+    with recipe.progress.stage(f"{recipe.model.spec.name}: ONNX Runtime's quantize_static"):
+        return quantizers.quantize_static(
+            _plain(recipe), recipe.data.calibration, path, float_head=False
+        )
+
+
+def _nncf(recipe: Recipe) -> Path:
+    path = recipe.path("nncf.xml")
+    if path.exists():
+        return path
+    with recipe.progress.stage(f"{recipe.model.spec.name}: NNCF"):
+        return quantizers.quantize_nncf(_plain(recipe), recipe.data.calibration, path)
+
+
+def _plain_bf16(recipe: Recipe) -> Path:
+    import openvino as ov
+
+    if "BF16" not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise BuildError("this CPU has no BF16 arithmetic: OpenVINO's default here is FP32")
+    return _plain(recipe)
+
+
+def _modelopt(recipe: Recipe) -> Path:
+    from benchmarks.modelopt import quantize
+
+    path = recipe.path("modelopt.onnx")
+    if path.exists():
+        return path
+    return quantize(_plain(recipe), recipe.data.calibration, path, recipe.progress)
+
+
+BUILDERS: Final[Mapping[str, Callable[[Recipe], Path]]] = {
+    "eager": _eager,
+    "plain": _plain,
+    "plain-bf16": _plain_bf16,
+    "ort-quantized": _ort_quantized,
+    "nncf": _nncf,
+    "modelopt": _modelopt,
+    "s8-symmetric": _s8_symmetric,
+    **{engine: _ours(engine) for engine in OURS},
+}

@@ -1,0 +1,79 @@
+"""The machine's ceilings, measured in the same run as the engines.
+
+    ceiling of a precision = the most of operations / median time over its kernels (`kernels`)
+
+An engine's fraction of it counts the multiply-accumulates that the network is defined by. A kernel
+that needs fewer (Winograd's convolution) may exceed 1; nothing else should.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.groups import groups_of
+from benchmarks.kernels import KERNELS, write_graph
+from benchmarks.record import Event, Recorder, described
+from benchmarks.roofline import points
+from benchmarks.sampling import Conditions, Contender, sample
+from benchmarks.statistics import Rounds
+from benchmarks.suite import Role
+from exporter.measure import percentiles_ms
+from exporter.progress import Progress
+
+GROUP: Final = "ceilings"
+
+
+def measure(conditions: Conditions, recorder: Recorder, cache: Path, progress: Progress) -> None:
+    """Measures every kernel into `recorder`."""
+    folder = cache / "kernels"
+    folder.mkdir(parents=True, exist_ok=True)
+    contenders = []
+    for kernel in KERNELS:
+        job: dict[str, Any] = {"kind": kernel.kind, "shape": kernel.shape, "dtype": kernel.dtype}
+        if kernel.graph is not None:
+            job["path"] = str(write_graph(kernel.graph, folder))
+        facts = {"amount": kernel.amount}
+        contenders.append(
+            Contender(
+                kernel.name, Role.CEILING, kernel.precision, job | dict(kernel.options), facts
+            )
+        )
+    recorder.write("group", group=f"{GROUP} b1", kind="ceilings", threads=conditions.threads)
+    sample(GROUP, contenders, (1,), conditions, recorder, progress)
+
+
+def analyse(events: Sequence[Event]) -> dict[str, Any]:
+    """The result of a run that measured the ceilings alone."""
+    head = events[0]
+    (group,) = groups_of(events).values()
+    return {
+        "kind": GROUP,
+        **described(head),
+        "others": group.footer["others"],
+        "missing": [f"{event['name']}: {event['why']}" for event in group.missing],
+        "ceilings": of(group.rounds, group.engines),
+        "layers": [
+            {key: event[key] for key in ("model", "name", "precision")}
+            | {"layers": points(event["layers"])}
+            for event in events
+            if event["event"] == "layers"
+        ],
+    }
+
+
+def of(rounds: Mapping[str, Rounds], engines: Mapping[str, Event]) -> dict[str, Any]:
+    """Precision -> {gops, kernel, kernels: {name: gops}}; "copy": gigabytes a second instead."""
+    found: dict[str, dict[str, float]] = {}
+    for name, event in engines.items():
+        p50_ms = percentiles_ms(rounds[name].samples_s)[0]
+        found.setdefault(event["precision"], {})[name] = event["amount"] / p50_ms / 1e6
+    return {
+        precision: {
+            "gbytes_per_s" if precision == "copy" else "gops": max(kernels.values()),
+            "kernel": max(kernels, key=lambda name: kernels[name]),
+            "kernels": kernels,
+        }
+        for precision, kernels in found.items()
+    }

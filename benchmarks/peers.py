@@ -1,0 +1,91 @@
+"""Loaders of the peers, called in the worker's process (`exporter.measure_worker.Loader`).
+
+Each takes a job and returns what puts an input in place. Libraries are imported inside: the time
+that this takes is part of the time to load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from exporter.measure_worker import Run
+from exporter.targets import Array
+
+Place = Callable[[Array], Run]
+
+
+def load_channels_last(job: Mapping[str, Any]) -> Place:
+    """Eager PyTorch with weights and input in NHWC memory order."""
+    import torch
+
+    module = _module(job).to(memory_format=torch.channels_last)
+    return lambda batch: _inference(module, _nhwc(batch))
+
+
+def load_compiled(job: Mapping[str, Any]) -> Place:
+    """torch.compile with frozen weights in NHWC memory order; compiled at the first inference.
+
+    Nothing is taken from a cache on disk, so that the time to the first inference is a real one.
+    """
+    import torch
+    import torch._inductor.config as inductor
+
+    inductor.freezing = True
+    inductor.force_disable_caches = True
+    # A pool of compilers would be more processes than the one that is stopped while it is idle.
+    inductor.compile_threads = 1
+    module = _module(job).to(memory_format=torch.channels_last)
+    mode = None if job["mode"] == "default" else job["mode"]
+    compiled = torch.compile(module, dynamic=False, mode=mode)
+    return lambda batch: _inference(compiled, _nhwc(batch))
+
+
+def load_openvino(job: Mapping[str, Any]) -> Place:
+    """An ONNX file or IR in OpenVINO, for latency; `hint` "default" leaves the precision to it.
+
+    On CPUs with BF16 arithmetic OpenVINO's default is to compute float graphs in it.
+    """
+    import openvino as ov
+
+    core = ov.Core()
+    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": job["threads"]}
+    if job["hint"] != "default":
+        settings["INFERENCE_PRECISION_HINT"] = job["hint"]
+    request = core.compile_model(core.read_model(job["path"]), "CPU", settings)
+    request = request.create_infer_request()
+
+    def place(batch: Array) -> Run:
+        def run() -> object:
+            return next(iter(request.infer({0: batch}, share_inputs=True).values()))
+
+        return run
+
+    return place
+
+
+def _module(job: Mapping[str, Any]) -> Any:
+    import torch
+
+    torch.set_num_threads(job["threads"])
+    torch.set_num_interop_threads(1)
+    # The suite has just written this file: nothing foreign is unpickled.
+    return torch.load(job["path"], weights_only=False)
+
+
+def _nhwc(batch: Array) -> Any:
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(batch)).to(memory_format=torch.channels_last)
+
+
+def _inference(module: Any, tensor: Any) -> Run:
+    import torch
+
+    def run() -> object:
+        with torch.inference_mode():
+            return module(tensor)
+
+    return run

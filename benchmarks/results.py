@@ -1,0 +1,35 @@
+"""The four kinds of results: which analysis makes each, and which table shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from benchmarks import analysis, ceilings, residual_cost, scaling, tables
+from benchmarks.record import Event
+from exporter.compare import BENCHMARK
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Result = dict[str, Any]
+Analyse = Callable[[Sequence[Event]], Result]
+Show = Callable[[Mapping[str, Any], "Console"], None]
+
+KINDS: Final[Mapping[str, tuple[Analyse, Show]]] = {
+    BENCHMARK: (analysis.analyse, tables.suite),
+    residual_cost.KIND: (residual_cost.analyse, tables.residual),
+    scaling.KIND: (scaling.analyse, tables.scaling),
+    ceilings.GROUP: (ceilings.analyse, tables.ceilings_alone),
+}
+
+
+def of(events: Sequence[Event]) -> Result:
+    """The result of a raw file's events; a run of the suite is named by the suite."""
+    name = events[0]["suite"]
+    return KINDS[name if name in KINDS else BENCHMARK][0](events)
+
+
+def show(found: Mapping[str, Any], console: Console) -> None:
+    """Prints a result."""
+    KINDS[found["kind"]][1](found, console)

@@ -1,0 +1,141 @@
+"""A run of the suite: artifacts, then every model at every batch size, then the ceilings."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import artifacts, ceilings, machine
+from benchmarks.analysis import AGAIN_SUFFIX
+from benchmarks.artifacts import Artifacts
+from benchmarks.record import Recorder
+from benchmarks.sampling import AGREE_SAMPLES, Conditions, Contender, sample
+from benchmarks.suite import AGAIN, Entry, Role, Suite
+from exporter import host
+from exporter.artifact import Skipped
+from exporter.progress import Progress
+from exporter.report.flat import HOST_KEYS
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run may be asked for beyond its suite."""
+
+    threads: int
+    seed: int = 0
+    cache: Path = artifacts.CACHE
+    command: str = ""
+    """How to do it again, for the reader."""
+
+
+def header(suite: str, rounds: int, lives: int, settings: Settings) -> dict[str, Any]:
+    """The header of a raw file: what was asked for and where."""
+    described = asdict(host.describe_host())
+    versions = described.pop("versions")
+    meter = machine.find_meter()
+    return {
+        "suite": suite,
+        "date": datetime.now(UTC).date().isoformat(),
+        "command": settings.command,
+        "host": {key: described[key] for key in HOST_KEYS},
+        "versions": versions | _peer_versions(),
+        "threads": settings.threads,
+        "cpus": machine.cpus_for(settings.threads),
+        "rounds": rounds,
+        "lives": lives,
+        "seed": settings.seed,
+        "machine": machine.snapshot(),
+        "energy": {"missing": meter.skipped} if isinstance(meter, Skipped) else "RAPL",
+    }
+
+
+def _peer_versions() -> dict[str, str]:
+    from importlib import metadata
+
+    try:
+        return {"nncf": metadata.version("nncf")}
+    except metadata.PackageNotFoundError:
+        return {}
+
+
+def run(suite: Suite, settings: Settings, raw: Path, progress: Progress) -> None:
+    """Measures the whole suite and writes the raw file."""
+    begin = time.perf_counter()
+    prepared = {model: prepare(suite, model, settings, progress) for model in suite.models}
+    conditions = Conditions(settings.threads, suite.rounds, settings.seed, suite.lives)
+    built = time.perf_counter()
+    with Recorder(raw, header(suite.name, suite.rounds, suite.lives, settings)) as recorder:
+        for model, files in prepared.items():
+            for batch in suite.batches:
+                describe_group(recorder, model, files, batch, settings.threads)
+            inputs = np.concatenate(list(files.data.evaluation.take(AGREE_SAMPLES).batches(1)))
+            sample(
+                model, contenders(suite.entries, files), suite.batches, conditions, recorder,
+                progress, inputs=inputs,
+            )  # fmt: skip
+        few = Conditions(settings.threads, suite.ceiling_rounds, settings.seed)
+        ceilings.measure(few, recorder, settings.cache, progress)
+        now = time.perf_counter()
+        recorder.write("seconds", build=round(built - begin, 1), measure=round(now - built, 1))
+
+
+def prepare(suite: Suite, model: str, settings: Settings, progress: Progress) -> Artifacts:
+    """The files of one model."""
+    return artifacts.build(
+        model,
+        [entry.artifact for entry in suite.entries],
+        image_size=suite.image_size,
+        seed=settings.seed,
+        cache=settings.cache,
+        progress=progress,
+    )
+
+
+def describe_group(
+    recorder: Recorder, model: str, files: Artifacts, batch: int, threads: int
+) -> None:
+    """Writes what one model at one batch size is, before it is measured."""
+    recorder.write(
+        "group",
+        group=f"{model} b{batch}",
+        kind="model",
+        model=model,
+        batch=batch,
+        threads=threads,
+        macs=files.spec.macs,
+        input=files.spec.image_shape,
+        weights_sha256=files.spec.weights.sha256,
+    )
+
+
+def contenders(
+    entries: Sequence[Entry], files: Artifacts, *, again: Sequence[str] = AGAIN
+) -> list[Contender]:
+    """Everyone in the table's order, the baseline first, then those of `again` a second time."""
+    found = [_contender(entry, files) for entry in entries]
+    return found + [
+        replace(one, name=f"{one.name}{AGAIN_SUFFIX}", role=Role.AGAIN)
+        for one in found
+        if one.name in again and not isinstance(one.job, Skipped)
+    ]
+
+
+def _contender(entry: Entry, files: Artifacts) -> Contender:
+    path = files.files[entry.artifact]
+    facts = {"bytes": files.bytes(entry.artifact)}
+    if isinstance(path, Skipped):
+        return Contender(entry.name, entry.role, entry.precision, path, facts)
+    job = {
+        "kind": entry.kind,
+        "path": str(path),
+        "shape": files.spec.image_shape,
+        "dtype": files.spec.input.dtype,
+        **entry.options,
+    }
+    return Contender(entry.name, entry.role, entry.precision, job, facts)

@@ -1,0 +1,81 @@
+"""The preprocessing inside the engines (`--bake-preprocess`): they take 8-bit images.
+
+Calibration, correction and the portable files under `onnx/` know nothing of it: each lowered graph
+is baked last. All that is compared or timed is given the same images, and eager PyTorch normalises
+them first, so that parity is against the two-step path.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from onnx_ir.passes import common
+
+from exporter.artifact import Model, PassReport, Preprocessing, Skipped, TensorSpec
+from exporter.errors import UsageError
+from exporter.optimize import check
+from exporter.passes.bake_preprocess import bake_preprocess
+from exporter.pixels import nearest_pixels
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+
+def from_images(model: Model) -> Model:
+    """The same model, taking (N, H, W, 3) uint8 images at the crop size.
+
+    Raises:
+        UsageError: it is an ONNX file, or does not say how images become its input.
+    """
+    contract = _contract(model)
+    assert model.module is not None
+    from exporter.models.from_images import FromImages
+
+    batch, _, height, width = model.spec.input.shape
+    images = TensorSpec(model.spec.input.name, "uint8", (batch, height, width, 3))
+    return replace(
+        model,
+        spec=replace(model.spec, input=images),
+        module=FromImages(model.module, contract.mean, contract.std),
+    )
+
+
+def to_images(model: Model, inputs: npt.NDArray[Any]) -> tuple[npt.NDArray[np.uint8], bool]:
+    """Normalised inputs (N, 3, H, W) as images, and whether they were images to begin with.
+
+    Where they were not (synthetic inputs, ready tensors), each value becomes the nearest pixel.
+    """
+    contract = _contract(model)
+    return nearest_pixels(inputs, contract.mean, contract.std)
+
+
+def bake(model: Model, graph: ir.Model, exact: ir.Model) -> tuple[ir.Model, PassReport]:
+    """A lowered graph that takes images, and what the pass did; the given one stays.
+
+    `exact` is the optimized float graph that it was lowered from.
+
+    Raises:
+        UsageError: the model cannot be baked (see `from_images`).
+        BuildError: the result is not valid ONNX.
+    """
+    baked = graph.clone()
+    report = bake_preprocess(baked, _contract(model), exact)
+    if not report.fired:
+        raise UsageError(f"--bake-preprocess: {model.spec.name}: {report.refused[0][1]}")
+    common.ShapeInferencePass()(baked)
+    check(baked)
+    return baked, report
+
+
+def _contract(model: Model) -> Preprocessing:
+    contract = model.spec.preprocessing
+    if isinstance(contract, Skipped) or model.module is None:
+        why = contract.skipped if isinstance(contract, Skipped) else "it is an ONNX file"
+        raise UsageError(
+            f"--bake-preprocess: how images become the input of {model.spec.name} is not known "
+            f"({why}); leave it out, or export a built-in or timm model"
+        )
+    return contract

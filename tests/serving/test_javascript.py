@@ -1,0 +1,180 @@
+"""The packed npm packages in Node.js and in headless Chromium, on the bundle's goldens."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from exporter.pack import pack
+from exporter.progress import Silent
+from exporter.release import ROUNDING, PackRequest
+from exporter.runtime.goldens import worst_error
+from tests.packed import digits_build, digits_bundle
+from tests.serving.environment import (
+    CHROMIUM,
+    NODE_MODULES,
+    PROGRAMS,
+    installed,
+    needs_chromium,
+    needs_node,
+    run_node,
+    static_server,
+)
+
+pytestmark = [pytest.mark.serving, needs_node]
+
+Array = npt.NDArray[Any]
+
+
+def packed(
+    folder: Path, kind: str, engine: str = "ort-cpu.int8", build: Path | None = None
+) -> Path:
+    request = PackRequest(
+        build or digits_build(), format=kind, out=folder / kind, engines=(engine,)
+    )
+    return installed(pack(request, Silent()).path)
+
+
+def golden_images() -> Array:
+    with np.load(digits_bundle() / "golden.npz") as goldens:
+        return np.array(goldens["images"])
+
+
+def write_images(folder: Path, images: Array) -> Path:
+    """The images, one after another, and the first of them as a picture."""
+    (folder / "images.bin").write_bytes(images.tobytes())
+    Image.fromarray(images[0]).save(folder / "picture.png")
+    return folder / "images.bin"
+
+
+def in_node(package: Path, images: Array | None = None) -> Any:
+    """What `ask.mjs` finds in Node.js, on the golden images by default."""
+    asked = golden_images() if images is None else images
+    return run_node("node.mjs", package, write_images(package.parent, asked))
+
+
+def in_chromium(package: Path, images: Array | None = None) -> Any:
+    """The same in Chromium, and what the demo page does."""
+    asked = write_images(package.parent, golden_images() if images is None else images)
+    with static_server(package) as url:
+        return run_node("browser.mjs", str(CHROMIUM), url, asked, package.parent / "picture.png")
+
+
+def asked_in(kind: str, package: Path) -> Any:
+    return in_node(package) if kind == "node" else in_chromium(package)["asked"]
+
+
+both = pytest.mark.parametrize("kind", ["node", pytest.param("web", marks=needs_chromium)])
+
+
+@both
+@pytest.mark.parametrize("engine", ["ort-cpu.fp32", "ort-cpu.int8"])
+def test_the_goldens(tmp_path: Path, kind: str, engine: str) -> None:
+    found = asked_in(kind, packed(tmp_path, kind, engine))
+    assert found["engine"] == engine
+    with np.load(digits_bundle() / "golden.npz") as goldens:
+        expected = goldens[f"answers:{engine}"]
+    tolerance = ROUNDING[engine.rpartition(".")[2]]
+    assert worst_error(np.array(found["answers"]), expected) <= tolerance
+    assert 0 <= found["goldenError"] <= tolerance
+    for predictions, logits in zip(found["top"], np.array(found["answers"]), strict=True):
+        exact = np.exp(logits) / np.exp(logits).sum()
+        order = np.argsort(-logits)[:3]
+        assert [one["index"] for one in predictions] == order.tolist()
+        assert [one["label"] for one in predictions] == [str(index) for index in order]
+        assert [one["probability"] for one in predictions] == pytest.approx(exact[order])
+
+
+@both
+def test_what_is_no_image_is_refused(tmp_path: Path, kind: str) -> None:
+    errors = asked_in(kind, packed(tmp_path, kind))["errors"]
+    for what in ("nothing", "another size", "too few pixels", "floats"):
+        assert errors[what].startswith("InputError: an image of "), (what, errors[what])
+        assert "32 x 32 pixels" in errors[what]
+    assert errors["top 0"] == "InputError: top is 0; give 1 or more"
+    assert errors["wrong tensor"].startswith("InputError: the input is Int32Array of 3072 values")
+    assert errors["closed"].startswith("ClosedError: the classifier is closed")
+
+
+@both
+@pytest.mark.parametrize("name", ["model.onnx", "goldens.bin"])
+def test_an_altered_file_is_refused(tmp_path: Path, kind: str, name: str) -> None:
+    package = packed(tmp_path, kind)
+    contents = bytearray((package / name).read_bytes())
+    contents[len(contents) // 2] ^= 1
+    (package / name).write_bytes(contents)
+    found = asked_in(kind, package)
+    assert found["own"] is True
+    assert found["refused"].startswith(f"IntegrityError: {name} is not the file that was packed")
+
+
+@both
+def test_wrong_answers_are_refused(tmp_path: Path, kind: str) -> None:
+    package = packed(tmp_path, kind)
+    contents = bytearray((package / "goldens.bin").read_bytes())
+    last = np.frombuffer(contents, "<f4", 10, len(contents) - 40)
+    last[:] = last[::-1].copy()
+    (package / "goldens.bin").write_bytes(contents)
+    contract = json.loads((package / "model.json").read_text())
+    contract["files"]["goldens.bin"] = hashlib.sha256(contents).hexdigest()
+    (package / "model.json").write_text(json.dumps(contract))
+    found = asked_in(kind, package)
+    assert found["refused"].startswith(
+        "GoldenError: ort-cpu.int8 does not answer the golden inputs"
+    )
+
+
+@needs_chromium
+def test_the_demo_page(tmp_path: Path) -> None:
+    found = in_chromium(packed(tmp_path, "web"))
+    assert found["messages"] == []
+    assert found["elsewhere"] == [], "the page asks nobody else"
+    assert found["status"].startswith("Ready: ort-cpu.int8 answers its golden inputs")
+    with np.load(digits_bundle() / "golden.npz") as goldens:
+        best = str(goldens["outputs"][0].argmax())
+    for way in ("chosen", "dropped"):
+        rows = found[way]["rows"]
+        assert len(rows) == 5
+        assert rows[0]["label"] == best
+        assert [row["percent"] for row in rows] == sorted(
+            (row["percent"] for row in rows), reverse=True
+        )
+        assert found[way]["latency"].startswith("Top 5, ")
+        assert float(found[way]["latency"].split()[2]) > 0
+    assert found["overflow"] <= 0, "the page is no wider than a telephone"
+    assert "could not be decoded" in found["noPicture"]
+    assert found["after"] == "Classified."
+
+
+@pytest.mark.parametrize("kind", ["node", "web"])
+def test_the_types(tmp_path: Path, kind: str) -> None:
+    package = packed(tmp_path, kind)
+    shutil.copyfile(PROGRAMS / "types.ts", tmp_path / "types.mts")
+    settings = {
+        "compilerOptions": {
+            "strict": True, "noEmit": True, "module": "nodenext", "target": "es2022",
+            "lib": ["es2022", "dom"], "types": [], "noUncheckedIndexedAccess": True,
+        },
+        "files": ["types.mts"],
+    }  # fmt: skip
+    (tmp_path / "tsconfig.json").write_text(json.dumps(settings))
+    (tmp_path / "node_modules").mkdir()
+    (tmp_path / "node_modules" / "packed").symlink_to(package)
+    done = subprocess.run(
+        ["node", str(NODE_MODULES / "typescript" / "bin" / "tsc"), "-p", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.stdout == ""
+    assert done.returncode == 0

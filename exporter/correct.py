@@ -221,7 +221,9 @@ def _observe(
         for image in images(samples, dims(exact.graph.inputs[0]) or ()):
             found = {**session.run_named({source: image}), source: image}
             for name in names:
-                sums[name] = sums.get(name, 0.0) + found[name][:1].astype(np.float64)
+                x = found[name][:1]
+                sums.setdefault(name, np.zeros(x.shape))
+                sums[name] += x
             for layer in layers:
                 if layer.name in collected:
                     x = found[layer.input][:1]

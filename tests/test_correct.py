@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -12,7 +14,7 @@ from exporter.calibrate import calibrate
 from exporter.correct import correct
 from exporter.data import open_data
 from exporter.errors import BuildError
-from exporter.export import export, serialize
+from exporter.export import export, save, serialize
 from exporter.lower import lower
 from exporter.models.sources import define
 from exporter.optimize import optimize
@@ -20,6 +22,7 @@ from exporter.passes.qdq_nodes import is_quantized
 from exporter.passes.values import constant
 from exporter.progress import Silent
 from exporter.rounding import DAMPING, POSITIONS, Moments, columns_of, round_columns
+from exporter.targets import BuildOptions, get_target
 from tests.graphs import Array, graph, random, relative_error, run
 from tests.samples import samples_of
 
@@ -281,3 +284,22 @@ def test_another_graph_is_refused() -> None:
     other = convolution(weight=random(7, 4, 3, 3))
     with pytest.raises(BuildError, match="no Conv y of the lowered graph's shape"):
         correct(lowered, other, samples_of(x), Silent())
+
+
+@pytest.mark.parametrize("name", ["ort-cpu", "openvino"])
+def test_an_image_gets_the_same_answer_alone_and_among_seven_others(
+    digits: tuple[ir.Model, Array, Array], tmp_path: Path, name: str
+) -> None:
+    model, calibration, images = digits
+    lowered = quantized(model, calibration, Dialect.U8_ASYMMETRIC)
+    corrected = correct(lowered, model, samples_of(calibration[:16]), Silent())
+    save(corrected, tmp_path / "lowered.onnx")
+    target = get_target(name)
+    built = target.build(
+        tmp_path / "lowered.onnx", Precision.INT8, tmp_path / "int8", BuildOptions()
+    )
+    with target.open(built.files[0], 2) as session:
+        together = np.concatenate([session.run(images[i : i + 8]) for i in (0, 8, 16)])
+        alone = np.concatenate([session.run(images[i : i + 1]) for i in range(24)])
+    # The classifier's result is float; 8-bit sums before it are exact whatever the batch.
+    assert np.abs(together - alone).max() <= 1e-5

@@ -9,6 +9,7 @@ from pathlib import Path
 from exporter import host
 from exporter.artifact import Precision
 from exporter.calibrate import METHODS
+from exporter.correct import CORRECTIONS
 from exporter.errors import UsageError, unknown_name
 from exporter.lower import HAVE_FP16_BETWEEN
 from exporter.measure import DEFAULT_ROUNDS
@@ -62,6 +63,7 @@ class ExportRequest:
     rounds: int = DEFAULT_ROUNDS
     keep: tuple[str, ...] = ()
     calibration_method: str = "mse"
+    correction: str = "all"
     reduce_range: bool = False
     """Weights of INT8 in 7 bits."""
     between: Precision = Precision.FP32
@@ -106,6 +108,8 @@ def plan(request: ExportRequest) -> tuple[tuple[Target, Precision], ...]:
         names = [(target, precision) for target in request.targets for precision in precisions]
     if request.calibration_method not in METHODS:
         raise unknown_name("calibration method", request.calibration_method, METHODS)
+    if request.correction not in CORRECTIONS:
+        raise unknown_name("correction", request.correction, CORRECTIONS)
     unused = set(request.settings) - {name.partition(":")[0] for name, _ in names}
     if unused:
         raise UsageError(

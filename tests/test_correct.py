@@ -11,7 +11,7 @@ import torch
 
 from exporter.artifact import Dialect, Precision
 from exporter.calibrate import calibrate
-from exporter.correct import correct
+from exporter.correct import CORRECTIONS, correct
 from exporter.data import open_data
 from exporter.errors import BuildError
 from exporter.export import export, save, serialize
@@ -303,3 +303,21 @@ def test_an_image_gets_the_same_answer_alone_and_among_seven_others(
         alone = np.concatenate([session.run(images[i : i + 1]) for i in range(24)])
     # The classifier's result is float; 8-bit sums before it are exact whatever the batch.
     assert np.abs(together - alone).max() <= 1e-5
+
+
+def test_each_part_can_be_switched_off() -> None:
+    model = convolution()
+    x = random(8, 4, 9, 9, seed=8)
+    lowered = quantized(model, x, Dialect.U8_ASYMMETRIC)
+
+    def changed(correction: str) -> set[str]:
+        result = correct(lowered, model, samples_of(x), Silent(), **CORRECTIONS[correction])
+        return {
+            name
+            for name, value in result.graph.initializers.items()
+            if not np.array_equal(array_of(value), array_of(lowered.graph.initializers[name]))
+        }
+
+    assert changed("none") == set()
+    assert changed("biases") == {"b.quantized"}
+    assert changed("all") == {"w.quantized", "b.quantized"}

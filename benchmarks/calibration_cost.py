@@ -65,7 +65,8 @@ def run(
         f"{model.spec.name}, {chosen.count} images: calibration {calibration_s:.1f} s, float32 "
         f"inference with all block outputs {inference_s:.1f} s, ratio "
         f"{calibration_s / inference_s:.2f}; peak memory {peak / 1e9:.2f} GB "
-        f"({before / 1e9:.2f} GB before)"
+        f"({before / 1e9:.2f} GB before)",
+        soft_wrap=True,
     )
 
 

@@ -330,6 +330,48 @@ class Latency:
 
 
 @dataclass(frozen=True)
+class BlockTime:
+    """One residual block in the runtime's own profile."""
+
+    name: str
+    microseconds: float
+    share: float
+    """Of the time of all kernels."""
+
+
+@dataclass(frozen=True)
+class LayerTime:
+    """One convolution or matrix product in the profile, everything fused into it included."""
+
+    name: str
+    block: str
+    """"" outside the residual blocks."""
+    op: str
+    dtype: str
+    microseconds: float
+    macs: int
+    """Of the whole batch."""
+    bytes: int
+    """Input, weights, output and a fused shortcut, each once, in the type that it computes in."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Where an engine's time goes (`profile_blocks.py`)."""
+
+    source: str
+    batch: int
+    threads: int
+    runs: int
+    total_us: float
+    """The sum over all kernels: not the latency, since the profiler costs time itself."""
+    outside_us: float
+    """Of kernels that belong to no residual block."""
+    blocks: tuple[BlockTime, ...]
+    layers: tuple[LayerTime, ...]
+
+
+@dataclass(frozen=True)
 class EngineRecord:
     """An engine and everything that was proved about it: one entry of the manifest."""
 
@@ -344,3 +386,4 @@ class EngineRecord:
     """What the user should know of this engine: a recommendation, a count of flushed values."""
     predicted: tuple[dict[str, Any], ...] = ()
     """Roofline estimates for named GPUs (`predict.py`); never mixed with measured figures."""
+    profile: Profile | Skipped = Skipped("not profiled: it was not measured")

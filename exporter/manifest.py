@@ -43,6 +43,7 @@ def engine_entry(record: EngineRecord) -> dict[str, Any]:
         "latency_by_batch": plain(record.latency_by_batch),
         "notes": plain(record.notes),
         "predicted": plain(record.predicted),
+        "profile": plain(record.profile),
     }
 
 

@@ -43,6 +43,7 @@ from exporter.lower import HAVE_FP16_BETWEEN, lower
 from exporter.models.sources import define
 from exporter.optimize import optimize
 from exporter.plan import ExportRequest, plan, settings_of
+from exporter.profile_blocks import add_profiles, profile_records
 from exporter.progress import Progress
 from exporter.ranges import Ranges
 from exporter.receipt import make_receipt, unverified_receipt
@@ -373,7 +374,7 @@ class Compiler:
         if not self.request.measure:
             return [replace(r, latency=Skipped("not asked for (--no-measure)")) for r in records]
         with self.clock.time("measure"):
-            return measure_records(
+            records = measure_records(
                 model,
                 records,
                 self.folder.root,
@@ -383,6 +384,20 @@ class Compiler:
                 seed=self.request.seed,
                 progress=self.progress,
             )
+        with self.clock.time("profile"):
+            spec = model.spec
+            profiles = profile_records(
+                [manifest.engine_entry(record) for record in records],
+                self.folder.root,
+                self.folder.graph(Precision.FP32),
+                blocks=spec.residual_blocks,
+                threads=self.threads,
+                shape=spec.input.shape,
+                dtype=spec.input.dtype,
+                seed=self.request.seed,
+                progress=self.progress,
+            )
+        return add_profiles(records, profiles)
 
     def describe(self, prepared: Prepared, records: list[EngineRecord]) -> dict[str, Any]:
         """The manifest."""

@@ -127,6 +127,19 @@ def unverified_receipt(
     )
 
 
+def homes_of(kernel: Kernel, blocks: Iterable[str]) -> tuple[str, ...]:
+    """The residual blocks that a kernel belongs to: one, none, or several fused into one kernel."""
+    names = sorted(blocks, key=len, reverse=True)
+    homes = {_home(label, names) for label in _own_labels(kernel)} - {""}
+    if not homes:
+        homes = {_home(name, names) for name in kernel.inputs} - {""}
+    return tuple(sorted(homes))
+
+
+def _home(label: str, names: Iterable[str]) -> str:
+    return next((name for name in names if _within(label, name)), "")
+
+
 class _Account:
     """The kernels, the blocks that they belong to, and what flows between them."""
 
@@ -136,8 +149,8 @@ class _Account:
         self.kernels = kernels
         self.blocks = blocks
         self.kept = kept
-        self._names = sorted((block.name for block in blocks), key=len, reverse=True)
-        self._homes = [self._homes_of(kernel) for kernel in kernels]
+        names = [block.name for block in blocks]
+        self._homes = [homes_of(kernel, names) for kernel in kernels]
         self._writers: dict[str, list[int]] = defaultdict(list)
         self._readers: dict[str, list[int]] = defaultdict(list)
         for index, kernel in enumerate(kernels):
@@ -145,16 +158,6 @@ class _Account:
                 self._writers[name].append(index)
             for name in kernel.inputs:
                 self._readers[name].append(index)
-
-    def _homes_of(self, kernel: Kernel) -> tuple[str, ...]:
-        """The blocks that a kernel belongs to: one, or several that were fused into one kernel."""
-        homes = {self._home(label) for label in _own_labels(kernel)} - {""}
-        if not homes:
-            homes = {self._home(name) for name in kernel.inputs} - {""}
-        return tuple(sorted(homes))
-
-    def _home(self, label: str) -> str:
-        return next((name for name in self._names if _within(label, name)), "")
 
     def _sum_kernels(self, block: ResidualBlock) -> list[Kernel]:
         """The kernels that do this block's residual sum: one, if all is well."""

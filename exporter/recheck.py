@@ -18,6 +18,7 @@ from exporter.baking import from_images
 from exporter.build_folder import REJECTED, BuildFolder, sha256_of
 from exporter.errors import InputError, UsageError
 from exporter.models.sources import define
+from exporter.profile_blocks import profile_records
 from exporter.progress import Progress
 from exporter.targets import get_target
 from exporter.validate import BATCH, Reference, check_parity
@@ -188,6 +189,19 @@ def benchmark_build(
         engine["latency_by_batch"] = manifest.plain(
             [latency for latency in by_batch.values() if isinstance(latency, Latency)]
         )
+    profiles = profile_records(
+        described["engines"],
+        folder,
+        BuildFolder(folder, entry["name"]).graph(Precision.FP32),
+        blocks=entry["residual_blocks"],
+        threads=threads or host.usable_threads(),
+        shape=entry["input"]["shape"],
+        dtype=entry["input"]["dtype"],
+        seed=request["seed"],
+        progress=progress,
+    )
+    for engine in described["engines"]:
+        engine["profile"] = manifest.plain(profiles[engine["id"]])
     described["host"] = manifest.plain(host.describe_host())
     manifest.write(folder, described)
     report.write_report(folder, described)

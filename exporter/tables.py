@@ -79,15 +79,18 @@ def receipts(manifest: Mapping[str, Any], engine_id: str, console: Console) -> N
         console.print(f"  read from: {escape(receipt['source'])}")
         if receipt["reason"]:
             console.print(f"  reason: {escape(receipt['reason'])}")
-        table = Table("block", "kernels", "dtype", "add fused")
+        spent = {b["name"]: b for b in engine.get("profile", {}).get("blocks", ())}
+        table = Table("block", "kernels", "dtype", "add fused", "time")
         for block in receipt["blocks"]:
             table.add_row(
                 escape(block["name"]),
                 escape(", ".join(_runs(kernel["op"] for kernel in block["kernels"]))),
                 ", ".join(sorted({kernel["dtype"] for kernel in block["kernels"]})),
                 "yes" if block["add_fused"] else f"[yellow]no[/] {escape(block['reason'] or '')}",
+                _time_of(spent.get(block["name"])),
             )
         console.print(table)
+        console.print(f"  {escape(_profile_of(engine))}")
         for kernel, block, reason in receipt["leftovers"]:
             console.print(f"  left over: {escape(kernel)} ({escape(block)}): {escape(reason)}")
 
@@ -199,6 +202,20 @@ def _latency(engine: Mapping[str, Any]) -> tuple[str, str]:
     return (
         f"{latency['p50_ms']:.2f} ms",
         f"{latency['speedup']['median']:.2f}x [dim]({low:.2f} to {high:.2f})[/]{spread}",
+    )
+
+
+def _time_of(block: Mapping[str, Any] | None) -> str:
+    return f"{block['microseconds']:.0f} us, {block['share']:.1%}" if block else "-"
+
+
+def _profile_of(engine: Mapping[str, Any]) -> str:
+    profile = engine.get("profile", {"skipped": "the build is older; run exporter benchmark DIR"})
+    if "skipped" in profile:
+        return f"no time per block: {profile['skipped']}"
+    return (
+        f"time per block: {profile['source']}, batch {profile['batch']}, {profile['threads']} "
+        f"threads, median of {profile['runs']} runs; {profile['outside_us']:.0f} us outside"
     )
 
 

@@ -8,7 +8,10 @@ import hashlib
 import itertools
 import json
 import math
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -303,7 +306,10 @@ def test_a_rival_within_the_noise_is_named() -> None:
 
 def test_an_unstable_timing_is_said_beside_the_headline() -> None:
     said = first_screen(manifests.build([int8(5, stable=False)]))
-    assert "as fast as eager PyTorch unstable timing" in said["use"]
+    assert "unstable timing about 5.00x as fast as eager PyTorch" in said["use"]
+    page = Page(render(manifests.build([int8(5, stable=False)])))
+    # Nothing that did not settle is in large or bold letters.
+    assert not [e for e in page.all("strong") if "\N{MULTIPLICATION SIGN}" in e.text]
     assert "measure again on an idle machine" in said["use"]
     assert "unstable timing" in said["speed"]
 
@@ -336,6 +342,18 @@ def test_a_failed_engine_is_never_recommended() -> None:
     assert "parity FAILED" in said["speed"]
     (banner,) = Page(render(failed())).all("p", "banner", "bad")
     assert "Failed: ort-cpu.int8: parity" in banner.text
+
+
+def test_an_engine_that_its_receipt_rejected_has_no_green_badge() -> None:
+    manifest = manifests.build([int8(5)])
+    engine = manifest["engines"][0]
+    engine["path"] += ".rejected"
+    engine["receipt"].update(verdict="partial", reason="16 of 16 residual adds are not fused")
+    page = Page(render(manifest))
+    badges = [e for e in page.all("span", "badge") if "parity" in e.text or "rejected" in e.text]
+    assert [e.text for e in badges if e.has_class("bad")] == ["rejected"] * 2
+    assert [e.text for e in badges if e.has_class("soft")] == ["parity passed"] * 2
+    assert not [e for e in badges if e.has_class("good")]
 
 
 def test_no_measured_engine_is_no_recommendation() -> None:
@@ -400,6 +418,24 @@ def test_the_same_manifest_gives_the_same_bytes(tmp_path: Path) -> None:
         assert str(tmp_path).encode() not in pages[-1][0] + pages[-1][1]
     assert pages[0] == pages[1]
     assert manifest == manifests.resnet50()
+
+
+def test_two_processes_that_hash_differently_write_the_same_bytes(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text(json.dumps(manifests.resnet50(trained=True)))
+    write = (
+        "import json, sys, pathlib; from exporter.report import write_report; "
+        "write_report(pathlib.Path(sys.argv[2]), json.loads(open(sys.argv[1]).read()))"
+    )
+    written = []
+    for seed in ("1", "2"):
+        folder = tmp_path / seed
+        folder.mkdir()
+        subprocess.run(
+            [sys.executable, "-c", write, str(tmp_path / "manifest.json"), str(folder)],
+            env={**os.environ, "PYTHONHASHSEED": seed}, check=True,
+        )  # fmt: skip
+        written.append([(folder / name).read_bytes() for name in ("report.html", "report.json")])
+    assert written[0] == written[1]
 
 
 def test_the_report_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -502,6 +538,19 @@ def test_letters_don_t_cover_each_other() -> None:
     ends = sorted(line.end for line in scaling.lines)
     assert min(b - a for a, b in itertools.pairwise(ends)) >= charts.LETTER_PX
     assert ends[-1] <= charts.SCATTER_HEIGHT_PX
+
+
+def test_the_front_does_not_run_through_a_letter() -> None:
+    chart = charts.scatter_chart(views(Traced(manifests.resnet50())))
+    assert chart is not None
+    (x0, y0), (x1, y1) = (
+        (x * charts.NARROWEST_PX / 100, -y * charts.SCATTER_HEIGHT_PX / 100) for x, y in chart.front
+    )
+    for point in chart.points:
+        x = point.x * charts.NARROWEST_PX / 100 + point.label[0] + 4
+        y = -point.y * charts.SCATTER_HEIGHT_PX / 100 + point.label[1] - 4
+        assert not (x0 - 5 < x < x1 + 5 and abs(y - y0) < 6), point.engine.id
+        assert not (abs(x - x1) < 5 and min(y0, y1) - 6 < y < max(y0, y1) + 6), point.engine.id
 
 
 def test_the_smallest_and_the_most_exact_are_offered_beside_the_fastest() -> None:

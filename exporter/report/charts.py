@@ -6,6 +6,7 @@ data has `why_empty` instead.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -161,11 +162,12 @@ def scatter_chart(engines: Sequence[EngineView]) -> ScatterChart | None:
         )
         points.append(Point(engine, x.place(p50), y.place(decibels), best=not beaten))
     front = sorted((point.x, point.y) for point in points if point.best)
-    return ScatterChart(_labelled(points), tuple(front), x, y, x.place(eager))
+    return ScatterChart(_labelled(points, front), tuple(front), x, y, x.place(eager))
 
 
-def _labelled(points: Sequence[Point]) -> tuple[Point, ...]:
-    """Each letter beside its mark, where it covers neither a mark nor another letter."""
+def _labelled(points: Sequence[Point], front: Sequence[tuple[float, float]]) -> tuple[Point, ...]:
+    """Each letter beside its mark, where it covers no mark, no other letter and not the front."""
+    lines = _steps_px(front)
     marks = [(p.x * NARROWEST_PX / 100, -p.y * SCATTER_HEIGHT_PX / 100) for p in points]
     taken = list(marks)
     placed = []
@@ -179,12 +181,30 @@ def _labelled(points: Sequence[Point]) -> tuple[Point, ...]:
                 for tx, ty in taken
                 if (tx, ty) != (x, y)
             )
+            and not any(_crosses(line, cx, cy) for line in lines)
             for cx, cy in centres
         ]
         chosen = free.index(True) if True in free else 0
         taken.append(centres[chosen])
         placed.append(Point(point.engine, point.x, point.y, label=offsets[chosen], best=point.best))
     return tuple(placed)
+
+
+def _steps_px(front: Sequence[tuple[float, float]]) -> list[tuple[float, float, float, float]]:
+    """The front as it is drawn: (left, right, top, bottom) of each of its strokes, in pixels."""
+    corners = [(x * NARROWEST_PX / 100, -y * SCATTER_HEIGHT_PX / 100) for x, y in front]
+    lines = []
+    for (x, y), (next_x, next_y) in itertools.pairwise(corners):
+        lines.append((x, next_x, y, y))
+        lines.append((next_x, next_x, min(y, next_y), max(y, next_y)))
+    return lines
+
+
+def _crosses(line: tuple[float, float, float, float], x: float, y: float) -> bool:
+    """Whether a stroke touches the letter whose middle is (x, y)."""
+    left, right, top, bottom = line
+    reach = LETTER_PX / 2
+    return left < x + reach and x - reach < right and top < y + reach and y - reach < bottom
 
 
 def drift_panels(engines: Sequence[EngineView]) -> tuple[DriftPanel, ...]:

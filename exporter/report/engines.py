@@ -59,6 +59,18 @@ class EngineView:
         parity = self.entry["parity"]
         return parity["blocks"] if parity.has("blocks") and parity["blocks"] else None
 
+    @property
+    def profile(self) -> Traced | None:
+        """Where its time goes; None: `unprofiled` says why."""
+        found = self.entry["profile"] if self.entry.has("profile") else None
+        return found if found is not None and found.has("blocks") else None
+
+    @property
+    def unprofiled(self) -> str:
+        if self.entry.has("profile"):
+            return str(self.entry["profile"]["skipped"])
+        return "the build is older than the profile; benchmark it again"
+
 
 def views(manifest: Traced) -> tuple[EngineView, ...]:
     """All engines, in the manifest's order."""

@@ -134,6 +134,10 @@ def milliseconds(value: Traced) -> Figure:
     return _shown(value, significant, "ms")
 
 
+def microseconds(value: Traced) -> Figure:
+    return _shown(value, significant, "\N{MICRO SIGN}s")
+
+
 def plain_number(value: Traced) -> Figure:
     """Three significant digits, no unit: for columns whose heading has it."""
     return _shown(value, significant)
@@ -184,7 +188,8 @@ def images_per_second(latency: Traced) -> Figure | None:
 
 
 FILTERS: Final[Mapping[str, Any]] = {
-    "count": count, "ms": milliseconds, "num": plain_number, "times": times, "error": error,
+    "count": count, "ms": milliseconds, "micro": microseconds,
+    "num": plain_number, "times": times, "error": error,
     "db": decibels, "percent": percent, "megabytes": megabytes, "si": si,
 }  # fmt: skip
 """Names that templates use."""

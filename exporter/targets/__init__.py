@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy.typing as npt
 
@@ -99,6 +99,26 @@ class Target(Protocol):
         """The kernels that the runtime really made, and what they were read from.
 
         Raises UnreadableKernels where they cannot be told; the receipt is then `unverified`.
+        """
+        ...
+
+
+TimedRun = list[tuple[Kernel, float]]
+"""One profiled inference: each kernel with its microseconds, in execution order."""
+
+
+@runtime_checkable
+class CanProfile(Protocol):
+    """A target whose runtime times its own kernels."""
+
+    def profile(
+        self, engine: Path, threads: int, batch: Array, budget_s: float
+    ) -> tuple[list[TimedRun], str]:
+        """Inferences on `batch` in a session made for it, and what times them.
+
+        Two to warm up are left out; three at least, then as many as `budget_s` holds.
+
+        Raises UnreadableKernels where the profile does not list the engine's kernels.
         """
         ...
 

@@ -12,6 +12,7 @@ hint is always given: f16 for FP16 engines, f32 for all others (INT8 comes from 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +23,7 @@ import openvino as ov
 from exporter import host
 from exporter.artifact import Dialect, Kernel, Precision, Skipped, Verdict
 from exporter.errors import BuildError, UsageError
-from exporter.targets import Array, BuildOptions, BuildResult, UnreadableKernels
+from exporter.targets import Array, BuildOptions, BuildResult, TimedRun, UnreadableKernels
 
 _PRECISION: Final = ["exporter", "precision"]
 """Where an IR keeps the precision that it was built for (OpenVINO's rt_info)."""
@@ -120,6 +121,42 @@ class OpenVino:
                 f"openvino {_version()} does not load {engine.name}: {reason}"
             ) from None
 
+    def profile(
+        self, engine: Path, threads: int, batch: Array, budget_s: float
+    ) -> tuple[list[TimedRun], str]:
+        """Each kernel's time as the plugin's own counters (PERF_COUNT) tell it.
+
+        Raises:
+            BuildError: OpenVINO does not load the engine, or fails to run it.
+            UnreadableKernels: a kernel of the execution graph has no counter.
+        """
+        try:
+            model = ov.Core().read_model(engine)
+            compiled = _compile(model, threads, counted=True)
+            kernels = _kernels_of(compiled.get_runtime_model(), _operations_of(model))
+            request = compiled.create_infer_request()
+            runs: list[TimedRun] = []
+            done, begin = 0, 0.0
+            while len(runs) < 3 or time.perf_counter() - begin < budget_s:
+                request.infer({0: np.ascontiguousarray(batch)})
+                done += 1
+                if done <= 2:
+                    begin = time.perf_counter()
+                    continue
+                spent = {
+                    info.node_name: info.real_time.total_seconds() * 1e6
+                    for info in request.get_profiling_info()
+                }
+                runs.append([(kernel, spent[kernel.name]) for kernel in kernels])
+        except KeyError as error:
+            raise UnreadableKernels(f"no counter for the kernel {error}") from None
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise BuildError(
+                f"openvino {_version()} does not profile {engine.name}: {reason}"
+            ) from None
+        return runs, f"OpenVINO's performance counters (openvino {_version()})"
+
     def kernels(self, engine: Path) -> tuple[tuple[Kernel, ...], str]:
         """The nodes of the execution graph, one kernel each.
 
@@ -199,7 +236,7 @@ def _name_reproducibly(model: Any, graph: Path) -> None:
             op.set_friendly_name(f"{kind}.{index}")
 
 
-def _compile(model: Any, threads: int) -> Any:
+def _compile(model: Any, threads: int, *, counted: bool = False) -> Any:
     half = _precision_of(model) is Precision.FP16
     return ov.Core().compile_model(
         model,
@@ -209,6 +246,7 @@ def _compile(model: Any, threads: int) -> Any:
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
             "INFERENCE_PRECISION_HINT": "f16" if half and _has_fp16() else "f32",
+            "PERF_COUNT": counted,
         },
     )
 

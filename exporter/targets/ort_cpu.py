@@ -28,13 +28,14 @@ from exporter.errors import BuildError, UsageError
 from exporter.passes.merge_groups import merge_groups
 from exporter.passes.offset_weights import offset_weights
 from exporter.passes.space_to_depth_stem import space_to_depth_stem
-from exporter.targets import BuildOptions, BuildResult, UnreadableKernels
+from exporter.targets import Array, BuildOptions, BuildResult, TimedRun, UnreadableKernels
 from exporter.targets.ort_kernels import kernels_of
 from exporter.targets.ort_session import (
     CONFIG_WITHOUT_VNNI,
     DISABLED_OPTIMIZERS,
     OrtSession,
     make_session,
+    profile_session,
     session_options,
     write_optimized,
 )
@@ -114,6 +115,22 @@ class OrtCpu:
     def open(self, engine: Path, threads: int) -> OrtSession:
         """Loads an engine, all optimizations on."""
         return OrtSession(make_session(engine, session_options(threads)))
+
+    def profile(
+        self, engine: Path, threads: int, batch: Array, budget_s: float
+    ) -> tuple[list[TimedRun], str]:
+        """Each kernel's time as the session's own profiler tells it.
+
+        Raises:
+            UnreadableKernels: the profile lists other nodes than the optimized model.
+        """
+        with tempfile.TemporaryDirectory(prefix="exporter-") as folder:
+            model, runs = profile_session(engine, Path(folder), threads, batch, budget_s)
+        kernels = {kernel.name: kernel for kernel in kernels_of(model)}
+        if not all({name for name, _ in run} == set(kernels) for run in runs):
+            raise UnreadableKernels("the profile's nodes are not those of the optimized model")
+        timed = [[(kernels[name], time_us) for name, time_us in run] for run in runs]
+        return timed, f"ONNX Runtime's profiler (onnxruntime {ort.__version__})"
 
     def kernels(self, engine: Path) -> tuple[tuple[Kernel, ...], str]:
         """The nodes of the optimized model, one kernel each.

@@ -14,6 +14,8 @@ What the options guard against (each was met in ONNX Runtime 1.32):
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -30,6 +32,8 @@ DISABLED_OPTIMIZERS: Final = ("WeightBiasQuantization",)
 CONFIG_WITHOUT_VNNI: Final[Mapping[str, str]] = MappingProxyType({"session.x64quantprecision": "1"})
 """What a session on an INT8 graph needs on an x86 CPU without VNNI."""
 
+WARM_UP: Final = 2
+FEWEST_RUNS: Final = 3
 CPU: Final = ("CPUExecutionProvider",)
 _ERRORS_ONLY: Final = 3
 
@@ -126,6 +130,49 @@ def open_graph(graph: Path, threads: int) -> OrtSession:
     return OrtSession(make_session(graph, session_options(threads, optimize=False)))
 
 
+def profile_session(
+    model: Path, folder: Path, threads: int, batch: Array, budget_s: float
+) -> tuple[Any, list[list[tuple[str, float]]]]:
+    """A session's optimized model, and for each inference its nodes with their microseconds."""
+    import onnx
+
+    optimized = folder / "optimized.onnx"
+    options = _writing(session_options(threads), optimized)
+    options.enable_profiling = True
+    options.profile_file_prefix = str(folder / "profile")
+    session = make_session(model, options)
+    feeds = {session.get_inputs()[0].name: np.ascontiguousarray(batch)}
+    runs, begin = 0, 0.0
+    while runs < WARM_UP + FEWEST_RUNS or time.perf_counter() - begin < budget_s:
+        if runs == WARM_UP:
+            begin = time.perf_counter()
+        session.run(None, feeds)
+        runs += 1
+    events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    end = "_kernel_time"
+    timed = [
+        (event["name"].removesuffix(end), float(event["dur"]))
+        for event in events
+        if event.get("cat") == "Node" and event["name"].endswith(end)
+    ]
+    size = len(timed) // runs
+    each = [timed[i * size : (i + 1) * size] for i in range(WARM_UP, runs)]
+    return onnx.load(optimized, load_external_data=False), each
+
+
+def _writing(options: ort.SessionOptions, optimized: Path) -> ort.SessionOptions:
+    """The options, with the model that is executed written there, its large weights beside it."""
+    options.optimized_model_filepath = str(optimized)
+    # Names and types are all that is asked of the weights.
+    options.add_session_config_entry(
+        "session.optimized_model_external_initializers_file_name", "optimized.weights"
+    )
+    options.add_session_config_entry(
+        "session.optimized_model_external_initializers_min_size_in_bytes", "1024"
+    )
+    return options
+
+
 def write_optimized(model: Path, folder: Path) -> Any:
     """The `onnx.ModelProto` of what a session really executes, without its large weights.
 
@@ -135,14 +182,5 @@ def write_optimized(model: Path, folder: Path) -> Any:
     import onnx
 
     optimized = folder / "optimized.onnx"
-    options = session_options(1)
-    options.optimized_model_filepath = str(optimized)
-    # Weights beside the model: names and types are all that is asked of them.
-    options.add_session_config_entry(
-        "session.optimized_model_external_initializers_file_name", "optimized.weights"
-    )
-    options.add_session_config_entry(
-        "session.optimized_model_external_initializers_min_size_in_bytes", "1024"
-    )
-    make_session(model, options)
+    make_session(model, _writing(session_options(1), optimized))
     return onnx.load(optimized, load_external_data=False)

@@ -42,6 +42,14 @@ for (const width of WIDTHS) {
         .filter((it) => it.checkVisibility() && !it.closest(".scroll"))
         .filter((it) => it.scrollWidth > it.clientWidth + 1 && it.clientWidth > 0)
         .map((it) => `${it.tagName}.${it.className}: ${it.textContent.trim().slice(0, 60)}`),
+      // Tables whose last columns have to be scrolled to.
+      cut: [...document.querySelectorAll(".scroll")].filter((it) => it.scrollWidth > it.clientWidth + 1)
+        .map((it) => it.getAttribute("aria-label")),
+      // Letters of a drawing that leave the window.
+      outside: [...document.querySelectorAll("svg text")].filter((it) => it.checkVisibility() && !it.closest(".scroll"))
+        .map((it) => [it.getBoundingClientRect(), it.textContent])
+        .filter(([box]) => box.left < 0 || box.right > document.documentElement.clientWidth)
+        .map(([, text]) => text),
       bars: [...document.querySelectorAll("ol.rows svg.bar rect")].map((it) => it.getBoundingClientRect().width),
       answer: document.querySelector("#use").getBoundingClientRect().bottom < innerHeight
         && document.querySelector(".row").getBoundingClientRect().top < innerHeight,

@@ -76,6 +76,19 @@ def test_the_page_fits_its_window_in_both_schemes(seen: Any) -> None:
         assert dark == (view["colorScheme"] == "dark")
 
 
+def test_no_letter_of_a_drawing_leaves_the_window(seen: Any) -> None:
+    if seen["name"] == "hostile":
+        pytest.skip("layers whose names have 80 letters: they are drawn on one line")
+    assert [view["outside"] for view in seen["views"]] == [[]] * 4
+
+
+def test_a_wide_screen_shows_every_column(seen: Any) -> None:
+    if seen["name"] == "hostile":
+        pytest.skip("names of 80 letters: no screen is wide enough for a table of them")
+    for view in seen["views"]:
+        assert view["cut"] == [] or view["width"] < 600
+
+
 def test_the_answer_and_the_bars_are_on_the_first_screen(seen: Any) -> None:
     if seen["name"] == "hostile":
         pytest.skip("a name of 80 letters, ten times: its header alone fills the screen")

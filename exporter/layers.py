@@ -1,0 +1,46 @@
+"""What each convolution and matrix product of a network computes and moves, for one image."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Counts of elements, whatever their type; `macs` are multiply-accumulates."""
+
+    name: str
+    macs: int
+    inputs: int
+    outputs: int
+    weights: int
+
+
+def layers_of(path: Path) -> dict[str, Layer]:
+    """Name of a node, and of its output -> its counts; the file's shapes can be inferred."""
+    import onnx
+
+    # Only shapes are asked for: initializers are small in shape, whatever they hold.
+    model = onnx.shape_inference.infer_shapes(onnx.load(path))
+    graph = model.graph
+    shapes = {
+        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in (*graph.input, *graph.output, *graph.value_info)
+    }
+    shapes |= {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    found = {}
+    for node in graph.node:
+        if node.op_type not in {"Conv", "Gemm", "MatMul"}:
+            continue
+        given, weight, made = (shapes.get(n, []) for n in (*node.input[:2], node.output[0]))
+        # A fixed batch is divided out; the first dimension is the batch's in all three operators.
+        if node.input[1] not in shapes or not all((*given[1:], *weight, *made[1:])) or not made:
+            continue
+        outputs = math.prod(made[1:])
+        depth = math.prod(weight[1:]) if node.op_type == "Conv" else math.prod(given[1:])
+        layer = Layer(node.name, outputs * depth, math.prod(given[1:]), outputs, math.prod(weight))
+        # OpenVINO names some kernels after the output.
+        found[node.name] = found[node.output[0]] = layer
+    return found

@@ -1,0 +1,158 @@
+"""Where the time goes: each residual block's share, by the runtime's own profiler.
+
+A session of its own is profiled, never the one that was timed: the profiler itself costs time. So
+the sum over the kernels is not the latency, and shares compare where milliseconds do not. A
+kernel belongs to the block that its receipt puts it in; one that computes several blocks counts
+for each in equal parts. What lies in no block (stem, head, conversions) is `outside_us`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+from exporter.artifact import BlockTime, EngineRecord, Kernel, LayerTime, Profile, Skipped
+from exporter.build_folder import REJECTED
+from exporter.errors import BuildError
+from exporter.layers import Layer, layers_of
+from exporter.measure_worker import make_input
+from exporter.progress import Progress
+from exporter.receipt import homes_of
+from exporter.targets import CanProfile, UnreadableKernels, get_target
+
+BUDGET_S: Final = 0.5
+"""How long the profiled inferences of one engine may take, after two to warm up."""
+
+
+def profile_records(
+    records: Sequence[Any],
+    root: Path,
+    portable: Path,
+    *,
+    blocks: Sequence[str],
+    threads: int,
+    shape: Sequence[int | str],
+    dtype: str,
+    seed: int,
+    progress: Progress,
+) -> dict[str, Profile | Skipped]:
+    """Engine id -> profile, or why there is none; `records` are engines of a manifest.
+
+    `portable` is the FP32 ONNX file, which says what each layer computes and moves.
+    """
+    layers = layers_of(portable)
+    first = shape[0] if isinstance(shape[0], int) else 1
+    batch = make_input((first, *(int(side) for side in shape[1:])), dtype, seed)
+    found = {}
+    with progress.stage("profile the blocks", len(records)) as advance:
+        for entry in records:
+            found[entry["id"]] = _profile(entry, root, layers, blocks, threads, batch)
+            advance(1)
+    return found
+
+
+def add_profiles(
+    records: Sequence[EngineRecord], profiles: Mapping[str, Profile | Skipped]
+) -> list[EngineRecord]:
+    """The records with their profiles."""
+    return [replace(record, profile=profiles[record.engine.id]) for record in records]
+
+
+def _profile(
+    entry: Mapping[str, Any],
+    root: Path,
+    layers: Mapping[str, Layer],
+    blocks: Sequence[str],
+    threads: int,
+    batch: Any,
+) -> Profile | Skipped:
+    if entry["path"].endswith(REJECTED):
+        return Skipped("rejected: it failed a gate")
+    target = get_target(entry["target"])
+    absent = target.runs_here()
+    if absent is not None:
+        return absent
+    if not isinstance(target, CanProfile):
+        return Skipped(f"{entry['target']} is not profiled by this tool")
+    try:
+        runs, source = target.profile(root / entry["path"], threads, batch, BUDGET_S)
+    except (BuildError, UnreadableKernels) as error:
+        return Skipped(f"its profiler gave nothing to read: {error}")
+    return summarize(runs, source, layers, blocks, len(batch), threads)
+
+
+def summarize(
+    runs: Sequence[Sequence[tuple[Kernel, float]]],
+    source: str,
+    layers: Mapping[str, Layer],
+    blocks: Sequence[str],
+    batch: int,
+    threads: int,
+) -> Profile:
+    """The median time of each kernel over the runs (microseconds), by block and by layer."""
+    kernels = [kernel for kernel, _ in runs[0]]
+    times = [median(run[i][1] for run in runs) for i in range(len(kernels))]
+    total = sum(times)
+    spent = dict.fromkeys(blocks, 0.0)
+    timed: list[LayerTime] = []
+    for kernel, time_us in zip(kernels, times, strict=True):
+        homes = homes_of(kernel, blocks)
+        for name in homes:
+            spent[name] += time_us / len(homes)
+        timed += _layer_times(kernel, time_us, homes, layers, batch)
+    return Profile(
+        source=source,
+        batch=batch,
+        threads=threads,
+        runs=len(runs),
+        total_us=total,
+        outside_us=max(0.0, total - sum(spent.values())),
+        blocks=tuple(
+            BlockTime(name, time_us, time_us / total if total else 0.0)
+            for name, time_us in spent.items()
+        ),
+        layers=tuple(timed),
+    )
+
+
+def _layer_times(
+    kernel: Kernel,
+    time_us: float,
+    homes: Sequence[str],
+    layers: Mapping[str, Layer],
+    batch: int,
+) -> Iterable[LayerTime]:
+    """The convolution or product that a kernel computes; none where it computes none or several."""
+    if not {"conv", "gemm"} & set(kernel.does):
+        return
+    labels = {name for label in kernel.labels for name in (label, _owner(label))}
+    computed = {layers[name] for name in labels if name in layers}
+    if len(computed) != 1:
+        return
+    (layer,) = computed
+    size = _BYTES.get(kernel.dtype, 4)
+    yield LayerTime(
+        name=layer.name,
+        block=homes[0] if homes else "",
+        op=kernel.op,
+        dtype=kernel.dtype,
+        microseconds=time_us,
+        macs=layer.macs * batch,
+        # A sum that is fused into it reads the shortcut, as large as what it writes.
+        bytes=size
+        * (
+            layer.weights
+            + batch * (layer.inputs + layer.outputs * (2 if "add" in kernel.does else 1))
+        ),
+    )
+
+
+_BYTES: Final = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1, "uint8": 1}
+
+
+def _owner(label: str) -> str:
+    """The layer of a weight or a bias, and OpenVINO's name of a convolution without its bias."""
+    return label.removesuffix("/WithoutBiases").removesuffix(".bias").removesuffix(".weight")

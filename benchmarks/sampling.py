@@ -1,9 +1,10 @@
 """One interleaved run of many engines, each in a process of its own, written down as it happens.
 
 In each round every engine does a few inferences back to back, in a seeded random order that later
-comes reversed; all but the one at work are stopped. Processes are started one after the other, so that the time to load is not
-that of a crowd, and are started anew `lives` times: where a process's memory lies on the machine
-moves its speed by a percent or so, and only a new process draws that again.
+comes reversed; all but the one at work are stopped. Processes are started one after the other, so
+that the time to load is not that of a crowd, and are started anew `lives` times: where a process's
+memory lies on the machine moves its speed by a percent or so, and only a new process draws that
+again.
 """
 
 from __future__ import annotations

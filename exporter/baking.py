@@ -19,6 +19,7 @@ from exporter.errors import UsageError
 from exporter.optimize import check
 from exporter.passes.bake_preprocess import bake_preprocess
 from exporter.pixels import nearest_pixels
+from exporter.progress import Progress
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -43,13 +44,22 @@ def from_images(model: Model) -> Model:
     )
 
 
-def to_images(model: Model, inputs: npt.NDArray[Any]) -> tuple[npt.NDArray[np.uint8], bool]:
-    """Normalised inputs (N, 3, H, W) as images, and whether they were images to begin with.
+def with_images(
+    model: Model, inputs: npt.NDArray[Any], progress: Progress
+) -> tuple[Model, npt.NDArray[np.uint8]]:
+    """The model taking images, and its normalised inputs (N, 3, H, W) as images.
 
-    Where they were not (synthetic inputs, ready tensors), each value becomes the nearest pixel.
+    Where they were none to begin with (synthetic inputs, ready tensors), each value becomes the
+    nearest pixel, and a note says so.
+
+    Raises:
+        UsageError: see `from_images`.
     """
     contract = _contract(model)
-    return nearest_pixels(inputs, contract.mean, contract.std)
+    images, exact = nearest_pixels(inputs, contract.mean, contract.std)
+    if not exact:
+        progress.note("the evaluation inputs were rounded to 8-bit pixels, for engines take images")
+    return from_images(model), images
 
 
 def bake(model: Model, graph: ir.Model, exact: ir.Model) -> tuple[ir.Model, PassReport]:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from exporter import host, manifest, report
 from exporter.artifact import (
@@ -27,12 +26,12 @@ from exporter.artifact import (
     Receipt,
     Skipped,
 )
-from exporter.baking import bake, from_images, to_images
+from exporter.baking import bake, with_images
 from exporter.blocks import GraphFacts, find_residual_blocks
 from exporter.build_folder import BuildFolder, sha256_of, staged
 from exporter.calibrate import calibrate
 from exporter.clock import Clock
-from exporter.correct import correct
+from exporter.correct import CORRECTIONS, correct
 from exporter.data import Data, Samples, open_data
 from exporter.described import describe_build
 from exporter.errors import BuildError
@@ -166,18 +165,11 @@ class Compiler:
             evaluation = evaluation.take(self.request.samples)
         inputs = np.concatenate(list(evaluation.batches(32)))
         if self.request.bake_preprocess:
-            model, inputs = self.with_images(model, inputs)
+            model, inputs = with_images(model, inputs, self.progress)
         with self.clock.time("reference"):
             reference = make_reference(model, inputs, evaluation.labels, self.progress)
         self.save_goldens(reference)
         return Prepared(model, data, graph, facts, reference)
-
-    def with_images(self, model: Model, inputs: npt.NDArray[Any]) -> tuple[Model, npt.NDArray[Any]]:
-        """Model and evaluation inputs of engines that take 8-bit images."""
-        images, exact = to_images(model, inputs)
-        if not exact:
-            self.progress.note("the evaluation inputs were rounded to 8-bit pixels, to bake")
-        return from_images(model), images
 
     def save_goldens(self, reference: Reference) -> None:
         """golden.npz: the first inputs, what eager answers, and in float64."""
@@ -261,7 +253,11 @@ class Compiler:
             if precision is Precision.INT8:
                 with self.clock.time("correct"):
                     graph = correct(
-                        graph, prepared.graph, self.calibration(prepared), self.progress
+                        graph,
+                        prepared.graph,
+                        self.calibration(prepared),
+                        self.progress,
+                        **CORRECTIONS[self.request.correction],
                     )
             if self.request.bake_preprocess:
                 graph, baked = bake(prepared.model, graph, prepared.graph)

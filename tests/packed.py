@@ -33,17 +33,25 @@ def _folder() -> Path:
 @functools.cache
 def digits_build() -> Path:
     """`resnet20-digits`, trained, for the CPU in every precision; not measured."""
+    return _exported("build")
+
+
+@functools.cache
+def baked_build() -> Path:
+    """The same, taking images."""
+    return _exported("baked", bake_preprocess=True)
+
+
+def _exported(name: str, **options: Any) -> Path:
     from exporter.models import digits
 
     _, held_out = digits.splits()
     data = _folder() / "digits.npz"
     np.savez(data, input=digits.normalise(held_out.images[:SAMPLES]))
-    outcome = export_model(
-        ExportRequest(
-            targets=("ort-cpu",), data=data, out=_folder() / "build", measure=False, threads=2
-        ),
-        Silent(),
+    request = ExportRequest(
+        targets=("ort-cpu",), data=data, out=_folder() / name, measure=False, threads=2, **options
     )
+    outcome = export_model(request, Silent())
     assert outcome.failures == ()
     return outcome.folder
 

@@ -17,7 +17,7 @@ from exporter.progress import Silent
 from exporter.release import ROUNDING, PackRequest
 from exporter.runtime import load
 from exporter.runtime.goldens import Goldens, read_goldens, worst_error
-from tests.packed import digits_build
+from tests.packed import baked_build, digits_build
 from tests.serving.environment import needs_chromium, needs_node, needs_triton, run_client
 from tests.serving.test_javascript import in_chromium, in_node, packed
 from tests.serving.triton_server import running
@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.serving, needs_triton, needs_node, needs_chromium]
 
 Array = npt.NDArray[Any]
 Answers = dict[str, Array]
-BUILDS = {"two steps": digits_build}
+BUILDS = {"two steps": digits_build, "baked": baked_build}
 
 
 @pytest.mark.parametrize("build", BUILDS)

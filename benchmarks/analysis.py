@@ -67,11 +67,14 @@ def analyse(events: Sequence[Event]) -> dict[str, Any]:
         "busy": bool(busy),
         "marks": [*busy, *_not_the_same(pairs)],
         "ceilings": ceiling,
-        "failures": [
-            f"{row['id']}: {row['latency_skipped']}"
-            for row in rows.values()
-            if row["role"] == Role.OURS and row["latency_skipped"]
-        ],
+        "failures": list(
+            dict.fromkeys(
+                f"{group.facts['model']}/{event['name']}: {event['why']}"
+                for group in models
+                for event in group.missing
+                if event["role"] == Role.OURS and event["broken"]
+            )
+        ),
         "engines": sorted(rows.values(), key=_place_in_table(models)),
     }
 

@@ -59,6 +59,8 @@ class Artifacts:
     spec: ModelSpec
     data: Data
     files: Mapping[str, Path | Skipped]
+    broken: frozenset[str] = frozenset()
+    """Those that should have been built here and were not."""
 
     def bytes(self, key: str) -> int | None:
         """The size of an artifact; an OpenVINO IR has its weights in a second file."""
@@ -92,12 +94,16 @@ def build(
     folder.mkdir(parents=True, exist_ok=True)
     recipe = Recipe(model, data, folder, seed, weights, progress)
     files: dict[str, Path | Skipped] = {}
+    broken = set()
     for key in dict.fromkeys(keys):
         try:
             files[key] = BUILDERS[key](recipe)
-        except (BuildError, MissingDependencyError) as error:
+        except MissingDependencyError as error:
             files[key] = Skipped(str(error))
-    return Artifacts(model.spec, data, files)
+        except BuildError as error:
+            files[key] = Skipped(str(error))
+            broken.add(key)
+    return Artifacts(model.spec, data, files, frozenset(broken))
 
 
 def _key(spec: ModelSpec, seed: int) -> str:
@@ -151,7 +157,7 @@ def _ours(engine: str) -> Callable[[Recipe], Path]:
         target, _, precision = engine.partition(".")
         skipped = get_target(target).runs_here()
         if skipped is not None:
-            raise BuildError(skipped.skipped)
+            raise MissingDependencyError(skipped.skipped)
         variant = target.partition(":")[2]  # has an export of its own: INT8 alone
         out = recipe.path(f"ours-{variant}" if variant else "ours")
         suffix = ".xml" if target == "openvino" else ".onnx"
@@ -230,7 +236,9 @@ def _plain_bf16(recipe: Recipe) -> Path:
     import openvino as ov
 
     if "BF16" not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        raise BuildError("this CPU has no BF16 arithmetic: OpenVINO's default here is FP32")
+        raise MissingDependencyError(
+            "this CPU has no BF16 arithmetic: OpenVINO's default here is FP32"
+        )
     return _plain(recipe)
 
 

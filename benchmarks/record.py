@@ -3,7 +3,7 @@
     {"event": "header",  ...host, versions, seed, threads, cpus, load average, CPU frequency}
     {"event": "group",   "group", "kind", "model", "batch", ...}      what is measured together
     {"event": "engine",  "group", "name", "role", "precision", ...}   who, loaded; its facts
-    {"event": "missing", "group", "name", "role", "precision", "why"} who could not be measured
+    {"event": "missing", "group", "name", ..., "why", "broken"}       who could not be measured
     {"event": "round",   "group", "name", "life", "round", "place", "samples_s", "energy_j"}
     {"event": "footer",  "group", ...load average, CPU frequency, what others took of the CPU}
 

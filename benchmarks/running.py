@@ -141,7 +141,10 @@ def contenders(
 
 def _contender(entry: Entry, files: Artifacts) -> Contender:
     path = files.files[entry.artifact]
-    facts = {"bytes": files.bytes(entry.artifact)}
+    facts = {
+        "bytes": files.bytes(entry.artifact),
+        "broken": entry.artifact in files.broken,
+    }
     if isinstance(path, Skipped):
         return Contender(entry.name, entry.role, entry.precision, path, facts)
     job = {

@@ -160,6 +160,8 @@ def _write_missing(
             role=contender.role,
             precision=contender.precision,
             why=why,
+            # What can be built and not be loaded is broken; what has no place here is not.
+            broken=contender.facts.get("broken", False) or not isinstance(contender.job, Skipped),
         )
 
 

@@ -48,7 +48,7 @@ def run(*, again_ms: float = 50.0, others: float = 0.0) -> list[Event]:
         {"event": "group", "group": name, "kind": "model", "model": "net", "batch": 1,
          "threads": 2, "macs": 4_000_000_000, "weights_sha256": "00"},
         {"event": "missing", "group": name, "name": "openvino-nncf", "role": "peer",
-         "precision": "int8", "why": "nncf is not installed"},
+         "precision": "int8", "why": "nncf is not installed", "broken": False},
         *engine(name, "torch-eager", "baseline", 50),
         *engine(name, "onnxruntime", "peer", 40),
         *engine(name, "openvino", "peer", 32),
@@ -98,10 +98,12 @@ def test_what_is_missing_is_in_the_result_and_on_the_screen() -> None:
     assert "energy: missing: no meter" in stream.getvalue()
 
 
-def test_a_missing_engine_of_ours_is_a_failure() -> None:
+def test_an_engine_of_ours_that_breaks_is_a_failure_and_one_that_has_no_place_here_is_not() -> None:
     events = run()
-    events[2] = events[2] | {"role": "ours", "name": "ours/openvino.int8", "why": "it is broken"}
-    assert results.of(events)["failures"] == ["net/ours/openvino.int8: it is broken"]
+    events[2] = events[2] | {"role": "ours", "name": "ours/openvino.int8", "why": "no such CPU"}
+    assert results.of(events)["failures"] == []
+    events[2] = events[2] | {"broken": True, "why": "it does not load"}
+    assert results.of(events)["failures"] == ["net/ours/openvino.int8: it does not load"]
 
 
 @pytest.mark.parametrize(("again_ms", "marked"), [(50.9, False), (49.1, False), (51.5, True)])

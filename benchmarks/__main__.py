@@ -24,7 +24,7 @@ from exporter.errors import ExporterError, InputError, unknown_name
 from exporter.host import usable_threads
 from exporter.progress import Progress, Terminal
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path("benchmarks/results")
 WIDTH = 200
 
 app = typer.Typer(
@@ -99,14 +99,13 @@ def run(
         image_size=image_size,
     )
     progress = _progress()
-    for attempt in range(1 + repeat_when_busy):
+
+    def measure() -> dict[str, Any]:
         raw = _free(out / "raw", suite.name)
         running.run(suite, _settings(threads, seed), raw, progress)
-        found = _finish(raw, out)
-        if not any("others took" in mark for mark in found["marks"]):
-            break
-        if attempt < repeat_when_busy:
-            progress.note("the machine was busy: measuring again")
+        return _finish(raw, out)
+
+    found = running.until_quiet(measure, repeat_when_busy, progress)
     if found["failures"]:
         raise typer.Exit(1)
 

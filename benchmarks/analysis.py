@@ -34,7 +34,7 @@ def analyse(events: Sequence[Event]) -> dict[str, Any]:
     ceiling = ceilings.of(kernels[0].rounds, kernels[0].engines) if kernels else {}
     models = [group for group in groups.values() if group.facts["kind"] == "model"]
     pairs = [pair for group in models for pair in _same_engine(group, seed)]
-    marks = [*_busy(groups), *_not_the_same(pairs)]
+    busy = list(_busy(groups))
     rows: dict[str, dict[str, Any]] = {}
     for group in models:
         for name in group.engines:
@@ -64,7 +64,8 @@ def analyse(events: Sequence[Event]) -> dict[str, Any]:
         "energy": header["energy"],
         "seconds": next((_without(e) for e in events if e["event"] == "seconds"), None),
         "same_engine": pairs,
-        "marks": marks,
+        "busy": bool(busy),
+        "marks": [*busy, *_not_the_same(pairs)],
         "ceilings": ceiling,
         "failures": [
             f"{row['id']}: {row['latency_skipped']}"

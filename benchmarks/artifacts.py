@@ -26,12 +26,14 @@ from exporter.models.sources import define
 from exporter.pipeline import export_model
 from exporter.plan import ExportRequest
 from exporter.progress import Progress
+from exporter.targets import folder_name, get_target
 
 CALIBRATION: Final = 32
 """Images that INT8 is calibrated on, ours and the peers'."""
 CACHE: Final = Path("build/bench")
-OURS: Final = tuple(
-    f"{target}.{precision}" for target in ("ort-cpu", "openvino") for precision in ("fp32", "int8")
+OURS: Final = (
+    *("ort-cpu.fp32", "ort-cpu.int8", "openvino.fp32", "openvino.int8"),
+    "ort-cpu:amx.int8",
 )
 
 
@@ -146,18 +148,22 @@ def _plain(recipe: Recipe) -> Path:
 
 def _ours(engine: str) -> Callable[[Recipe], Path]:
     def build_it(recipe: Recipe) -> Path:
-        out = recipe.path("ours")
         target, _, precision = engine.partition(".")
-        suffix = ".onnx" if target == "ort-cpu" else ".xml"
-        path = out / "engines" / target / f"{precision}{suffix}"
+        skipped = get_target(target).runs_here()
+        if skipped is not None:
+            raise BuildError(skipped.skipped)
+        variant = target.partition(":")[2]  # has an export of its own: INT8 alone
+        out = recipe.path(f"ours-{variant}" if variant else "ours")
+        suffix = ".xml" if target == "openvino" else ".onnx"
+        path = out / "engines" / folder_name(target) / f"{precision}{suffix}"
         if not (out / "manifest.json").exists():
             shape = recipe.model.spec.image_shape
             export_model(
                 ExportRequest(
                     source=recipe.model.spec.source,
                     weights=recipe.weights,
-                    targets=("ort-cpu", "openvino"),
-                    precisions=(Precision.FP32, Precision.INT8),
+                    targets=(target,) if variant else ("ort-cpu", "openvino"),
+                    precisions=(Precision.INT8,) if variant else (Precision.FP32, Precision.INT8),
                     out=out,
                     seed=recipe.seed,
                     image_size=int(shape[-1]),

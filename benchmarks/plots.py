@@ -38,6 +38,8 @@ def _save(figure: Figure, path: Path) -> Path:
     import matplotlib
 
     partial = path.with_suffix(".partial")
+    for axis in figure.axes:
+        axis.tick_params(labelsize=8)
     with matplotlib.rc_context({"svg.hashsalt": path.stem, "svg.fonttype": "none"}):
         figure.savefig(partial, format="svg", metadata={"Date": None, "Creator": None})
     partial.replace(path)
@@ -74,7 +76,7 @@ def _speedups(found: Mapping[str, Any]) -> Figure:
                     error_kw={"capsize": 2, "linewidth": 1},
                 )  # fmt: skip
                 axis.text(
-                    one["speedup_high"], place, f" {one['speedup']:.2f}x  {one['p50_ms']:.2f} ms",
+                    one["speedup_high"], place, f"  {one['speedup']:.2f}x, {one['p50_ms']:.2f} ms",
                     va="center", fontsize=7,
                 )  # fmt: skip
         axis.axvline(1, color="black", linewidth=0.8, linestyle=":")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -83,6 +83,19 @@ def run(suite: Suite, settings: Settings, raw: Path, progress: Progress) -> None
         ceilings.measure(few, recorder, settings.cache, progress)
         now = time.perf_counter()
         recorder.write("seconds", build=round(built - begin, 1), measure=round(now - built, 1))
+
+
+def until_quiet(
+    measure: Callable[[], dict[str, Any]], repeats: int, progress: Progress
+) -> dict[str, Any]:
+    """The first result that found the machine quiet, or the last after `repeats` more runs."""
+    found = measure()
+    for _ in range(repeats):
+        if not found["busy"]:
+            break
+        progress.note("the machine was busy: measuring again")
+        found = measure()
+    return found
 
 
 def prepare(suite: Suite, model: str, settings: Settings, progress: Progress) -> Artifacts:

@@ -1,9 +1,10 @@
 """One interleaved run of many engines, each in a process of its own, written down as it happens.
 
-In each round every engine does a few inferences back to back, in a seeded random order; all but the
-one at work are stopped. Processes are started one after the other, so that the time to load is not
-that of a crowd, and are started anew `lives` times: where a process's memory lies on the machine
-moves its speed by a percent or so, and only a new process draws that again.
+In each round every engine does a few inferences back to back, in a seeded random order that later
+comes reversed; all but the one at work are stopped. Processes are started one after the other, so
+that the time to load is not that of a crowd, and are started anew `lives` times: where a process's
+memory lies on the machine moves its speed by a percent or so, and only a new process draws that
+again.
 """
 
 from __future__ import annotations
@@ -93,6 +94,16 @@ def sample(
         begin += count
     for name in names:
         recorder.write("footer", group=name, others=round(watch.others(), 4), **machine.snapshot())
+
+
+def balanced_orders(workers: int, rounds: int, seed: int) -> list[list[int]]:
+    """A seeded order for each round; the second half of them are the first half's reversed.
+
+    So everyone comes equally late on average, and as often before each other one as after it: what
+    an engine leaves behind (caches, clock) reaches all alike, whatever the seed.
+    """
+    drawn = orders(workers, (rounds + 1) // 2, seed)
+    return drawn + [order[::-1] for order in drawn[: rounds // 2]]
 
 
 def _shares(rounds: int, lives: int) -> list[int]:
@@ -208,7 +219,7 @@ def _rounds(
                 **one.contender.facts,
             )
             advance(1)
-        draw = orders(len(started), rounds.stop, conditions.seed)
+        draw = balanced_orders(len(started), conditions.rounds, conditions.seed)
         for number in rounds:
             for place, index in enumerate(draw[number]):
                 one, request = started[index], requests[index]

@@ -67,6 +67,8 @@ ENTRIES: Final = (
     Entry("ours/openvino.fp32", Role.OURS, "fp32", "openvino.fp32", "engine",
           {"target": "openvino"}),
     Entry("ours/ort-cpu.int8", Role.OURS, "int8", "ort-cpu.int8", "engine", {"target": "ort-cpu"}),
+    Entry("ours/ort-cpu:amx.int8", Role.OURS, "int8", "ort-cpu:amx.int8", "engine",
+          {"target": "ort-cpu:amx"}),
     Entry("ours/openvino.int8", Role.OURS, "int8", "openvino.int8", "engine",
           {"target": "openvino"}),
 )  # fmt: skip
@@ -95,7 +97,7 @@ QUICK: Final = Suite(
     models=("resnet18", "resnet50"),
     batches=(1,),
     entries=tuple(entry for entry in ENTRIES if entry.quick),
-    rounds=30,
+    rounds=40,
     lives=2,
 )
 FULL: Final = Suite(

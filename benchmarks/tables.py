@@ -37,6 +37,11 @@ def suite(found: Mapping[str, Any], console: Console) -> None:
             f"[dim]the same engine twice, {escape(pair['group'])}: {escape(pair['name'])} "
             f"{pair['ratio']:.3f} ({pair['ratio_low']:.3f} to {pair['ratio_high']:.3f})[/]"
         )
+    if found["seconds"]:
+        spent = found["seconds"]
+        console.print(
+            f"[dim]{spent['build']:.0f} s to build, {spent['measure']:.0f} s to measure[/]"
+        )
     energy = found["energy"]
     if isinstance(energy, Mapping):
         console.print(f"[dim]energy: missing: {escape(energy['missing'])}[/]")

@@ -18,7 +18,7 @@ section 4.2, with measured means.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -46,6 +46,14 @@ SAMPLES: Final = 64
 """Calibration samples that are used; more gained nothing that could be measured."""
 LARGEST_MOMENTS_BYTES: Final = 2**30
 """Of the layers that are observed in one pass over the samples."""
+
+
+CORRECTIONS: Final[Mapping[str, Mapping[str, bool]]] = {
+    "all": {},
+    "biases": {"rounding": False},
+    "none": {"rounding": False, "biases": False},
+}
+"""What `exporter export --correction` may be, as arguments of `correct`."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +155,8 @@ def correct(
         BuildError: `exact` is another graph.
     """
     corrected = lowered.clone()
+    if not rounding and not biases:
+        return corrected
     few = samples.take(SAMPLES)
     means: dict[str, Array] = {}
     layers = _layers(corrected, exact)
@@ -221,7 +231,9 @@ def _observe(
         for image in images(samples, dims(exact.graph.inputs[0]) or ()):
             found = {**session.run_named({source: image}), source: image}
             for name in names:
-                sums[name] = sums.get(name, 0.0) + found[name][:1].astype(np.float64)
+                x = found[name][:1]
+                sums.setdefault(name, np.zeros(x.shape))
+                sums[name] += x
             for layer in layers:
                 if layer.name in collected:
                     x = found[layer.input][:1]

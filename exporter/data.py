@@ -30,7 +30,6 @@ Labels = npt.NDArray[np.int64]
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff")
 SYNTHETIC_SAMPLES = 512
 """Of each of the two synthetic sets; they are made as they are read."""
-FEW_SAMPLES = 8
 LARGEST_IMAGE_PIXELS = 80_000_000
 """Beyond this a small file that unpacks to gigabytes is likelier than a photograph."""
 
@@ -295,13 +294,7 @@ def _split(hashes: list[str], samples: Callable[[list[str], str], Samples], name
     if len(hashes) < 2:
         raise InputError(f"{name}: one distinct sample; two sets need at least two, better 128")
     calibration = samples(hashes[0::2], "calibration set")
-    notes: tuple[str, ...] = ()
-    if calibration.count < FEW_SAMPLES:
-        notes = (
-            f"{name}: only {calibration.count} samples to calibrate INT8 on; "
-            "128 to 512 are recommended",
-        )
-    return Data(calibration, samples(hashes[1::2], "evaluation set"), notes)
+    return Data(calibration, samples(hashes[1::2], "evaluation set"))
 
 
 def _in_memory(source: str, inputs: Array, labels: Labels) -> Samples:

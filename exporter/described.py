@@ -47,6 +47,7 @@ def describe_build(
                 "rounds": request.rounds,
                 "keep": request.keep,
                 "calibration_method": request.calibration_method,
+                "correction": request.correction,
                 "reduce_range": request.reduce_range,
                 "between": request.between,
                 "settings": request.settings,

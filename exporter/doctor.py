@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
@@ -82,6 +82,7 @@ def diagnose() -> Diagnosis:
         cpu_features=cpu_features(host.cpu_flags(), platform.machine()),
         targets=(
             _library("ort-cpu", "onnxruntime", here),
+            _with_amx(_library("ort-cpu:amx", "onnxruntime", here)),
             _library("openvino", "openvino", here),
             _tensorrt_rtx(here),
             _tensorrt(here),
@@ -93,6 +94,13 @@ def diagnose() -> Diagnosis:
         ),
         problems=_problems(),
     )
+
+
+def _with_amx(found: TargetDiagnosis) -> TargetDiagnosis:
+    """The same library; its engines run anywhere, but are meant for CPUs with AMX."""
+    if found.status != "available" or host.AMX_FLAG in host.cpu_flags():
+        return found
+    return replace(found, status="buildable only", detail=f"{found.detail}; this CPU has no AMX")
 
 
 def cpu_features(flags: frozenset[str], machine: str) -> dict[str, bool]:

@@ -178,6 +178,10 @@ def cpu_flags() -> frozenset[str]:
     return frozenset(_FLAG_ALIASES.get(name, name) for name in names)
 
 
+AMX_FLAG = "amx_int8"
+"""Tiles of 8-bit products."""
+
+
 def has_vnni(flags: frozenset[str]) -> bool:
     """Whether 8-bit products accumulate in 32 bits without saturating in 16 on the way."""
     return bool(flags & {"avx512_vnni", "avx_vnni", "avx_vnni_int8"})

@@ -98,6 +98,14 @@ CalibrationMethod = Annotated[
         metavar="METHOD", help="Ranges: mse (least squared error) or minmax.", rich_help_panel=INT8
     ),
 ]
+Correction = Annotated[
+    str,
+    typer.Option(
+        metavar="WHAT",
+        help="all: weights are rounded by what they meet, then biases corrected; biases; or none.",
+        rich_help_panel=INT8,
+    ),
+]
 ReduceRange = Annotated[
     bool,
     typer.Option(

@@ -31,7 +31,7 @@ from exporter.blocks import GraphFacts, find_residual_blocks
 from exporter.build_folder import BuildFolder, sha256_of, staged
 from exporter.calibrate import calibrate
 from exporter.clock import Clock
-from exporter.correct import correct
+from exporter.correct import CORRECTIONS, correct
 from exporter.data import Data, Samples, open_data
 from exporter.described import describe_build
 from exporter.errors import BuildError
@@ -253,7 +253,11 @@ class Compiler:
             if precision is Precision.INT8:
                 with self.clock.time("correct"):
                     graph = correct(
-                        graph, prepared.graph, self.calibration(prepared), self.progress
+                        graph,
+                        prepared.graph,
+                        self.calibration(prepared),
+                        self.progress,
+                        **CORRECTIONS[self.request.correction],
                     )
             if self.request.bake_preprocess:
                 graph, baked = bake(prepared.model, graph, prepared.graph)

@@ -9,6 +9,7 @@ from pathlib import Path
 from exporter import host
 from exporter.artifact import Precision
 from exporter.calibrate import METHODS
+from exporter.correct import CORRECTIONS
 from exporter.errors import UsageError, unknown_name
 from exporter.lower import HAVE_FP16_BETWEEN
 from exporter.measure import DEFAULT_ROUNDS
@@ -21,6 +22,7 @@ DEFAULT_PAIRS: Mapping[str, tuple[tuple[str, Precision], ...]] = {
         ("ort-cpu", Precision.FP32),
         ("ort-cpu", Precision.FP16),
         ("ort-cpu", Precision.INT8),
+        ("ort-cpu:amx", Precision.INT8),
         ("openvino", Precision.FP32),
         ("openvino", Precision.INT8),
         ("tensorrt-rtx", Precision.FP16),
@@ -35,7 +37,8 @@ DEFAULT_PAIRS: Mapping[str, tuple[tuple[str, Precision], ...]] = {
     ),
 }
 
-
+NEEDED_FLAG: Mapping[str, str] = {"ort-cpu:amx": host.AMX_FLAG}
+"""The CPU feature without which a default target is left out."""
 HAVE_PROFILES = ("tensorrt", "tensorrt-rtx", "ort-tensorrt")
 
 
@@ -60,6 +63,7 @@ class ExportRequest:
     rounds: int = DEFAULT_ROUNDS
     keep: tuple[str, ...] = ()
     calibration_method: str = "mse"
+    correction: str = "all"
     reduce_range: bool = False
     """Weights of INT8 in 7 bits."""
     between: Precision = Precision.FP32
@@ -87,7 +91,12 @@ def settings_of(request: ExportRequest, target: Target) -> dict[str, str]:
 def plan(request: ExportRequest) -> tuple[tuple[Target, Precision], ...]:
     """The engines to build. With no target and no precision: the default list of this machine."""
     kind = "gpu" if host.describe_host().gpu else "cpu"
-    defaults = DEFAULT_PAIRS[kind]
+    flags = host.cpu_flags()
+    defaults = [
+        (target, precision)
+        for target, precision in DEFAULT_PAIRS[kind]
+        if NEEDED_FLAG.get(target, "") in flags | {""}
+    ]
     if not request.targets:
         names = [
             (target, precision)
@@ -99,6 +108,8 @@ def plan(request: ExportRequest) -> tuple[tuple[Target, Precision], ...]:
         names = [(target, precision) for target in request.targets for precision in precisions]
     if request.calibration_method not in METHODS:
         raise unknown_name("calibration method", request.calibration_method, METHODS)
+    if request.correction not in CORRECTIONS:
+        raise unknown_name("correction", request.correction, CORRECTIONS)
     unused = set(request.settings) - {name.partition(":")[0] for name, _ in names}
     if unused:
         raise UsageError(

@@ -5,7 +5,7 @@ Rounding W to Wq changes a layer's result by (W - Wq) x. Its mean is taken back 
 the inputs x as the layer's columns see them. The columns are rounded one after the other, the most
 exercised first, and each one's error is made good in those that are still to come:
 
-    for column i:   q_i = round((w_i + sum over j before i of (w_j - q_j * scale) * A_ji) / scale)
+    for column i:   q_i = round(v_i + sum over j before i of (v_j - q_j) * A_ji)    v = w / scale
 
 with A the strictly upper part of the unit triangular factor of C + damping = (A + I) D (A + I)^T.
 Scales stay as they are.
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[np.float32]
 
-POSITIONS: Final = 64
+POSITIONS: Final = 32
 """Of one image's output positions, about so many are looked at: more of them gained nothing."""
 DAMPING: Final = 0.01
 """Of the mean variance, added to each: inputs that hardly vary must not take all the error."""
@@ -70,14 +70,14 @@ class Moments:
             torch.from_numpy(self._products).baddbmm_(rows, rows.transpose(1, 2))
             self._waiting.clear()
 
-    def covariance(self, group: int) -> npt.NDArray[np.float64]:
-        """(columns, columns)."""
+    def covariance(self, group: int) -> torch.Tensor:
+        """(columns, columns), float32."""
+        import torch
+
         self._multiply()
-        mean = self._sum[group] / self._count
-        covariance: npt.NDArray[np.float64] = self._products[group].astype(np.float64)
-        covariance /= self._count
-        covariance -= np.outer(mean, mean)
-        return covariance
+        mean = torch.from_numpy((self._sum[group] / self._count).astype(np.float32))
+        second = torch.from_numpy(self._products[group]) / self._count
+        return second.addr_(mean, mean, alpha=-1.0)
 
 
 def moments_shape(node: ir.Node, weight: tuple[int, ...]) -> tuple[int, int] | None:
@@ -112,7 +112,7 @@ def columns_of(node: ir.Node, x: Array, kernel: tuple[int, int]) -> Array:
 
 
 def round_columns(
-    weight: Array, scale: Array, covariance: npt.NDArray[np.float64], largest: int = LARGEST_CODE
+    weight: Array, scale: Array, covariance: torch.Tensor, largest: int = LARGEST_CODE
 ) -> npt.NDArray[np.int8]:
     """Codes for a weight (O, K) with one scale a row, given the covariance (K, K) of its inputs.
 
@@ -120,43 +120,43 @@ def round_columns(
     """
     import torch  # its matrix routines are several times faster than numpy's
 
-    variance = np.diag(covariance)
-    # Last first: what is factored is then the lower triangle, from the least exercised column up.
-    order = np.argsort(variance, kind="stable")
-    factor = _factor(torch.from_numpy(covariance[np.ix_(order, order)]))
-    unit = (factor / factor.diagonal()).to(torch.float32).flip(0, 1).contiguous()
-    feedback = unit.numpy()  # A + I, columns now from the most exercised down
-    order = order[::-1]
-
-    exact = np.ascontiguousarray(weight.T[order].astype(np.float32))  # (K, O): a column is a row
-    wanted = exact.copy()
+    # From the least exercised column up: what is factored is then the lower triangle.
+    order = torch.argsort(covariance.diagonal(), stable=True)
+    factor = _factor(covariance[order][:, order])
+    feedback = factor.div_(factor.diagonal().clone())  # the transposed A + I, the last column first
+    columns = order.numpy()
+    exact = np.ascontiguousarray((weight / scale[:, None]).T[columns])  # (K, O): a column is a row
     codes = np.empty(exact.shape, np.float32)
-    for start in range(0, len(exact), _BLOCK):
+    errors = np.empty(exact.shape, np.float32)
+    for start in reversed(range(0, len(exact), _BLOCK)):
         stop = min(start + _BLOCK, len(exact))
-        errors = np.zeros((stop - start, exact.shape[1]), np.float32)
-        for i in range(start, stop):
-            row = wanted[i] + feedback[start:i, i] @ errors[: i - start]
-            codes[i] = np.clip(np.rint(row / scale), -largest, largest)
-            errors[i - start] = exact[i] - codes[i] * scale
-        wanted[stop:] += (unit[start:stop, stop:].T @ torch.from_numpy(errors)).numpy()
-    result = np.empty(exact.shape, np.int8)
-    result[order] = codes
-    return np.ascontiguousarray(result.T)
+        passed_on = feedback[stop:, start:stop].T @ torch.from_numpy(errors[stop:])
+        wanted = exact[start:stop] + passed_on.numpy()
+        inside = feedback[start:stop, start:stop].T.contiguous().numpy()
+        own = errors[start:stop]
+        for i in reversed(range(stop - start)):
+            rounded = np.rint(wanted[i] + inside[i, i + 1 :] @ own[i + 1 :])
+            np.clip(rounded, -largest, largest, out=codes[start + i])
+            np.subtract(exact[start + i], codes[start + i], out=own[i])
+    result = np.empty(weight.shape, np.int8)
+    result[:, columns] = codes.T
+    return result
 
 
 def _factor(covariance: torch.Tensor) -> torch.Tensor:
-    """The lower triangular factor of a covariance (K, K) with damping.
+    """The lower triangular factor of a covariance (K, K), whose diagonal is damped in place.
 
     Sums in float32 can leave a covariance that no numbers have; such a one is damped more.
     """
     import torch
 
     mean = float(covariance.diagonal().mean()) + float(np.finfo(np.float32).tiny)
+    added = 0.0
     for damping in (DAMPING, 10 * DAMPING, 100 * DAMPING):
-        damped = covariance.clone()
-        damped.diagonal().add_(damping * mean)
+        covariance.diagonal().add_((damping - added) * mean)
+        added = damping
         factor: torch.Tensor
-        factor, failed = torch.linalg.cholesky_ex(damped)
+        factor, failed = torch.linalg.cholesky_ex(covariance)
         if not failed:
             return factor
     raise BuildError(

@@ -178,12 +178,13 @@ def test_bad_tensors_are_one_line(tmp_path: Path) -> None:
     refuse(tmp_path / "a.txt", "expected a folder of images")
 
 
-def test_an_unknown_range_is_told_and_few_samples_are_warned_of(tmp_path: Path) -> None:
+def test_an_unknown_range_is_told(tmp_path: Path) -> None:
     values = np.random.default_rng(0).uniform(0, 255, (8, 3, 32, 32)).astype(np.float32)
     np.save(tmp_path / "raw.npy", values)
     notes = open_data(spec(contract=Skipped("unknown")), tmp_path / "raw.npy").notes
-    assert any("values from 0.0" in note and "to 255" in note for note in notes)
-    assert any("only 4 samples" in note and "128 to 512" in note for note in notes)
+    (note,) = notes  # that four samples are few, the calibration says
+    assert "values from 0.0" in note
+    assert "to 255" in note
 
 
 def test_a_picture_that_breaks_off_is_named_when_it_is_read(tmp_path: Path, folder: Path) -> None:

@@ -11,7 +11,8 @@ network on two cores (docs/decisions/0006).
 The rearrangement stands between QuantizeLinear and DequantizeLinear, on bytes, as two transposes of
 which each moves one axis: the one that moves both at once is five times slower. Must not fire: the
 input is not quantized right before the convolution or has another reader; the batch alone may be
-dynamic; odd sizes, dilations, groups, strides other than 2 or more than four channels.
+dynamic; odd sizes, dilations, groups, strides other than 2 or more than four channels: only the
+image has so few.
 """
 
 from __future__ import annotations
@@ -35,15 +36,13 @@ MOST_CHANNELS = 4
 
 
 def space_to_depth_stem(model: ir.Model) -> PassReport:
-    """Rewrites the convolution that reads the quantized input; `refused` says why not."""
+    """Rewrites the convolution of the image; `refused` says why not, and why no other one."""
     refused: list[tuple[str, str]] = []
     fired = 0
     for conv in [node for node in model.graph if is_op(node, "Conv")]:
         dequantize = _producer(conv.inputs[0], "DequantizeLinear")
         quantize = _producer(dequantize.inputs[0], "QuantizeLinear") if dequantize else None
-        if dequantize is None or quantize is None or quantize.inputs[0] is None:
-            continue
-        if not quantize.inputs[0].is_graph_input():
+        if dequantize is None or quantize is None:
             continue
         reason = _why_not(conv, dequantize, quantize)
         if reason is not None:

@@ -93,7 +93,7 @@ def commands(manifest: Mapping[str, Any]) -> dict[str, str]:
     words = ["exporter", "export", str(model["source"])]
     for option in (
         *("weights", "seed", "num_classes", "image_size", "threads", "samples"),
-        *("calibration_samples", "calibration_method", "between"),
+        *("calibration_samples", "calibration_method", "correction", "between"),
     ):
         if request.get(option) is not None:
             words += [f"--{option.replace('_', '-')}", str(request[option])]

@@ -18,7 +18,7 @@ from typing import Final
 from exporter.runtime.description import EngineEntry
 from exporter.runtime.errors import InputError, NoEngineError
 from exporter.runtime.machine import cpu_flags, saturates_u8s8
-from exporter.runtime.sessions import BACKENDS, is_installed
+from exporter.runtime.sessions import backend_of, is_installed
 
 DEVICES: Final = ("auto", "cpu", "cuda")
 _UNMEASURED: Final = ("int8", "fp32", "fp16")
@@ -58,7 +58,7 @@ def choose(
 
 def why_not(entry: EngineEntry, device: str) -> str | None:
     """Why this machine cannot run an engine, or None where nothing speaks against it."""
-    backend = BACKENDS.get(entry.target)
+    backend = backend_of(entry.target)
     if backend is None:
         elsewhere = "; serve it with Triton (exporter pack --format triton)"
         hint = elsewhere if entry.target.partition(":")[0] == "tensorrt" else ""
@@ -85,8 +85,10 @@ def why_not(entry: EngineEntry, device: str) -> str | None:
 
 def _rank(entry: EngineEntry) -> tuple[bool, bool, float, int]:
     slow_int8 = entry.precision == "int8" and saturates_u8s8(cpu_flags())
+    backend = backend_of(entry.target)
+    assert backend is not None, "a candidate has one"
     return (
-        BACKENDS[entry.target].device == "cpu",
+        backend.device == "cpu",
         slow_int8,
         entry.p50_ms if entry.p50_ms is not None else math.inf,
         _UNMEASURED.index(entry.precision) if entry.precision in _UNMEASURED else 9,

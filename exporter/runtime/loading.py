@@ -21,7 +21,7 @@ from exporter.runtime.errors import BundleError, GoldenError, InputError, NoEngi
 from exporter.runtime.files import BundleFiles
 from exporter.runtime.goldens import read_goldens, replay
 from exporter.runtime.machine import usable_threads
-from exporter.runtime.sessions import BACKENDS
+from exporter.runtime.sessions import backend_of
 
 _log = logging.getLogger("exporter.runtime")
 
@@ -99,7 +99,8 @@ def open_engine(
         NoEngineError: its runtime library refuses it.
         BundleError: it does not take what the manifest describes.
     """
-    backend = BACKENDS[entry.target]
+    backend = backend_of(entry.target)
+    assert backend is not None, "`choose` passes over what nothing here runs"
     session = backend.session(
         contents, entry.precision, entry.requires, threads or usable_threads(), backend.providers
     )

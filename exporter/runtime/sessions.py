@@ -176,6 +176,11 @@ BACKENDS: Final[Mapping[str, Backend]] = {
 }
 
 
+def backend_of(target: str) -> Backend | None:
+    """What runs the engines of a target ("ort-cpu:amx": a variant changes the engine alone)."""
+    return BACKENDS.get(target.partition(":")[0])
+
+
 def is_installed(module: str) -> bool:
     """Whether a runtime library can be imported, without importing it."""
     return importlib.util.find_spec(module) is not None

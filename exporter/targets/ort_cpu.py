@@ -6,11 +6,15 @@ the residual sums written as `com.microsoft.FusedConv`. In INT8 the first convol
 grouped ones are brought into the form that is fast here (`INT8_FORMS`); all else stays byte for
 byte. This provider has no FP16 convolution on x86: it computes such a graph in FP32, and the
 receipt says so.
+
+`ort-cpu:amx` is the same in INT8 for CPUs with AMX: the same numbers in the form that reaches it
+(`offset_weights`), which is slower on every other CPU.
 """
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,9 +23,10 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from exporter import host
-from exporter.artifact import Dialect, Kernel, Precision, Skipped, Verdict
+from exporter.artifact import Dialect, Kernel, PassReport, Precision, Skipped, Verdict
 from exporter.errors import BuildError, UsageError
 from exporter.passes.merge_groups import merge_groups
+from exporter.passes.offset_weights import offset_weights
 from exporter.passes.space_to_depth_stem import space_to_depth_stem
 from exporter.targets import BuildOptions, BuildResult, UnreadableKernels
 from exporter.targets.ort_kernels import kernels_of
@@ -39,15 +44,19 @@ INT8_FORMS: Final = (space_to_depth_stem, merge_groups)
 
 
 class OrtCpu:
-    """Target `ort-cpu`."""
-
-    name = "ort-cpu"
+    """Target `ort-cpu`, or `ort-cpu:amx`."""
 
     def __init__(self, variant: str = "") -> None:
-        if variant:
-            raise UsageError(f"target ort-cpu has no variant {variant!r}; write ort-cpu")
+        if variant not in ("", "amx"):
+            raise UsageError(
+                f"target ort-cpu has no variant {variant!r}; write ort-cpu or ort-cpu:amx"
+            )
+        self.name = f"ort-cpu:{variant}" if variant else "ort-cpu"
+        self._amx = variant == "amx"
 
     def dialect(self, precision: Precision) -> Dialect:
+        if self._amx and precision is not Precision.INT8:
+            raise UsageError(f"target {self.name} is for int8 alone; use ort-cpu for {precision}")
         return Dialect.U8_ASYMMETRIC if precision is Precision.INT8 else Dialect.FLOAT
 
     def fuses_residual(self, precision: Precision) -> bool:
@@ -57,6 +66,8 @@ class OrtCpu:
         return Verdict.PARTIAL if precision is Precision.FP16 else Verdict.FUSED
 
     def runs_here(self) -> Skipped | None:
+        if self._amx and host.AMX_FLAG not in host.cpu_flags():
+            return Skipped(f"built, not run here: this CPU has no AMX ({host.AMX_FLAG})")
         return None
 
     def build(
@@ -70,12 +81,14 @@ class OrtCpu:
         """
         if options.settings:
             raise UsageError(
-                f"target ort-cpu has no setting {next(iter(options.settings))!r}; leave it out"
+                f"target {self.name} has no setting {next(iter(options.settings))!r}; leave it out"
             )
         make_session(graph, session_options(1))
         content = graph.read_bytes()
         if precision is Precision.INT8:
-            content = _in_fast_form(content)
+            content = _in_fast_form(
+                content, (*INT8_FORMS, offset_weights) if self._amx else INT8_FORMS
+            )
         engine = out.with_name(f"{out.name}.onnx")
         temporary = engine.with_name(f".{engine.name}.partial")
         try:
@@ -90,7 +103,7 @@ class OrtCpu:
 
     def _requires(self, precision: Precision) -> dict[str, Any]:
         requires: dict[str, Any] = {
-            "cpu_flags": [],
+            "cpu_flags": [host.AMX_FLAG] if self._amx else [],
             "versions": {"onnxruntime": host.versions().get("onnxruntime", ort.__version__)},
         }
         if precision is Precision.INT8:
@@ -117,10 +130,10 @@ class OrtCpu:
         return kernels, f"optimized model written by the session (onnxruntime {ort.__version__})"
 
 
-def _in_fast_form(content: bytes) -> bytes:
-    """An INT8 graph after `INT8_FORMS`; the same bytes where none fires."""
+def _in_fast_form(content: bytes, forms: Sequence[Callable[[ir.Model], PassReport]]) -> bytes:
+    """An INT8 graph after the passes; the same bytes where none fires."""
     model = ir.from_proto(onnx.load_model_from_string(content))
-    if not sum(rewrite(model).fired for rewrite in INT8_FORMS):
+    if not sum(rewrite(model).fired for rewrite in forms):
         return content
     rewritten: bytes = ir.to_proto(model).SerializeToString(deterministic=True)
     return rewritten

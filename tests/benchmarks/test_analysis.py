@@ -11,6 +11,8 @@ from rich.console import Console
 from benchmarks import results
 from benchmarks.record import KIND, SCHEMA, Event
 from benchmarks.residual_cost import ENGINES, NETWORKS
+from benchmarks.running import until_quiet
+from exporter.progress import Silent
 
 ROUNDS = 12
 HEAD: Event = {
@@ -112,9 +114,25 @@ def test_a_run_in_which_an_engine_differs_from_itself_is_marked(
 
 
 def test_a_run_on_a_busy_machine_is_marked() -> None:
-    (mark,) = results.of(run(others=0.08))["marks"]
+    found = results.of(run(others=0.08))
+    (mark,) = found["marks"]
     assert "others took 8.0% of the CPUs" in mark
+    assert found["busy"]
+    assert not results.of(run(again_ms=60))["busy"]
     assert results.of(run(others=0.02))["marks"] == []
+
+
+@pytest.mark.parametrize(
+    ("repeats", "busy", "measured"),
+    [(0, [True], 1), (2, [False], 1), (2, [True, False], 2), (2, [True, True, True], 3)],
+)
+def test_a_run_is_repeated_while_the_machine_is_busy(
+    repeats: int, busy: list[bool], measured: int
+) -> None:
+    left = [{"busy": one} for one in busy]
+    found = until_quiet(lambda: left.pop(0), repeats, Silent())
+    assert len(busy) - len(left) == measured
+    assert found["busy"] is busy[measured - 1]
 
 
 def test_residual_overheads_are_ratios_of_the_three_networks() -> None:

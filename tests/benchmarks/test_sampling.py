@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.groups import groups_of
 from benchmarks.record import Event, Recorder, read_events
-from benchmarks.sampling import Conditions, Contender, sample
+from benchmarks.sampling import Conditions, Contender, balanced_orders, sample
 from benchmarks.suite import Role
 from exporter.artifact import Skipped
 from exporter.progress import Silent
@@ -68,6 +68,21 @@ def test_every_life_is_a_new_process_and_the_rounds_are_shared_among_them(
     assert set(Counter((e["group"], e["name"], e["life"]) for e in loaded).values()) == {1}
     assert len(loaded) == 8
     assert all(event["load_s"] > 0 and event["first_s"] > 0 for event in loaded)
+
+
+@pytest.mark.parametrize("rounds", [6, 7])
+def test_orders_are_balanced_random_and_of_every_round(rounds: int) -> None:
+    drawn = balanced_orders(5, rounds, seed=0)
+    assert len(drawn) == rounds
+    assert all(sorted(order) == [0, 1, 2, 3, 4] for order in drawn)
+    assert len({tuple(order) for order in drawn}) > 2
+    assert drawn == balanced_orders(5, rounds, seed=0) != balanced_orders(5, rounds, seed=1)
+    paired = drawn[: rounds // 2] + drawn[(rounds + 1) // 2 :]
+    for one in range(5):
+        assert sum(order.index(one) for order in paired) == 2 * len(paired)
+        for other in set(range(5)) - {one}:
+            earlier = sum(order.index(one) < order.index(other) for order in paired)
+            assert 2 * earlier == len(paired)
 
 
 def test_who_cannot_be_measured_is_recorded_with_the_reason(events: list[Event]) -> None:

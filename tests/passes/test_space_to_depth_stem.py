@@ -110,6 +110,23 @@ def test_where_it_must_not_fire(change: dict[str, object], reason: str) -> None:
     assert serialize(model) == content
 
 
+def test_an_image_with_channels_last_is_rearranged_too() -> None:
+    model = graph(
+        """net (float[N,16,12,3] x) => (float[N,F,A,B] y) {
+            t = Transpose <perm=[0,3,1,2]> (x)
+            y = Conv <pads=[3,3,3,3], strides=[2,2]> (t, w, b)
+        }""",
+        w=random(8, 3, 7, 7, seed=1),
+        b=random(8, seed=2),
+    )
+    images = random(3, 16, 12, 3, seed=3, low=-1.0, high=2.0)
+    ranges = calibrate(model, samples_of(images), method="minmax", progress=Silent())
+    insert_qdq(model, ranges, Dialect.U8_ASYMMETRIC)
+    before = run(model, images)
+    assert space_to_depth_stem(model).fired == 1
+    assert np.array_equal(run(model, images), before)
+
+
 def test_a_float_stem_is_not_touched() -> None:
     model = graph(
         "net (float[N,3,16,16] x) => (float[N,8,8,8] y) {"

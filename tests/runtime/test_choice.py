@@ -42,6 +42,16 @@ def order(*entries: EngineEntry, device: str = "auto") -> list[str]:
     return [chosen.id for chosen in choose(entries, device, None)[0]]
 
 
+def test_a_variant_of_a_target_runs_where_its_cpu_feature_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    entries = (entry("ort-cpu.int8", 2.0), entry("ort-cpu:amx.int8", 1.0, cpu_flags=["amx_int8"]))
+    monkeypatch.setattr(choice, "cpu_flags", lambda: frozenset({"avx512_vnni", "amx_int8"}))
+    assert order(*entries) == ["ort-cpu:amx.int8", "ort-cpu.int8"]
+    monkeypatch.setattr(choice, "cpu_flags", lambda: frozenset({"avx512_vnni"}))
+    assert order(*entries) == ["ort-cpu.int8"]
+
+
 def test_the_fastest_measured_engine_comes_first() -> None:
     entries = (entry("ort-cpu.fp32", 3.0), entry("openvino.int8", 1.5), entry("ort-cpu.int8", 1.0))
     assert order(*entries) == ["ort-cpu.int8", "openvino.int8", "ort-cpu.fp32"]

@@ -412,9 +412,9 @@ def test_sessions_take_the_bytes_of_a_model() -> None:
     make_session(Network().model().SerializeToString(), session_options(1))
 
 
-def test_target_is_registered_and_has_no_variant() -> None:
+def test_target_is_registered_and_has_no_such_variant() -> None:
     assert get_target("ort-cpu").name == "ort-cpu"
-    with pytest.raises(UsageError, match="no variant 'sm89'"):
+    with pytest.raises(UsageError, match="no variant 'sm89'; write ort-cpu or ort-cpu:amx"):
         get_target("ort-cpu:sm89")
     assert OrtCpu().runs_here() is None
     assert OrtCpu().fuses_residual(Precision.FP32)

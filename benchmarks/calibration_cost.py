@@ -1,0 +1,89 @@
+"""What a calibration costs: its peak of resident memory, and its time against plain inference.
+
+    python -m benchmarks.calibration_cost resnet50 --samples 512
+
+The comparison is the same images, one at a time, through the float32 engine with every residual
+block's output exposed. Both run in this process, one after the other, the calibration first: the
+peak is that of the calibration and of what came before it.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from exporter.blocks import find_residual_blocks
+from exporter.calibrate import calibrate, images
+from exporter.data import open_data
+from exporter.errors import ExporterError
+from exporter.export import export, serialize
+from exporter.host import usable_threads
+from exporter.models.sources import define
+from exporter.optimize import optimize
+from exporter.passes.expose_tensors import expose
+from exporter.passes.values import dims
+from exporter.progress import Silent
+from exporter.targets.ort_session import OrtSession, make_session, session_options
+
+
+def peak_rss_bytes() -> int:
+    """Of this process so far."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def run(
+    model_source: Annotated[str, typer.Argument(metavar="MODEL", help="As exporter export's.")],
+    weights: Annotated[str, typer.Option(help="As exporter export's.")] = "auto",
+    samples: Annotated[int, typer.Option(min=1, help="Images.")] = 512,
+    seed: Annotated[int, typer.Option(help="Seeds weights and images.")] = 0,
+) -> None:
+    """Calibrate, then run the same images with every block's output on; compare."""
+    model = define(model_source, weights, seed=seed, progress=Silent())
+    graph, _ = optimize(export(model))
+    chosen = open_data(model.spec, None, seed=seed).calibration.take(samples)
+    shape = dims(graph.graph.inputs[0]) or ()
+    before = peak_rss_bytes()
+    start = time.perf_counter()
+    calibrate(graph, chosen, progress=Silent())
+    calibration_s = time.perf_counter() - start
+    peak = peak_rss_bytes()
+    exposed = graph.clone()
+    expose(exposed, [block.output for block in find_residual_blocks(graph)])
+    options = session_options(usable_threads())
+    with OrtSession(make_session(serialize(exposed), options)) as session:
+        start = time.perf_counter()
+        for image in images(chosen, shape):
+            session.run_named({model.spec.input.name: image})
+        inference_s = time.perf_counter() - start
+    Console().print(
+        f"{model.spec.name}, {chosen.count} images: calibration {calibration_s:.1f} s, float32 "
+        f"inference with all block outputs {inference_s:.1f} s, ratio "
+        f"{calibration_s / inference_s:.2f}; peak memory {peak / 1e9:.2f} GB "
+        f"({before / 1e9:.2f} GB before)",
+        soft_wrap=True,
+    )
+
+
+def main() -> None:
+    """The command; the package's errors become one line and an exit code."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(run)
+    try:
+        code = app(standalone_mode=False)
+    except typer.TyperException as error:
+        Console(stderr=True).print(f"error: {error.format_message()}", markup=False)
+        code = error.exit_code
+    except ExporterError as error:
+        Console(stderr=True).print(f"error: {error}", markup=False, soft_wrap=True)
+        code = error.exit_code
+    sys.exit(code or 0)
+
+
+if __name__ == "__main__":
+    main()

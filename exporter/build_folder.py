@@ -62,6 +62,14 @@ class BuildFolder:
             bytes=path.stat().st_size,
         )
 
+    def share_portable(self, files: tuple[Path, ...], precision: Precision) -> tuple[Path, ...]:
+        """An engine that is byte for byte the portable file points at it."""
+        portable = self.graph(precision)
+        if len(files) == 1 and portable.exists() and files[0].read_bytes() == portable.read_bytes():
+            files[0].unlink()
+            return (portable,)
+        return files
+
     def reject(self, files: tuple[Path, ...]) -> tuple[Path, ...]:
         """Gives the files of an engine that failed a gate a name that no runtime will load."""
         rejected = []

@@ -34,7 +34,9 @@ _LEVEL: Final = 10
 """Of zstd: weights hardly shrink, a higher level only takes longer."""
 
 
-def pack_bundle(release: Release, request: PackRequest, out: Path) -> tuple[str, ...]:
+def pack_bundle(
+    release: Release, request: PackRequest, out: Path
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Writes a bundle, whole or not at all: a file where `out` ends in `.tar.zst`, else a folder.
 
     Raises:
@@ -46,14 +48,14 @@ def pack_bundle(release: Release, request: PackRequest, out: Path) -> tuple[str,
         with staged_folder(out) as folder:
             write_bundle(release, folder, request.sign)
             _check(release, folder)
-        return ()
+        return release.ids, ()
     with staged_file(out) as file:
         folder = file.with_name(out.name.removesuffix(ARCHIVE))
         folder.mkdir()
         write_bundle(release, folder, request.sign)
         _archive(folder, file)
         _check(release, file)
-    return ()
+    return release.ids, ()
 
 
 def write_bundle(release: Release, folder: Path, private_key: Path | None = None) -> None:

@@ -12,13 +12,14 @@ from exporter.errors import UsageError, unknown_name
 from exporter.progress import Progress
 from exporter.release import PackRequest, Release, open_release
 
-Notes = tuple[str, ...]
-Writer = Callable[[Release, PackRequest, Path], Notes]
+Written = tuple[tuple[str, ...], tuple[str, ...]]
+"""The ids of the engines that went in, and what the user must be told."""
+Writer = Callable[[Release, PackRequest, Path], Written]
 
 
 @dataclass(frozen=True)
 class Format:
-    """One way to pack: (release, request, out) -> what the user must be told."""
+    """One way to pack: the name of a `Writer`, and what it can be told."""
 
     module: str
     function: str
@@ -44,7 +45,7 @@ class Packed:
 
     path: Path
     engines: tuple[str, ...]
-    notes: Notes
+    notes: tuple[str, ...]
 
 
 def pack(request: PackRequest, progress: Progress) -> Packed:
@@ -76,5 +77,5 @@ def pack(request: PackRequest, progress: Progress) -> Packed:
     out = request.out or Path("dist") / f"{release.name}-{request.format}"
     write: Writer = getattr(importlib.import_module(chosen.module), chosen.function)
     with progress.stage(f"pack {release.name} as {request.format}"):
-        notes = write(release, request, out)
-    return Packed(out, tuple(entry["id"] for entry in release.engines), (*release.notes, *notes))
+        engines, notes = write(release, request, out)
+    return Packed(out, engines, (*release.notes, *notes))

@@ -199,7 +199,7 @@ class Compiler:
                     report=self.progress.detail,
                 )
                 built = target.build(graph, precision, out, options)
-                files = self.share_portable(built.files, precision)
+                files = self.folder.share_portable(built.files, precision)
                 receipt = self.read_receipt(prepared, target, precision, files[0])
                 foreseen, advice = foresee(target.name, precision, files[0], self.request.batches)
             with self.clock.time("validate"):
@@ -306,14 +306,6 @@ class Compiler:
                     cache=host.cache_folder() / "ranges",
                 )
         return self._ranges
-
-    def share_portable(self, files: tuple[Path, ...], precision: Precision) -> tuple[Path, ...]:
-        """An engine that is byte for byte the portable file points at it."""
-        portable = self.folder.graph(precision)
-        if len(files) == 1 and portable.exists() and files[0].read_bytes() == portable.read_bytes():
-            files[0].unlink()
-            return (portable,)
-        return files
 
     def read_receipt(
         self, prepared: Prepared, target: Target, precision: Precision, engine: Path

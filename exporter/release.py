@@ -82,6 +82,10 @@ class Release:
         return chosen
 
     @property
+    def ids(self) -> tuple[str, ...]:
+        return tuple(entry["id"] for entry in self.engines)
+
+    @property
     def description(self) -> Description:
         return read_description(json.dumps(self.manifest).encode())
 

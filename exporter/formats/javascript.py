@@ -37,8 +37,8 @@ def write_javascript(
     dependency: str,
     readme: str,
     extra: Mapping[str, str] | None = None,
-) -> None:
-    """Writes a package into an empty folder.
+) -> str:
+    """Writes a package into an empty folder; returns the id of its engine.
 
     `index` is the template of index.js, `dependency` the npm package of the runtime, `extra` more
     files: their names and templates.
@@ -61,6 +61,7 @@ def write_javascript(
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8", newline="\n")
     write_sums(folder)
+    return str(entry["id"])
 
 
 def choose_engine(release: Release) -> dict[str, Any]:

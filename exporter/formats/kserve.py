@@ -27,7 +27,9 @@ _WEIGHTS_COPIES: Final = 4
 """Weights in memory per byte of engine: read, optimized, prepacked."""
 
 
-def pack_kserve(release: Release, request: PackRequest, out: Path) -> tuple[str, ...]:
+def pack_kserve(
+    release: Release, request: PackRequest, out: Path
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Writes repository and YAML, whole or not at all.
 
     Raises:
@@ -40,11 +42,12 @@ def pack_kserve(release: Release, request: PackRequest, out: Path) -> tuple[str,
             "as in s3://bucket/path, gs://bucket/path or pvc://claim/path"
         )
     with staged_folder(out) as folder:
-        notes = write_repository(release, request, folder / "repository")
+        engines, notes = write_repository(release, request, folder / "repository")
         text = inference_service(release, request, uri)
         (folder / "inferenceservice.yaml").write_text(text, encoding="utf-8", newline="\n")
         write_sums(folder)
-    return (*notes, f"copy repository/ to {uri}, then `kubectl apply -f inferenceservice.yaml`")
+    advice = f"copy repository/ to {uri}, then `kubectl apply -f inferenceservice.yaml`"
+    return engines, (*notes, advice)
 
 
 def inference_service(release: Release, request: PackRequest, uri: str) -> str:

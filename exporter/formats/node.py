@@ -9,18 +9,24 @@ from exporter.packed_folder import staged_folder
 from exporter.release import PackRequest, Release
 
 
-def pack_node(release: Release, request: PackRequest, out: Path) -> tuple[str, ...]:  # noqa: ARG001
+def pack_node(
+    release: Release,
+    request: PackRequest,  # noqa: ARG001
+    out: Path,
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Writes the package, whole or not at all.
 
     Raises:
         UsageError: the build has no engine that ONNX Runtime runs on CPUs.
     """
     with staged_folder(out) as folder:
-        write_javascript(
+        engine = write_javascript(
             release,
             folder,
             index="node.js",
             dependency="onnxruntime-node",
             readme="node_readme.md.j2",
         )
-    return ("run `npm install --ignore-scripts` in it: the install script would fetch GPU parts",)
+    return (engine,), (
+        "run `npm install --ignore-scripts` in it: the install script would fetch GPU parts",
+    )

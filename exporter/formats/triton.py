@@ -100,20 +100,24 @@ class Served:
         return self.shape(self.samples.shape[1:])
 
 
-def pack_triton(release: Release, request: PackRequest, out: Path) -> tuple[str, ...]:
+def pack_triton(
+    release: Release, request: PackRequest, out: Path
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Writes a model repository, whole or not at all.
 
     Raises:
         UsageError: no such backend, no engine that it serves, or a limit that cannot be met.
     """
     with staged_folder(out) as folder:
-        notes = write_repository(release, request, folder)
+        written = write_repository(release, request, folder)
         write_sums(folder)
-    return notes
+    return written
 
 
-def write_repository(release: Release, request: PackRequest, folder: Path) -> tuple[str, ...]:
-    """Writes the repository into a new folder; returns what the user must be told."""
+def write_repository(
+    release: Release, request: PackRequest, folder: Path
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Writes the repository into a new folder; returns engines and notes as a `pack.Writer`."""
     entry, name = choose_engine(release, request.backend)
     backend = BACKENDS[name]
     batching = plan_of(release, entry, request.slo_ms)
@@ -154,7 +158,8 @@ def write_repository(release: Release, request: PackRequest, folder: Path) -> tu
     }
     for path, text in texts.items():
         path.write_text(text, encoding="utf-8", newline="\n")
-    return (batching.reason, *notes)
+    engines = release.ids if name == "python" else (str(entry["id"]),)
+    return engines, (batching.reason, *notes)
 
 
 def plan_of(release: Release, entry: Mapping[str, Any], slo_ms: float | None) -> Batching:

@@ -11,14 +11,18 @@ from exporter.release import PackRequest, Release
 DEMO = ("index.html", "demo.js", "demo.css")
 
 
-def pack_web(release: Release, request: PackRequest, out: Path) -> tuple[str, ...]:  # noqa: ARG001
+def pack_web(
+    release: Release,
+    request: PackRequest,  # noqa: ARG001
+    out: Path,
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Writes the folder, whole or not at all.
 
     Raises:
         UsageError: the build has no engine that ONNX Runtime runs on CPUs.
     """
     with staged_folder(out) as folder:
-        write_javascript(
+        engine = write_javascript(
             release,
             folder,
             index="web.js",
@@ -26,4 +30,6 @@ def pack_web(release: Release, request: PackRequest, out: Path) -> tuple[str, ..
             readme="web_readme.md.j2",
             extra={name: name for name in DEMO},
         )
-    return ("run `npm install --ignore-scripts` in it, then serve it with any static server",)
+    return (engine,), (
+        "run `npm install --ignore-scripts` in it, then serve it with any static server",
+    )

@@ -60,10 +60,9 @@ def why_not(entry: EngineEntry, device: str) -> str | None:
     """Why this machine cannot run an engine, or None where nothing speaks against it."""
     backend = backend_of(entry.target)
     if backend is None:
-        return (
-            f"exporter.runtime does not run {entry.target} engines; "
-            "serve them with Triton (exporter pack --format triton)"
-        )
+        elsewhere = "; serve it with Triton (exporter pack --format triton)"
+        hint = elsewhere if entry.target.partition(":")[0] == "tensorrt" else ""
+        return f"exporter.runtime does not run {entry.target} engines{hint}"
     if device not in {"auto", backend.device}:
         return f"it runs on {backend.device}, and device={device!r} was asked for"
     if not is_installed(backend.module):

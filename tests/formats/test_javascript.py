@@ -68,7 +68,9 @@ def test_the_goldens_are_the_bundles(tmp_path: Path) -> None:
 
 def test_the_fastest_cpu_engine_is_taken(tmp_path: Path) -> None:
     build = edited_build(tmp_path, lambda m: measured(m, fp32={1: 0.9}, int8={1: 1.0}))
-    folder = package(build, tmp_path / "out", "node")
+    folder = tmp_path / "out"
+    packed = pack(PackRequest(build, format="node", out=folder), Silent())
+    assert packed.engines == ("ort-cpu.fp32",)
     assert json.loads((folder / "model.json").read_text())["engine"] == "ort-cpu.fp32"
 
 

@@ -142,6 +142,15 @@ def test_no_batch_lies_outside_the_plans_profiles(tmp_path: Path) -> None:
     assert "max_batch_size: 8" in config_of(repository(build, tmp_path, backend="tensorrt"))
 
 
+def test_the_engines_that_are_served_are_named(build: Path, tmp_path: Path) -> None:
+    for backend, engines in (
+        ("onnxruntime", ("ort-cpu.fp32",)),
+        ("python", ("ort-cpu.fp32", "ort-cpu.fp16", "ort-cpu.int8")),
+    ):
+        request = PackRequest(build, format="triton", out=tmp_path / backend, backend=backend)
+        assert pack(request, Silent()).engines == engines
+
+
 def test_a_plan_that_takes_no_single_image_is_refused(tmp_path: Path) -> None:
     build = with_plan(tmp_path, ["4:8:16", "2:2:2"])
     with pytest.raises(UsageError, match=r"no batch below 2.*--profile 1:OPT:MAX"):

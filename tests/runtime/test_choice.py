@@ -74,6 +74,7 @@ def test_int8_comes_last_where_it_would_saturate(monkeypatch: pytest.MonkeyPatch
 def test_what_cannot_run_says_why() -> None:
     entries = (
         entry("tensorrt-rtx:sm89.fp16"),
+        entry("tensorrt.fp16"),
         entry("ort-cuda.fp32"),
         entry("ort-cpu.int8", cpu_flags=["amx_int8", "avx2"]),
         entry("ort-cpu.fp16", versions={"onnxruntime": "1.33.1"}),
@@ -82,7 +83,8 @@ def test_what_cannot_run_says_why() -> None:
     chosen, others = choose(entries, "auto", None)
     assert [e.id for e in chosen] == ["ort-cpu.fp32"]  # a patch release older is not older
     reasons = dict(others)
-    assert "serve them with Triton" in reasons["tensorrt-rtx:sm89.fp16"]
+    assert reasons["tensorrt-rtx:sm89.fp16"].endswith("not run tensorrt-rtx:sm89 engines")
+    assert "serve it with Triton" in reasons["tensorrt.fp16"]
     assert "no CUDAExecutionProvider" in reasons["ort-cuda.fp32"]
     assert reasons["ort-cpu.int8"] == "this CPU lacks amx_int8"
     assert "1.32.0 is older than 1.33.1" in reasons["ort-cpu.fp16"]

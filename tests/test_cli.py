@@ -254,7 +254,7 @@ def test_a_good_run_prints_nothing_of_third_parties(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "ort-cpu.fp32" in done.stdout
     known = ("define", "export", "optimize", "reference", "lower", "build", "parity", "load",
-             "measure", "report", "note:")  # fmt: skip
+             "profile", "measure", "report", "note:")  # fmt: skip
     strangers = [
         line
         for line in done.stderr.splitlines()

@@ -29,6 +29,7 @@ from exporter.artifact import (
 from exporter.blocks import GraphFacts, find_residual_blocks
 from exporter.build_folder import BuildFolder, sha256_of, staged
 from exporter.calibrate import calibrate
+from exporter.ceilings import measure_ceilings
 from exporter.clock import Clock
 from exporter.correct import correct
 from exporter.data import Data, Samples, open_data
@@ -125,6 +126,7 @@ class Compiler:
         self.threads = request.threads or host.usable_threads()
         self.failures: list[str] = []
         self._ranges: Ranges | None = None
+        self._ceilings: dict[str, Any] = {"skipped": "nothing was measured"}
         self._graph_parity: dict[Path, tuple[Parity, Accuracy | None]] = {}
         self._graphs: dict[tuple[Precision, Dialect, bool], str] = {}
         self._lowered: dict[tuple[Precision, Dialect, bool], tuple[Path, tuple[str, ...]]] = {}
@@ -393,6 +395,8 @@ class Compiler:
                 seed=self.request.seed,
                 progress=self.progress,
             )
+            if records:
+                self._ceilings = manifest.plain(measure_ceilings(self.threads))
         return add_profiles(records, profiles)
 
     def describe(self, prepared: Prepared, records: list[EngineRecord]) -> dict[str, Any]:
@@ -425,7 +429,7 @@ class Compiler:
                     "threads": self.threads,
                     "batches": request.batches,
                 },
-                "host": host.describe_host(),
+                "host": {**manifest.plain(host.describe_host()), "ceilings": self._ceilings},
                 "data": {
                     "calibration": calibrated,
                     "evaluation": {

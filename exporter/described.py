@@ -22,6 +22,7 @@ def describe_build(
     calibration: Samples | None,
     evaluation: Mapping[str, Any],
     threads: int,
+    ceilings: Mapping[str, Any],
     failures: Sequence[str],
     timings: Mapping[str, float],
 ) -> dict[str, Any]:
@@ -60,7 +61,7 @@ def describe_build(
                 "threads": threads,
                 "batches": request.batches,
             },
-            "host": host.describe_host(),
+            "host": {**manifest.plain(host.describe_host()), "ceilings": ceilings},
             "data": {"calibration": calibrated, "evaluation": evaluation},
             "engines": [manifest.engine_entry(record) for record in records],
             "failures": failures,

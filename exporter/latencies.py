@@ -1,13 +1,14 @@
-"""The measuring stage on a build's engines: who is measured, who is not and why."""
+"""The measuring stage on a build's engines: who is measured and profiled, who is not and why."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
 
-from exporter import measure
+from exporter import manifest, measure
 from exporter.artifact import EngineRecord, Latency, Model, Skipped
 from exporter.build_folder import REJECTED
+from exporter.profile_blocks import profile_records
 from exporter.progress import Progress
 from exporter.targets import get_target
 
@@ -56,6 +57,32 @@ def measure_records(
             )
         )
     return measured
+
+
+def profile_built(
+    model: Model,
+    records: list[EngineRecord],
+    root: Path,
+    portable: Path,
+    *,
+    threads: int,
+    seed: int,
+    progress: Progress,
+) -> list[EngineRecord]:
+    """The records with the time of each block; `portable` is the FP32 ONNX file."""
+    spec = model.spec
+    profiles = profile_records(
+        [manifest.engine_entry(record) for record in records],
+        root,
+        portable,
+        blocks=spec.residual_blocks,
+        threads=threads,
+        shape=spec.input.shape,
+        dtype=spec.input.dtype,
+        seed=seed,
+        progress=progress,
+    )
+    return [replace(record, profile=profiles[record.engine.id]) for record in records]
 
 
 def _not_measured(record: EngineRecord) -> Skipped | None:

@@ -19,7 +19,7 @@ class Layer:
 
 
 def layers_of(path: Path) -> dict[str, Layer]:
-    """Name of a node, and of its output -> its counts; the file's shapes can be inferred."""
+    """Name of a node, and of its output -> its counts, from an ONNX file."""
     import onnx
 
     # Only shapes are asked for: initializers are small in shape, whatever they hold.

@@ -30,6 +30,7 @@ from exporter.baking import bake, with_images
 from exporter.blocks import GraphFacts, find_residual_blocks
 from exporter.build_folder import BuildFolder, sha256_of, staged
 from exporter.calibrate import calibrate
+from exporter.ceilings import measure_ceilings
 from exporter.clock import Clock
 from exporter.correct import CORRECTIONS, correct
 from exporter.data import Data, Samples, open_data
@@ -38,12 +39,11 @@ from exporter.errors import BuildError
 from exporter.export import export, save
 from exporter.foresight import foresee
 from exporter.gates import notes_of, problems
-from exporter.latencies import measure_records
+from exporter.latencies import measure_records, profile_built
 from exporter.lower import HAVE_FP16_BETWEEN, lower
 from exporter.models.sources import define
 from exporter.optimize import optimize
 from exporter.plan import ExportRequest, plan, settings_of
-from exporter.profile_blocks import add_profiles, profile_records
 from exporter.progress import Progress
 from exporter.ranges import Ranges
 from exporter.receipt import make_receipt, unverified_receipt
@@ -55,12 +55,11 @@ from exporter.validate import (
     check_accuracy,
     check_parity,
     make_reference,
+    save_goldens,
 )
 
 if TYPE_CHECKING:
     import onnx_ir as ir
-
-GOLDEN_SAMPLES = 8
 
 
 @dataclass(frozen=True)
@@ -128,6 +127,7 @@ class Compiler:
         self.threads = request.threads or host.usable_threads()
         self.failures: list[str] = []
         self._ranges: Ranges | None = None
+        self._ceilings: dict[str, Any] = {"skipped": "nothing was measured"}
         self._graph_parity: dict[Path, tuple[Parity, Accuracy | None]] = {}
         self._graphs: dict[tuple[Precision, Dialect, bool], str] = {}
         self._lowered: dict[tuple[Precision, Dialect, bool], tuple[Path, tuple[str, ...]]] = {}
@@ -169,18 +169,8 @@ class Compiler:
             model, inputs = with_images(model, inputs, self.progress)
         with self.clock.time("reference"):
             reference = make_reference(model, inputs, evaluation.labels, self.progress)
-        self.save_goldens(reference)
+        save_goldens(self.folder.golden, reference)
         return Prepared(model, data, graph, facts, reference)
-
-    def save_goldens(self, reference: Reference) -> None:
-        """golden.npz: the first inputs, what eager answers, and in float64."""
-        arrays = {
-            "inputs": reference.inputs[:GOLDEN_SAMPLES],
-            "outputs": reference.outputs[:GOLDEN_SAMPLES].astype(np.float32),
-        }
-        if not isinstance(reference.outputs_float64, Skipped):
-            arrays["outputs_float64"] = reference.outputs_float64[:GOLDEN_SAMPLES]
-        np.savez(self.folder.golden, allow_pickle=False, **arrays)
 
     def compile_engine(
         self, prepared: Prepared, target: Target, precision: Precision, scratch: Path
@@ -377,19 +367,18 @@ class Compiler:
                 progress=self.progress,
             )
         with self.clock.time("profile"):
-            spec = model.spec
-            profiles = profile_records(
-                [manifest.engine_entry(record) for record in records],
+            records = profile_built(
+                model,
+                records,
                 self.folder.root,
                 self.folder.graph(Precision.FP32),
-                blocks=spec.residual_blocks,
                 threads=self.threads,
-                shape=spec.input.shape,
-                dtype=spec.input.dtype,
                 seed=self.request.seed,
                 progress=self.progress,
             )
-        return add_profiles(records, profiles)
+            if records:
+                self._ceilings = manifest.plain(measure_ceilings(self.threads))
+        return records
 
     def describe(self, prepared: Prepared, records: list[EngineRecord]) -> dict[str, Any]:
         """The manifest."""
@@ -405,6 +394,7 @@ class Compiler:
                 "sha256": evaluation.sha256,
             },
             threads=self.threads,
+            ceilings=self._ceilings,
             failures=self.failures,
             timings=self.clock.seconds,
         )

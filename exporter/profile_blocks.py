@@ -9,12 +9,11 @@ for each in equal parts. What lies in no block (stem, head, conversions) is `out
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from exporter.artifact import BlockTime, EngineRecord, Kernel, LayerTime, Profile, Skipped
+from exporter.artifact import BlockTime, Kernel, LayerTime, Profile, Skipped
 from exporter.build_folder import REJECTED
 from exporter.errors import BuildError
 from exporter.layers import Layer, layers_of
@@ -52,13 +51,6 @@ def profile_records(
             found[entry["id"]] = _profile(entry, root, layers, blocks, threads, batch)
             advance(1)
     return found
-
-
-def add_profiles(
-    records: Sequence[EngineRecord], profiles: Mapping[str, Profile | Skipped]
-) -> list[EngineRecord]:
-    """The records with their profiles."""
-    return [replace(record, profile=profiles[record.engine.id]) for record in records]
 
 
 def _profile(

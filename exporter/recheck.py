@@ -16,6 +16,7 @@ from exporter import drift, host, manifest, measure, report
 from exporter.artifact import Latency, Parity, Precision, Skipped
 from exporter.baking import from_images
 from exporter.build_folder import REJECTED, BuildFolder, sha256_of
+from exporter.ceilings import measure_ceilings
 from exporter.errors import InputError, UsageError
 from exporter.models.sources import define
 from exporter.profile_blocks import profile_records
@@ -202,7 +203,9 @@ def benchmark_build(
     )
     for engine in described["engines"]:
         engine["profile"] = manifest.plain(profiles[engine["id"]])
+    ceilings = measure_ceilings(threads or host.usable_threads())
     described["host"] = manifest.plain(host.describe_host())
+    described["host"]["ceilings"] = manifest.plain(ceilings)
     manifest.write(folder, described)
     report.write_report(folder, described)
     return described

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,6 +28,7 @@ Floats = npt.NDArray[np.float64]
 
 BATCH: Final = 8
 """Inputs are run in batches of this size, and the first of them one at a time as well."""
+GOLDEN_SAMPLES: Final = 8
 EAGER_BATCH: Final = 32
 FLOAT64_SAMPLES: Final = 8
 
@@ -101,6 +103,17 @@ def make_reference(
         outputs_float64=np.concatenate(exact),
         labels=labels,
     )
+
+
+def save_goldens(path: Path, reference: Reference) -> None:
+    """Writes an `.npz`: the first inputs, what eager answers, and what it answers in float64."""
+    arrays = {
+        "inputs": reference.inputs[:GOLDEN_SAMPLES],
+        "outputs": reference.outputs[:GOLDEN_SAMPLES].astype(np.float32),
+    }
+    if not isinstance(reference.outputs_float64, Skipped):
+        arrays["outputs_float64"] = reference.outputs_float64[:GOLDEN_SAMPLES]
+    np.savez(path, allow_pickle=False, **arrays)
 
 
 def _reference_of_file(

@@ -24,14 +24,15 @@ from exporter.errors import InputError
 from exporter.report import charts, flat, render, scales, write_report
 from exporter.report.advice import advise
 from exporter.report.engines import views
+from exporter.report.roofline import roofline_panels
 from exporter.report.traced import Traced, number, scientific, significant
 from tests import manifests
 from tests.manifests import latency, record
 from tests.pages import Page, lookup
 
 Manifest = dict[str, Any]
-SECTIONS = ("use", "speed", "needs", "losses", "latency", "accuracy", "blocks", "drift", "scaling",
-            "receipts", "predicted", "data", "environment", "again")  # fmt: skip
+SECTIONS = ("use", "speed", "needs", "losses", "latency", "accuracy", "blocks", "drift", "roofline",
+            "scaling", "receipts", "predicted", "data", "environment", "again")  # fmt: skip
 
 
 def plain(manifest: Manifest) -> Manifest:
@@ -510,6 +511,24 @@ def test_axes_hold_their_values() -> None:
     assert [tick.place for tick in scales.steps([8]).ticks] == [50]
     decibels = scales.between([26.4, 26.6])
     assert decibels.low < 26.4 < 26.6 < decibels.high
+
+
+def test_the_roofline_places_each_layer_under_its_own_roof() -> None:
+    manifest = manifests.resnet50()
+    traced = Traced(manifest)
+    panels = roofline_panels(traced, views(traced))
+    assert [p.engine.id for p in panels] == [
+        e["id"] for e in manifest["engines"] if "layers" in e["profile"]
+    ]
+    panel = next(p for p in panels if p.engine.id == "ort-cpu.int8")
+    dot, layer = panel.dots[0], manifest["engines"][2]["profile"]["layers"][0]
+    rate = 2 * layer["macs"] / layer["microseconds"] / 1e3
+    assert dot.rate.value == pytest.approx(rate)
+    assert dot.intensity.value == pytest.approx(2 * layer["macs"] / layer["bytes"])
+    roof = min(1278.4, 26.4 * float(dot.intensity.value))
+    assert dot.fraction.value == pytest.approx(rate / roof)
+    del manifest["host"]["ceilings"]
+    assert roofline_panels(traced, views(traced)) == ()
 
 
 def test_the_front_holds_the_engines_that_nothing_beats() -> None:

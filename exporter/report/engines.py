@@ -67,6 +67,9 @@ class EngineView:
 
     @property
     def unprofiled(self) -> str:
+        """Why there is no profile; "" where there is one."""
+        if self.profile is not None:
+            return ""
         if self.entry.has("profile"):
             return str(self.entry["profile"]["skipped"])
         return "the build is older than the profile; benchmark it again"

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from exporter.report import charts
 from exporter.report.advice import advise, baseline_name, limits
 from exporter.report.engines import views
+from exporter.report.roofline import ceilings_of, roofline_panels
 from exporter.report.traced import FILTERS, Traced, images_per_second
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ def render(manifest: Mapping[str, Any]) -> str:
             latency=charts.latency_chart(engines),
             scatter=charts.scatter_chart(engines),
             panels=charts.drift_panels(engines),
+            roofline=roofline_panels(traced, engines),
+            ceilings=ceilings_of(traced),
             scaling=charts.scaling_chart(engines),
             commands=commands(manifest),
             # Ours, not the manifest's: the two things on the page that are not escaped.

@@ -90,6 +90,7 @@ def test_who_cannot_be_measured_is_recorded_with_the_reason(events: list[Event])
         whys = {event["name"]: event["why"] for event in group.missing}
         assert whys["absent"] == "there is none"
         assert "NoSuchOperator" in whys["broken/operator"]
+        assert [event["broken"] for event in group.missing] == [False, True]
 
 
 def test_everyone_is_timed_once_a_round_in_an_order_that_the_seed_gives(

@@ -16,11 +16,12 @@ from rich.console import Console
 from rich.markup import escape
 
 from benchmarks import plots, results
+from benchmarks.command_line import finish
 from benchmarks.record import Recorder, read_events
 from benchmarks.running import Settings
 from benchmarks.sampling import Conditions
 from benchmarks.suite import FULL, QUICK, choose
-from exporter.errors import ExporterError, InputError, unknown_name
+from exporter.errors import InputError, unknown_name
 from exporter.host import usable_threads
 from exporter.progress import Progress, Terminal
 
@@ -210,18 +211,12 @@ def show(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a command; errors become one line and an exit code, as in `exporter`."""
-    try:
-        code = app(args=arguments, standalone_mode=False)
-    except (typer.Abort, KeyboardInterrupt):
-        code = 130
-        _say_error("interrupted; what was measured so far is in a file named *.partial")
-    except typer.TyperException as error:
-        _say_error(f"{error.format_message()} (python -m benchmarks --help)")
-        code = error.exit_code
-    except ExporterError as error:
-        _say_error(str(error))
-        code = error.exit_code
-    sys.exit(code or 0)
+    finish(
+        app,
+        arguments,
+        hint="(python -m benchmarks --help)",
+        interrupted="interrupted; what was measured so far is in a file named *.partial",
+    )
 
 
 def _finish(raw: Path, out: Path) -> dict[str, Any]:
@@ -284,11 +279,6 @@ def _progress() -> Progress:
 
 def _console() -> Console:
     return Console() if sys.stdout.isatty() else Console(width=WIDTH)
-
-
-def _say_error(text: str) -> None:
-    line = " ".join(text.split())
-    Console(stderr=True).print(f"[bold red]error:[/] {escape(line)}", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -17,10 +17,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from benchmarks.command_line import finish
 from exporter.blocks import find_residual_blocks
 from exporter.calibrate import calibrate, images
 from exporter.data import open_data
-from exporter.errors import ExporterError
 from exporter.export import export, serialize
 from exporter.host import usable_threads
 from exporter.models.sources import define
@@ -74,15 +74,7 @@ def main() -> None:
     """The command; the package's errors become one line and an exit code."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(run)
-    try:
-        code = app(standalone_mode=False)
-    except typer.TyperException as error:
-        Console(stderr=True).print(f"error: {error.format_message()}", markup=False)
-        code = error.exit_code
-    except ExporterError as error:
-        Console(stderr=True).print(f"error: {error}", markup=False, soft_wrap=True)
-        code = error.exit_code
-    sys.exit(code or 0)
+    finish(app)
 
 
 if __name__ == "__main__":

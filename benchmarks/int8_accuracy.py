@@ -23,6 +23,7 @@ import numpy as np
 import typer
 from rich.console import Console
 
+from benchmarks.command_line import finish
 from benchmarks.int8_data import blue_first, draws_of, with_preprocessing
 from benchmarks.int8_recipes import OURS, RECIPES, STATIC, Draw, Quantized
 from benchmarks.int8_verdict import goals_of, table_of
@@ -30,7 +31,7 @@ from benchmarks.logit_errors import Answers, Floats, ratio_of, stack
 from exporter import host
 from exporter.artifact import Latency, Model
 from exporter.data import Samples, open_data
-from exporter.errors import BuildError, ExporterError
+from exporter.errors import BuildError
 from exporter.export import export, save
 from exporter.measure import DEFAULT_ROUNDS, EngineToMeasure, OnnxBaseline, measure
 from exporter.models.sources import define
@@ -209,15 +210,7 @@ def main() -> None:
     """The command; the package's errors become one line and an exit code."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(run)
-    try:
-        code = app(standalone_mode=False)
-    except typer.TyperException as error:
-        Console(stderr=True).print(f"error: {error.format_message()}", markup=False)
-        code = error.exit_code
-    except ExporterError as error:
-        Console(stderr=True).print(f"error: {error}", markup=False, soft_wrap=True)
-        code = error.exit_code
-    sys.exit(code or 0)
+    finish(app)
 
 
 if __name__ == "__main__":

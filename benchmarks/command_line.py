@@ -1,0 +1,39 @@
+"""How the commands of this folder end: one line for an error, and the exporter's exit codes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from exporter.errors import ExporterError
+
+
+def finish(
+    app: typer.Typer,
+    arguments: Sequence[str] | None = None,
+    *,
+    hint: str = "",
+    interrupted: str = "interrupted",
+) -> None:
+    """Runs a command (of `sys.argv`, where no arguments are given) and exits; no traceback."""
+    try:
+        code = app(args=arguments, standalone_mode=False)
+    except (typer.Abort, KeyboardInterrupt):
+        code = 130
+        _say_error(interrupted)
+    except typer.TyperException as error:
+        _say_error(f"{error.format_message()} {hint}")
+        code = error.exit_code
+    except ExporterError as error:
+        _say_error(str(error))
+        code = error.exit_code
+    sys.exit(code or 0)
+
+
+def _say_error(text: str) -> None:
+    line = " ".join(text.split())
+    Console(stderr=True).print(f"[bold red]error:[/] {escape(line)}", soft_wrap=True)

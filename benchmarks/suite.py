@@ -98,7 +98,7 @@ QUICK: Final = Suite(
     batches=(1,),
     entries=tuple(entry for entry in ENTRIES if entry.quick),
     rounds=40,
-    lives=2,
+    lives=4,
 )
 FULL: Final = Suite(
     name="full",

@@ -14,21 +14,19 @@ receipt says so.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import onnx
-import onnx_ir as ir
 import onnxruntime as ort
 
 from exporter import host
-from exporter.artifact import Dialect, Kernel, PassReport, Precision, Skipped, Verdict
+from exporter.artifact import Dialect, Kernel, Precision, Skipped, Verdict
 from exporter.errors import BuildError, UsageError
 from exporter.passes.merge_groups import merge_groups
 from exporter.passes.offset_weights import offset_weights
 from exporter.passes.space_to_depth_stem import space_to_depth_stem
 from exporter.targets import Array, BuildOptions, BuildResult, TimedRun, UnreadableKernels
+from exporter.targets.fast_form import Form, in_fast_form
 from exporter.targets.ort_kernels import kernels_of
 from exporter.targets.ort_session import (
     CONFIG_WITHOUT_VNNI,
@@ -40,7 +38,7 @@ from exporter.targets.ort_session import (
     write_optimized,
 )
 
-INT8_FORMS: Final = (space_to_depth_stem, merge_groups)
+INT8_FORMS: Final[tuple[Form, ...]] = (space_to_depth_stem, merge_groups)
 """Passes after which a graph gives the same numbers sooner on this provider."""
 
 
@@ -87,7 +85,7 @@ class OrtCpu:
         make_session(graph, session_options(1))
         content = graph.read_bytes()
         if precision is Precision.INT8:
-            content = _in_fast_form(
+            content = in_fast_form(
                 content, (*INT8_FORMS, offset_weights) if self._amx else INT8_FORMS
             )
         engine = out.with_name(f"{out.name}.onnx")
@@ -145,12 +143,3 @@ class OrtCpu:
                 raise UnreadableKernels(f"no optimized model to read: {error}") from None
         kernels = kernels_of(model)
         return kernels, f"optimized model written by the session (onnxruntime {ort.__version__})"
-
-
-def _in_fast_form(content: bytes, forms: Sequence[Callable[[ir.Model], PassReport]]) -> bytes:
-    """An INT8 graph after the passes; the same bytes where none fires."""
-    model = ir.from_proto(onnx.load_model_from_string(content))
-    if not sum(rewrite(model).fired for rewrite in forms):
-        return content
-    rewritten: bytes = ir.to_proto(model).SerializeToString(deterministic=True)
-    return rewritten

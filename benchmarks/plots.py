@@ -18,6 +18,8 @@ _COLOURS: Final[Mapping[str, str]] = {
 }  # fmt: skip
 _LINES: Final = ("#555555", "#999999", "#56B4E9", "#0072B2", "#E69F00", "#D55E00")
 _MARKERS: Final = "osD^vP"
+_COLUMNS: Final = 2
+"""Panels beside each other: as many as a page shows."""
 
 
 def draw(found: Mapping[str, Any], stem: Path) -> list[Path]:
@@ -58,9 +60,15 @@ def _speedups(found: Mapping[str, Any]) -> Figure:
     cases = _cases(found)
     names = [row["name"] for row in found["engines"] if row["model"] == cases[0][0]]
     names = [name for name in names if name != BASELINE]
-    figure = Figure(figsize=(4.6 * len(cases) + 1.6, 0.34 * len(names) + 1.5), layout="constrained")
-    axes = figure.subplots(1, len(cases), squeeze=False, sharey=True)[0]
-    for axis, (model, batch) in zip(axes, cases, strict=True):
+    columns = min(_COLUMNS, len(cases))
+    rows = -(-len(cases) // columns)
+    figure = Figure(
+        figsize=(4.6 * columns + 1.6, rows * (0.26 * len(names) + 1.1) + 0.4), layout="constrained"
+    )
+    axes = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flat)
+    for spare in axes[len(cases) :]:
+        spare.remove()
+    for axis, (model, batch) in zip(axes, cases, strict=False):
         for place, name in enumerate(reversed(names)):
             for row in found["engines"]:
                 timings = [one for one in row["latencies"] if one["batch"] == batch]
@@ -75,13 +83,13 @@ def _speedups(found: Mapping[str, Any]) -> Figure:
                     hatch="//" if row["role"] == Role.TRAP else None,
                     error_kw={"capsize": 2, "linewidth": 1},
                 )  # fmt: skip
-                axis.text(
-                    one["speedup_high"], place, f"  {one['speedup']:.2f}x, {one['p50_ms']:.2f} ms",
-                    va="center", fontsize=7,
+                axis.annotate(
+                    f"{one['speedup']:.2f}x, {one['p50_ms']:.2f} ms", (one["speedup_high"], place),
+                    xytext=(4, 0), textcoords="offset points", va="center", fontsize=7,
                 )  # fmt: skip
         axis.axvline(1, color="black", linewidth=0.8, linestyle=":")
         axis.set_yticks(range(len(names)), reversed(names), fontsize=8)
-        axis.margins(x=0.28)
+        axis.margins(x=0.3)
         axis.set_xlim(left=0)
         axis.set_title(f"{model}, batch {batch}", fontsize=9)
         axis.set_xlabel("speedup over eager PyTorch (95 %)", fontsize=8)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
+import onnx
+import pytest
 import torch
 
+from exporter import ceiling_graphs as graphs
 from exporter.ceilings import measure_ceilings
+from exporter.targets.ort_session import make_session, session_options
 
 
 def test_the_best_kernel_of_each_type_is_the_ceiling() -> None:
@@ -17,3 +22,21 @@ def test_the_best_kernel_of_each_type_is_the_ceiling() -> None:
         assert ceiling == max(rates) > 0
     assert found.copy_gb_s > 0
     assert found.threads == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "given", "kind"),
+    [
+        (graphs.product(int8=False), graphs.PRODUCT_INPUT, "float32"),
+        (graphs.product(int8=True), graphs.PRODUCT_INPUT, "uint8"),
+        (graphs.product_integer(), graphs.PRODUCT_INPUT, "uint8"),
+        (graphs.convolutions(int8=False), graphs.CONV_INPUT, "float32"),
+        (graphs.convolutions(int8=True), graphs.CONV_INPUT, "uint8"),
+    ],
+    ids=["product", "product-int8", "product-integer", "convolutions", "convolutions-int8"],
+)
+def test_the_graphs_are_valid_and_finite(content: bytes, given: tuple[int, ...], kind: str) -> None:
+    onnx.checker.check_model(onnx.load_model_from_string(content), full_check=True)
+    session = make_session(content, session_options(2))
+    (answer,) = session.run(None, {"x": np.ones(given, kind)})
+    assert np.isfinite(answer).all()

@@ -83,6 +83,7 @@ def _environment() -> jinja2.Environment:
     environment.globals.update(
         baseline_name=baseline_name,
         drift_bucket=drift_bucket,
+        time_width=time_width,
         images_per_second=images_per_second,
         limits=limits,
         needs=needs,
@@ -130,6 +131,13 @@ def drift_bucket(value: Traced | None) -> str:
     if value is None or isinstance(value.raw, str):
         return ""
     return str(sum(value.raw >= 10.0**-power for power in range(1, DRIFT_BUCKETS)))
+
+
+def time_width(profile: Traced, block: Traced) -> str:
+    """How long a block's bar is: its time in percent of that of the engine's slowest block."""
+    most = max(other["microseconds"].raw for other in profile["blocks"])
+    time = block["microseconds"].raw
+    return f"{100 * time / most:.1f}%" if most else "0%"
 
 
 def needs(requires: Mapping[str, Any]) -> str:

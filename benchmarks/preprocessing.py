@@ -1,105 +1,154 @@
 """What baked preprocessing gains from uint8 images to logits, through `exporter.runtime`.
 
-    python -m benchmarks.preprocessing BUNDLE BAKED_BUNDLE [--rounds 9] [--threads 2]
+    python -m benchmarks.preprocessing BUNDLE BAKED_BUNDLE
 
-Each round loads each engine of each bundle in a fresh process, one after the other in an order that
-turns by one every round, warms up, and takes the median of `engine(images)` at batch 1. Processes
-of their own, since an idle session's thread pool slows its neighbour. The gain is the median over
-the rounds of the paired ratio (two steps / baked), beside its smallest and largest.
+    by hand     x = (p / 255 - mean) / std and the transpose in numpy, then `engine.run`
+    two steps   `engine(images)`: the runtime's own tables, then the engine
+    baked       `engine(images)` of the engine that takes the images themselves
+
+at batch 1. Each of these is a process of its own, all interleaved in one run (`sampling`), and
+every gain is paired within the rounds, with the interval of `statistics`.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import statistics
-import subprocess
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Annotated, Any, Final
 
 import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
 
+from benchmarks.command_line import finish
+from benchmarks.groups import Group, groups_of
+from benchmarks.record import Recorder, read_events
+from benchmarks.running import Settings, header
+from benchmarks.sampling import Conditions, Contender, sample
+from benchmarks.statistics import speedup
+from benchmarks.suite import Role
+from exporter.artifact import Speedup
+from exporter.errors import InputError
+from exporter.host import usable_threads
+from exporter.measure_worker import Run
+from exporter.progress import Terminal
 from exporter.runtime import load
+from exporter.targets import Array
 
-WARM_UP = 20
-CALLS = 60
-
-Case = tuple[str, Path]
-"""(engine, bundle)."""
-
-
-def time_engine(bundle: Path, engine: str, threads: int) -> float:
-    """The median of one call on one uint8 image, in milliseconds."""
-    import time
-
-    with load(bundle, engine=engine, threads=threads) as loaded:
-        height, width, channels = loaded.image_shape
-        assert height is not None
-        assert width is not None
-        assert channels is not None
-        images = np.random.default_rng(0).integers(0, 256, (1, height, width, channels), np.uint8)
-        for _ in range(WARM_UP):
-            loaded(images)
-        samples = []
-        for _ in range(CALLS):
-            start = time.perf_counter()
-            loaded(images)
-            samples.append(time.perf_counter() - start)
-    return 1000 * statistics.median(samples)
+KIND: Final = "preprocessing"
+WIDTH: Final = 120
+COMMAND: Final = "python -m benchmarks.preprocessing"
+LOADER: Final = "benchmarks.preprocessing:load_bundle"
+BY_HAND: Final = "by hand"
+TWO_STEPS: Final = "two steps"
+BAKED: Final = "baked"
+WAYS: Final = (BY_HAND, TWO_STEPS, BAKED)
 
 
-def in_a_process(bundle: Path, engine: str, threads: int) -> float:
-    """`time_engine` in a process that ends with it."""
-    command = [sys.executable, "-m", "benchmarks.preprocessing", str(bundle), "--time", engine]
-    command += ["--threads", str(threads)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return float(done.stdout)
+def load_bundle(job: Mapping[str, Any]) -> Callable[[Array], Run]:
+    """A worker's engine from a bundle (`path`, `engine`), called in one of the `WAYS` (`way`)."""
+    bundle = Path(job["path"])
+    engine = load(bundle, engine=job["engine"], threads=job["threads"])
+    if job["way"] != BY_HAND:
+        return lambda images: lambda: engine(images)
+    contract = _manifest(bundle)["model"]["preprocessing"]
+    mean, std = (np.array(contract[key], np.float32) for key in ("mean", "std"))
+
+    def by_hand(images: Array) -> object:
+        normalised = (images / np.float32(255) - mean) / std
+        tensors = np.ascontiguousarray(normalised.transpose(0, 3, 1, 2))
+        return engine.run(tensors.astype(engine.input_dtype, copy=False))
+
+    return lambda images: lambda: by_hand(images)
 
 
-def compare(two_step: Path, baked: Path, rounds: int, threads: int) -> list[str]:
-    """A line of figures for each engine that both bundles have."""
-    engines = [name for name in engines_of(two_step) if name in engines_of(baked)]
-    cases: list[Case] = [(name, bundle) for name in engines for bundle in (two_step, baked)]
-    taken: dict[Case, list[float]] = {case: [] for case in cases}
-    for number in range(rounds):
-        start = number % len(cases)
-        for case in cases[start:] + cases[:start]:
-            taken[case].append(in_a_process(case[1], case[0], threads))
-    lines = [f"{'engine':16}{'two steps ms':>14}{'baked ms':>10}{'gain':>8}   smallest to largest"]
-    for name in engines:
-        before, after = taken[name, two_step], taken[name, baked]
-        ratios = [a / b for a, b in zip(before, after, strict=True)]
-        lines.append(
-            f"{name:16}{statistics.median(before):14.2f}{statistics.median(after):10.2f}"
-            f"{statistics.median(ratios):7.3f}x   {min(ratios):.3f} to {max(ratios):.3f}"
-        )
-    return lines
+def contenders(bundle: Path, baked: Path) -> list[Contender]:
+    """Every engine that both bundles have, in every way."""
+    entries = {one["id"]: one["precision"] for one in _manifest(bundle)["engines"]}
+    shared = [one["id"] for one in _manifest(baked)["engines"] if one["id"] in entries]
+    if not shared:
+        raise InputError(f"{bundle} and {baked} have no engine in common; pack the same targets")
+    found = []
+    for engine in shared:
+        with load(baked, engine=engine) as opened:
+            if opened.input_dtype != np.uint8:
+                raise InputError(f"{baked} takes no images; export it with --bake-preprocess")
+            shape = opened.image_shape
+        for way in WAYS:
+            path = str(baked if way == BAKED else bundle)
+            job = {
+                "kind": LOADER,
+                "path": path,
+                "engine": engine,
+                "way": way,
+                "shape": shape,
+                "dtype": "uint8",
+            }
+            found.append(Contender(f"{engine} {way}", Role.OURS, entries[engine], job))
+    return found
 
 
-def engines_of(bundle: Path) -> list[str]:
-    """The engines' ids, in the manifest's order."""
-    manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
-    return [engine["id"] for engine in manifest["engines"]]
+def _manifest(bundle: Path) -> dict[str, Any]:
+    path = bundle / "manifest.json"
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}; give bundles of pack") from None
+    return manifest
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("bundle", type=Path, help="engines that take normalised tensors")
-    parser.add_argument("baked", type=Path, nargs="?", help="the same with --bake-preprocess")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--time", metavar="ENGINE", help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
-    if options.time:
-        print(time_engine(options.bundle, options.time, options.threads))  # noqa: T201
-        return
-    if options.baked is None:
-        parser.error("give two bundles: one of engines that take tensors, one of baked ones")
-    lines = compare(options.bundle, options.baked, options.rounds, options.threads)
-    print("\n".join(lines))  # noqa: T201
+def table(group: Group, engines: Iterable[str], seed: int) -> Table:
+    """A row for each engine: milliseconds of each way, and what baking gains over the others."""
+    drawn = Table("engine", title="From uint8 images to logits, batch 1")
+    for heading in (*(f"{way} ms" for way in WAYS), "gain over two steps", "over by hand"):
+        drawn.add_column(heading, justify="right")
+    for engine in engines:
+        rounds = {way: group.rounds[f"{engine} {way}"] for way in WAYS}
+        times = [f"{1e3 * float(np.median(rounds[way].medians())):.2f}" for way in WAYS]
+        gains = [_shown(speedup(rounds[BAKED], rounds[way], seed)) for way in (TWO_STEPS, BY_HAND)]
+        drawn.add_row(engine, *times, *gains)
+    return drawn
+
+
+def _shown(ratio: Speedup) -> str:
+    low, high = ratio.ci95
+    return f"{ratio.median:.3f} ({low:.3f} to {high:.3f})"
+
+
+def compare(
+    bundle: Annotated[Path, typer.Argument(help="Of engines that take normalised tensors.")],
+    baked: Annotated[Path, typer.Argument(help="Of the same with --bake-preprocess.")],
+    rounds: Annotated[int, typer.Option(min=5, help="Interleaved rounds.")] = 40,
+    lives: Annotated[int, typer.Option(min=1, help="How often processes are started anew.")] = 4,
+    threads: Annotated[int | None, typer.Option(min=1, help="Of every engine.")] = None,
+    seed: Annotated[int, typer.Option(help="Seeds images and the order in the rounds.")] = 0,
+    raw: Annotated[Path, typer.Option(help="File for the samples.")] = Path(
+        "build/bench/preprocessing.jsonl"
+    ),
+) -> None:
+    """What baked preprocessing gains from uint8 images to logits, engine by engine."""
+    console = Console(width=WIDTH)
+    everyone = contenders(bundle, baked)
+    settings = Settings(threads or usable_threads(), seed, command=f"{COMMAND} {bundle} {baked}")
+    conditions = Conditions(settings.threads, rounds, seed, lives)
+    with Recorder(raw, header(KIND, rounds, lives, settings)) as recorder:
+        recorder.write("group", group=f"{KIND} b1", kind=KIND, batch=1, threads=settings.threads)
+        sample(KIND, everyone, (1,), conditions, recorder, Terminal(Console(stderr=True)))
+    (group,) = groups_of(read_events(raw)).values()
+    for missing in group.missing:
+        console.print(f"missing: {missing['name']}: {missing['why']}", markup=False)
+    whole = [
+        engine
+        for engine in dict.fromkeys(one.name.partition(" ")[0] for one in everyone)
+        if all(f"{engine} {way}" in group.rounds for way in WAYS)
+    ]
+    console.print(table(group, whole, seed))
+    console.print(f"samples: {raw}", markup=False)
 
 
 if __name__ == "__main__":
-    main()
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(compare)
+    finish(app)

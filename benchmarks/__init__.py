@@ -5,4 +5,11 @@
 Data goes one way: `suite` (what is measured, as a table) -> `artifacts` (the files, built once) ->
 `sampling` (one interleaved run, processes of their own) -> `record` (raw samples, kept) ->
 `analysis` (ratios and intervals, from the raw file alone) -> `tables` and `plots`.
+
+Beside it, questions of their own, each `python -m benchmarks.NAME --help`:
+
+    int8_accuracy       how far INT8 is from float32, ours against the peers', on a model of yours
+    calibration_cost    time and memory of a calibration
+    preprocessing       what `--bake-preprocess` gains, from 8-bit images to logits
+    serving_overhead    what `exporter.runtime` costs beyond the runtime library
 """

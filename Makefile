@@ -64,10 +64,11 @@ benchmark: $(READY) ## Measure MODEL's build (or OUT) again against eager PyTorc
 bench-quick: $(READY_BENCH) ## Two models against the peers, with intervals (minutes)
 	@$(BIN)/python -m benchmarks run --quick $(ARGS)
 
-bench: $(READY_BENCH) ## The whole suite, the residual sums' cost and the scaling (hours)
+bench: $(READY_BENCH) ## The whole suite, what residual sums cost, scaling, roofs (an hour on 2 cores)
 	@$(BIN)/python -m benchmarks run $(ARGS)
 	@$(BIN)/python -m benchmarks residual
 	@$(BIN)/python -m benchmarks scaling
+	@$(BIN)/python -m benchmarks ceilings
 
 report: $(READY) ## Write the report of MODEL's build (or OUT) again
 	@$(RUN) report "$(BUILD)" $(ARGS)

@@ -102,8 +102,9 @@ def run(
     progress = _progress()
 
     def measure() -> dict[str, Any]:
-        raw = _free(out / "raw", suite.name)
-        running.run(suite, _settings(threads, seed), raw, progress)
+        settings = _settings(threads, seed)
+        raw = _free(out / "raw", suite.name, settings)
+        running.run(suite, settings, raw, progress)
         return _finish(raw, out)
 
     found = running.until_quiet(measure, repeat_when_busy, progress)
@@ -129,7 +130,8 @@ def residual(
     """
     from benchmarks import residual_cost
 
-    settings, raw = _settings(threads, seed), _free(out / "raw", residual_cost.KIND)
+    settings = _settings(threads, seed)
+    raw = _free(out / "raw", residual_cost.KIND, settings)
     conditions = Conditions(settings.threads, rounds, seed, lives)
     with Recorder(raw, residual_cost.start(conditions, settings)) as recorder:
         residual_cost.measure(conditions, settings, recorder, image_size, _progress())
@@ -158,7 +160,8 @@ def scaling(
     for axis in chosen:
         if axis not in scale.AXES:
             raise unknown_name("axis", axis, scale.AXES)
-    settings, raw = _settings(threads, seed), _free(out / "raw", scale.KIND)
+    settings = _settings(threads, seed)
+    raw = _free(out / "raw", scale.KIND, settings)
     conditions = Conditions(settings.threads, rounds, seed, lives)
     with Recorder(raw, scale.start(conditions, settings)) as recorder:
         scale.measure(chosen, model, conditions, settings, recorder, _progress())
@@ -184,7 +187,8 @@ def ceilings(
     from benchmarks import roofline
     from benchmarks.running import header
 
-    settings, raw = _settings(threads, seed), _free(out / "raw", roofs.GROUP)
+    settings = _settings(threads, seed)
+    raw = _free(out / "raw", roofs.GROUP, settings)
     conditions = Conditions(settings.threads, rounds, seed)
     with Recorder(raw, header(roofs.GROUP, rounds, 1, settings)) as recorder:
         roofs.measure(conditions, recorder, settings.cache, _progress())
@@ -251,11 +255,9 @@ def _settings(threads: int | None, seed: int) -> Settings:
     return Settings(threads or usable_threads(), seed, command=shlex.join(words))
 
 
-def _free(folder: Path, name: str) -> Path:
+def _free(folder: Path, name: str, settings: Settings) -> Path:
     """A name that no earlier run has: raw samples are kept, never overwritten."""
-    from datetime import UTC, datetime
-
-    stem = f"{name}-{datetime.now(UTC).date().isoformat()}"
+    stem = f"{name}-{settings.date}"
     numbers = (stem if number == 1 else f"{stem}-{number}" for number in range(1, 10_000))
     return next(
         folder / f"{word}.jsonl" for word in numbers if not (folder / f"{word}.jsonl").exists()

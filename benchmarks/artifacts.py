@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 import exporter
-from benchmarks import quantizers
+from benchmarks import modelopt, quantizers
 from exporter import host
 from exporter.artifact import Dialect, Model, ModelSpec, Precision, Skipped
 from exporter.build_folder import REJECTED
@@ -109,7 +109,9 @@ def build(
 def _key(spec: ModelSpec, seed: int) -> str:
     package = Path(exporter.__file__).parent
     sources = hashlib.sha256()
-    for path in sorted([*package.rglob("*.py"), Path(__file__), Path(quantizers.__file__)]):
+    makers = ("artifacts.py", "modelopt.py", "quantizers.py")
+    here = [Path(__file__).with_name(name) for name in makers]
+    for path in sorted([*package.rglob("*.py"), *here]):
         sources.update(path.read_bytes())
     depends = [spec.weights.sha256, spec.input.shape, seed, host.versions(), sources.hexdigest()]
     return hashlib.sha256(json.dumps(depends).encode()).hexdigest()[:12]
@@ -243,12 +245,10 @@ def _plain_bf16(recipe: Recipe) -> Path:
 
 
 def _modelopt(recipe: Recipe) -> Path:
-    from benchmarks.modelopt import quantize
-
     path = recipe.path("modelopt.onnx")
     if path.exists():
         return path
-    return quantize(_plain(recipe), recipe.data.calibration, path, recipe.progress)
+    return modelopt.quantize(_plain(recipe), recipe.data.calibration, path, recipe.progress)
 
 
 BUILDERS: Final[Mapping[str, Callable[[Recipe], Path]]] = {

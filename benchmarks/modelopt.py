@@ -32,7 +32,11 @@ _QUANTIZE_LIMIT_S: Final = 900
 
 
 def quantize(graph: Path, samples: Samples, out: Path, progress: Progress) -> Path:
-    """Writes `out`: the INT8 ONNX that ModelOpt makes of a plain export, with its defaults.
+    """Writes `out`: the INT8 ONNX that ModelOpt makes of a plain export.
+
+    With its defaults, but for float32 between the quantized layers: its default, float16, is for
+    TensorRT; ONNX Runtime's CPU provider has no such kernels, and its answers are then 0.36 off
+    (rel_l2, resnet18) instead of 0.018.
 
     Raises:
         MissingDependencyError: ModelOpt cannot be installed here.
@@ -49,7 +53,8 @@ def quantize(graph: Path, samples: Samples, out: Path, progress: Progress) -> Pa
         np.save(data, np.concatenate(list(samples.batches(8))))
         command = [
             str(python), "-m", "modelopt.onnx.quantization", f"--onnx_path={graph}",
-            "--quantize_mode=int8", f"--calibration_data={data}", "--calibration_eps", "cpu",
+            "--quantize_mode=int8", "--high_precision_dtype=fp32",
+            f"--calibration_data_path={data}", "--calibration_eps", "cpu",
             f"--output_path={written}",
         ]  # fmt: skip
         try:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.suite import BASELINE, Role
+from benchmarks.tables import point_label
 from exporter.compare import BENCHMARK
 
 if TYPE_CHECKING:
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 # Okabe and Ito's palette; a trap is hatched too.
@@ -26,20 +28,25 @@ def draw(found: Mapping[str, Any], stem: Path) -> list[Path]:
     """Writes the pictures that this kind of result has beside it; returns their paths."""
     figures: Iterable[tuple[str, Figure]]
     if found["kind"] == BENCHMARK:
-        figures = [("speedup", _speedups(found))] if _cases(found) else []
+        batches = _batches(found)
+        figures = [(f"speedup-{one}", _speedups(found, one, batches[one])) for one in batches]
     elif found["kind"] == "residual":
         figures = [("overhead", _overheads(found))]
     elif found["kind"] == "scaling":
         figures = [(axis, _scaling(axis, one)) for axis, one in found["axes"].items()]
     else:
         figures = [("roofline", _roofline(found))] if found["layers"] else []
-    return [_save(figure, stem.with_name(f"{stem.name}-{name}.svg")) for name, figure in figures]
+    title = f"{found['host']['cpu']}, {found['conditions']['threads']} threads, {found['date']}"
+    return [
+        _save(figure, title, stem.with_name(f"{stem.name}-{name}.svg")) for name, figure in figures
+    ]
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def _save(figure: Figure, title: str, path: Path) -> Path:
     import matplotlib
 
     partial = path.with_suffix(".partial")
+    figure.suptitle(title, fontsize=9)
     for axis in figure.axes:
         axis.tick_params(labelsize=8)
     with matplotlib.rc_context({"svg.hashsalt": path.stem, "svg.fonttype": "none"}):
@@ -48,33 +55,36 @@ def _save(figure: Figure, path: Path) -> Path:
     return path
 
 
-def _cases(found: Mapping[str, Any]) -> list[tuple[str, int]]:
-    pairs = ((row["model"], one["batch"]) for row in found["engines"] for one in row["latencies"])
-    return list(dict.fromkeys(pairs))
+def _batches(found: Mapping[str, Any]) -> dict[str, list[int]]:
+    """The models that were measured, each with its batch sizes."""
+    batches: dict[str, list[int]] = {}
+    for row in found["engines"]:
+        for one in row["latencies"]:
+            measured = batches.setdefault(row["model"], [])
+            if one["batch"] not in measured:
+                measured.append(one["batch"])
+    return batches
 
 
-def _speedups(found: Mapping[str, Any]) -> Figure:
-    """One panel a model and batch: bars of the speedup over eager, with intervals."""
+def _speedups(found: Mapping[str, Any], model: str, batches: Sequence[int]) -> Figure:
+    """One panel a batch size, two a row: bars of the speedup over eager, with intervals."""
     from matplotlib.figure import Figure
 
-    cases = _cases(found)
-    names = [row["name"] for row in found["engines"] if row["model"] == cases[0][0]]
-    names = [name for name in names if name != BASELINE]
-    columns = min(_COLUMNS, len(cases))
-    rows = -(-len(cases) // columns)
+    engines = [row for row in found["engines"] if row["model"] == model and row["name"] != BASELINE]
+    columns = min(_COLUMNS, len(batches))
+    rows = -(-len(batches) // columns)
     figure = Figure(
-        figsize=(4.6 * columns + 1.6, rows * (0.26 * len(names) + 1.1) + 0.4), layout="constrained"
+        figsize=(4.6 * columns + 1.6, rows * (0.26 * len(engines) + 1.1) + 0.4),
+        layout="constrained",
     )
     axes = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flat)
-    for spare in axes[len(cases) :]:
+    for spare in axes[len(batches) :]:
         spare.remove()
-    for axis, (model, batch) in zip(axes, cases, strict=False):
-        for place, name in enumerate(reversed(names)):
-            for row in found["engines"]:
-                timings = [one for one in row["latencies"] if one["batch"] == batch]
-                if (row["model"], row["name"]) != (model, name) or not timings:
+    for axis, batch in zip(axes, batches, strict=False):
+        for place, row in enumerate(reversed(engines)):
+            for one in row["latencies"]:
+                if one["batch"] != batch:
                     continue
-                one = timings[0]
                 errors = [
                     [one["speedup"] - one["speedup_low"]], [one["speedup_high"] - one["speedup"]]
                 ]  # fmt: skip
@@ -88,17 +98,14 @@ def _speedups(found: Mapping[str, Any]) -> Figure:
                     xytext=(4, 0), textcoords="offset points", va="center", fontsize=7,
                 )  # fmt: skip
         axis.axvline(1, color="black", linewidth=0.8, linestyle=":")
-        axis.set_yticks(range(len(names)), reversed(names), fontsize=8)
+        names = [row["name"] for row in reversed(engines)]
+        axis.set_yticks(range(len(names)), names, fontsize=8)
         axis.margins(x=0.3)
         axis.set_xlim(left=0)
         axis.set_title(f"{model}, batch {batch}", fontsize=9)
         axis.set_xlabel("speedup over eager PyTorch (95 %)", fontsize=8)
         for side in ("top", "right"):
             axis.spines[side].set_visible(False)
-    host = found["host"]["cpu"]
-    figure.suptitle(
-        f"{host}, {found['conditions']['threads']} threads, {found['date']}", fontsize=9
-    )
     return figure
 
 
@@ -152,6 +159,8 @@ def _roofline(found: Mapping[str, Any]) -> Figure:
         )  # fmt: skip
     axis.set_xscale("log")
     axis.set_yscale("log")
+    _plain_ticks(axis.xaxis)
+    _plain_ticks(axis.yaxis)
     axis.set_xlabel("operations per byte of input, weights and output", fontsize=8)
     axis.set_ylabel("10^9 operations a second", fontsize=8)
     axis.legend(fontsize=7, frameon=False)
@@ -161,30 +170,50 @@ def _roofline(found: Mapping[str, Any]) -> Figure:
 _X_LABELS: Final[Mapping[str, str]] = {
     "batch": "images in a batch",
     "image-size": "pixels of the image",
-    "depth": "multiply-accumulates of the network, 10^9",
+    "depth": "multiply-accumulates of the network",
     "threads": "1 / threads",
 }
 
 
-def _scaling(name: str, engines: Mapping[str, Any]) -> Figure:
-    """Times over one axis, both logarithmic; a ring where the fitted line bends."""
+def _scaling(axis: str, engines: Mapping[str, Any]) -> Figure:
+    """Latency and throughput over one axis, all logarithmic; a ring where the fitted line bends."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullLocator
 
-    figure = Figure(figsize=(6.4, 4), layout="constrained")
-    axis = figure.subplots()
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    latency, throughput = figure.subplots(1, 2)
     for index, (engine, one) in enumerate(engines.items()):
-        colour, marker = _LINES[index % len(_LINES)], _MARKERS[index % len(_MARKERS)]
+        style: dict[str, Any] = {
+            "color": _LINES[index % len(_LINES)], "marker": _MARKERS[index % len(_MARKERS)],
+            "markersize": 4, "linewidth": 1.2, "label": engine,
+        }  # fmt: skip
         points = sorted(one["points"], key=lambda point: float(point["x"]))
         x, times = [p["x"] for p in points], [p["p50_ms"] for p in points]
-        axis.plot(x, times, color=colour, marker=marker, markersize=4, linewidth=1.2, label=engine)
+        latency.plot(x, times, **style)
+        throughput.plot(x, [p["images_per_s"] for p in points], **style)
         bend = one["line"] and one["line"]["bend"]
         if bend is not None:
-            axis.plot(
-                bend, times[x.index(bend)], "o", markersize=11, fillstyle="none", color=colour
-            )
-    axis.set_xscale("log")
-    axis.set_yscale("log")
-    axis.set_xlabel(_X_LABELS[name], fontsize=8)
-    axis.set_ylabel("p50, ms", fontsize=8)
-    axis.legend(fontsize=7, frameon=False)
+            latency.plot(
+                bend, times[x.index(bend)], "o", markersize=11, fillstyle="none",
+                color=style["color"],
+            )  # fmt: skip
+    for panel, label in ((latency, "p50, ms"), (throughput, "images a second")):
+        panel.set_xscale("log")
+        panel.set_yscale("log")
+        panel.xaxis.set_minor_locator(NullLocator())
+        panel.set_xticks(x, [point_label(axis, point) for point in points], rotation=30, ha="right")
+        _plain_ticks(panel.yaxis)
+        panel.set_xlabel(_X_LABELS[axis], fontsize=8)
+        panel.set_ylabel(label, fontsize=8)
+        panel.grid(axis="y", linewidth=0.3)
+    figure.legend(*latency.get_legend_handles_labels(), loc="outside right center", fontsize=8)
     return figure
+
+
+def _plain_ticks(axis: Axis) -> None:
+    """On a logarithmic axis: ticks at 1, 2 and 5 of each power of ten, as plain numbers."""
+    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_locator(NullLocator())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ class Settings:
     cache: Path = artifacts.CACHE
     command: str = ""
     """How to do it again, for the reader."""
+    date: str = field(default_factory=lambda: datetime.now(UTC).date().isoformat())
+    """When it began: a run over midnight has one date, in its file's name and inside."""
 
 
 def header(suite: str, rounds: int, lives: int, settings: Settings) -> dict[str, Any]:
@@ -41,7 +43,7 @@ def header(suite: str, rounds: int, lives: int, settings: Settings) -> dict[str,
     meter = machine.find_meter()
     return {
         "suite": suite,
-        "date": datetime.now(UTC).date().isoformat(),
+        "date": settings.date,
         "command": settings.command,
         "host": {key: described[key] for key in HOST_KEYS},
         "versions": versions | _peer_versions(),

@@ -113,8 +113,8 @@ def analyse(events: Sequence[Event]) -> dict[str, Any]:
     groups = groups_of(events)
     axes: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for group in groups.values():
-        for engine, rounds in group.rounds.items():
-            p50, low, high = median_ms(rounds, head["seed"])
+        for engine in sorted(group.rounds, key=ENGINES.index):
+            p50, low, high = median_ms(group.rounds[engine], head["seed"])
             kept = {key: group.facts[key] for key in ("x", "model", "batch", "threads")}
             rate = group.facts["batch"] / p50 * 1e3
             axes.setdefault(group.facts["axis"], {}).setdefault(engine, []).append(

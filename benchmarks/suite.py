@@ -105,8 +105,8 @@ FULL: Final = Suite(
     models=("resnet18", "resnet50", "resnet101", "resnext50_32x4d"),
     batches=(1, 8),
     entries=ENTRIES,
-    rounds=30,
-    lives=3,
+    rounds=32,
+    lives=4,
 )
 
 

@@ -154,19 +154,19 @@ def residual(found: Mapping[str, Any], console: Console) -> None:
 
 
 def scaling(found: Mapping[str, Any], console: Console) -> None:
-    """One table an axis: times, the fitted line and its bend."""
+    """Two tables an axis: times with the fitted line and its bend, and throughputs."""
     console.print(_headline(found))
     for axis, engines in found["axes"].items():
-        points = next(iter(engines.values()))["points"]
-        table = Table(title=f"{axis}: p50 in ms", title_justify="left")
-        table.add_column("engine")
-        for point in points:
-            table.add_column(_label(axis, point), justify="right")
-        table.add_column("line")
+        times = _axis_table(f"{axis}: p50 in ms", axis, engines)
+        times.add_column("line")
+        rates = _axis_table(f"{axis}: images a second", axis, engines)
         for engine, one in engines.items():
-            times = [f"{point['p50_ms']:.2f}" for point in one["points"]]
-            table.add_row(escape(engine), *times, _line(one["line"]))
-        console.print(table)
+            points = one["points"]
+            p50s = [f"{point['p50_ms']:.2f}" for point in points]
+            times.add_row(escape(engine), *p50s, _line(one["line"]))
+            rates.add_row(escape(engine), *(f"{point['images_per_s']:.0f}" for point in points))
+        console.print(times)
+        console.print(rates)
     _missing_and_busy(found, console)
 
 
@@ -186,12 +186,21 @@ def _missing_and_busy(found: Mapping[str, Any], console: Console) -> None:
         console.print(f"[bold red]marked:[/] others took {found['others']:.1%} of the CPUs")
 
 
-def _label(axis: str, point: Mapping[str, Any]) -> str:
+def _axis_table(title: str, axis: str, engines: Mapping[str, Any]) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column("engine")
+    for point in next(iter(engines.values()))["points"]:
+        table.add_column(point_label(axis, point), justify="right")
+    return table
+
+
+def point_label(axis: str, point: Mapping[str, Any]) -> str:
+    """What a reader calls a point of a scaling axis: "b8", "224 px", "resnet50", "1 thread"."""
     return {
         "batch": f"b{point['batch']}",
         "image-size": f"{point['image_size']} px",
         "depth": str(point["model"]),
-        "threads": f"{point['threads']} threads",
+        "threads": f"{point['threads']} thread{'s' if point['threads'] > 1 else ''}",
     }[axis]
 
 

@@ -126,7 +126,7 @@ def test_a_result_is_computed_again_from_the_raw_file_and_compared_with_itself(
     assert ended.value.code == 0
     path = tmp_path / "small.json"
     assert json.loads(path.read_text()) == results.of(read_events(raw))
-    assert (tmp_path / "small-speedup.svg").read_text().startswith("<?xml")
+    assert (tmp_path / "small-speedup-resnet20-digits.svg").read_text().startswith("<?xml")
     assert "resnet20-digits, batch 1" in capsys.readouterr().out
     loaded = compare.load(path)
     same = compare.compare(loaded, loaded, max_slowdown=0.0)

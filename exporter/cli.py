@@ -230,7 +230,9 @@ def report(folder: options.Folder) -> None:
 
 @app.command()
 def compare(
-    old: Annotated[Path, typer.Argument(help="A build folder or its manifest.json.")],
+    old: Annotated[
+        Path, typer.Argument(help="A build folder, its manifest.json, or a result of benchmarks/.")
+    ],
     new: Annotated[Path, typer.Argument(help="The one to judge.")],
     max_slowdown: Annotated[
         float | None, typer.Option(help="Fail where an engine is slower by more than this (0.05).")
@@ -242,7 +244,7 @@ def compare(
         bool, typer.Option(help="Compare timings although the hosts differ.")
     ] = False,
 ) -> None:
-    """Compare two builds: engines gained, lost, slower, faster, less accurate."""
+    """Compare two builds or benchmark results: engines gained, lost, slower, less accurate."""
     from exporter import compare as comparing
 
     comparison = comparing.compare(

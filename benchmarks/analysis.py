@@ -19,7 +19,7 @@ from benchmarks.statistics import SAME_ENGINE, judge, speedup, versus_best
 from benchmarks.suite import BASELINE, ENTRIES, Role
 from exporter import manifest as manifests
 from exporter.artifact import Speedup
-from exporter.compare import BENCHMARK
+from exporter.commands.compare import BENCHMARK
 from exporter.measure import is_stable, percentiles_ms
 
 AGAIN_SUFFIX: Final = " (again)"

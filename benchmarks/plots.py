@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.suite import BASELINE, Role
 from benchmarks.tables import point_label
-from exporter.compare import BENCHMARK
+from exporter.commands.compare import BENCHMARK
 
 if TYPE_CHECKING:
     from matplotlib.axis import Axis

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks import analysis, ceilings, residual_cost, scaling, tables
 from benchmarks.record import Event
-from exporter.compare import BENCHMARK
+from exporter.commands.compare import BENCHMARK
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from exporter.artifact import Speedup
-from exporter.changes import SAME
+from exporter.commands.compare_engine import SAME
 
 RESAMPLES: Final = 2000
 SAME_ENGINE: Final = SAME - 1

@@ -23,7 +23,7 @@ except ModuleNotFoundError as missing:
         "pip install 'resnet-exporter[cpu]' (exporter.runtime works without it)"
     ) from None
 
-from exporter import options
+from exporter.commands import options
 from exporter.errors import ExporterError
 from exporter.progress import Progress, Silent, Terminal
 
@@ -75,7 +75,7 @@ def export(
 
     Example: exporter export resnet50 --target ort-cpu,openvino --precision fp32,int8
     """
-    from exporter import tables
+    from exporter.commands import tables
     from exporter.pipeline import export_model
     from exporter.plan import ExportRequest
 
@@ -116,7 +116,7 @@ def export(
 @app.command()
 def models(as_json: options.AsJson = False) -> None:
     """List the built-in models."""
-    from exporter import tables
+    from exporter.commands import tables
     from exporter.models.variants import VARIANTS
 
     if as_json:
@@ -164,7 +164,7 @@ def validate(
     quiet: options.Quiet = False,
 ) -> None:
     """Check every engine of a build: its files' hashes, and its answers on the golden inputs."""
-    from exporter import recheck, tables
+    from exporter.commands import recheck, tables
 
     outcome = recheck.validate_build(
         folder, blocks=blocks, threads=threads, progress=_progress(quiet)
@@ -193,7 +193,7 @@ def benchmark(
 
     The weights must be those of the build: they are compared by hash.
     """
-    from exporter import recheck, tables
+    from exporter.commands import recheck, tables
 
     updated = recheck.benchmark_build(
         folder,
@@ -213,7 +213,8 @@ def explain(
     engine: Annotated[str, typer.Option(help="One engine's id, for example ort-cpu.fp32.")] = "",
 ) -> None:
     """Print the fusion receipts: what each runtime made of each residual block."""
-    from exporter import manifest, tables
+    from exporter import manifest
+    from exporter.commands import tables
 
     tables.receipts(manifest.read(folder), engine, _console())
 
@@ -245,7 +246,7 @@ def compare(
     ] = False,
 ) -> None:
     """Compare two builds or benchmark results: engines gained, lost, slower, less accurate."""
-    from exporter import compare as comparing
+    from exporter.commands import compare as comparing
 
     comparison = comparing.compare(
         comparing.load(old),
@@ -318,7 +319,7 @@ def pack(
 @app.command()
 def doctor(as_json: options.AsJson = False) -> None:
     """Say what this machine can build and run, and what would add the rest."""
-    from exporter import doctor as doctoring
+    from exporter.commands import doctor as doctoring
 
     diagnosis = doctoring.diagnose()
     if as_json:

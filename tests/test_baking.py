@@ -12,9 +12,9 @@ import onnx
 import pytest
 import torch
 
-from exporter import recheck
 from exporter.artifact import Precision
 from exporter.baking import with_images
+from exporter.commands import recheck
 from exporter.errors import UsageError
 from exporter.export import export, save
 from exporter.models.from_images import FromImages

@@ -15,8 +15,8 @@ import pytest
 from rich.console import Console
 
 from exporter.artifact import Precision, Skipped, Speedup
-from exporter.changes import ROUNDING, Change, relative_time
-from exporter.compare import Comparison, compare, load, render
+from exporter.commands.compare import Comparison, compare, load, render
+from exporter.commands.compare_engine import ROUNDING, Change, relative_time
 from exporter.errors import InputError, UsageError
 from exporter.measure import paired_speedup
 from exporter.report import flat, write_report

@@ -16,7 +16,8 @@ import onnxruntime
 import pytest
 from rich.console import Console
 
-from exporter import doctor, host
+from exporter import host
+from exporter.commands import doctor
 from exporter.errors import UsageError
 
 
@@ -112,7 +113,7 @@ def on(
             raise ImportError("libnvinfer.so.10: cannot open shared object file")
         return object() if name == "tensorrt" else imports(name)
 
-    monkeypatch.setattr("exporter.doctor.import_module", import_module)
+    monkeypatch.setattr("exporter.commands.doctor.import_module", import_module)
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: list(providers))
     return doctor.diagnose()
 

@@ -14,8 +14,9 @@ import numpy as np
 import onnx
 import pytest
 
-from exporter import pipeline, recheck
+from exporter import pipeline
 from exporter.artifact import Precision
+from exporter.commands import recheck
 from exporter.errors import InputError, UsageError
 from exporter.lower import lower
 from exporter.pipeline import Outcome, export_model

@@ -16,8 +16,8 @@ from benchmarks.__main__ import main
 from benchmarks.record import read_events
 from benchmarks.running import Settings
 from benchmarks.suite import BASELINE, ENTRIES, FULL, QUICK, Suite, choose
-from exporter import compare
 from exporter.artifact import Skipped
+from exporter.commands import compare
 from exporter.errors import UsageError
 from exporter.progress import Silent
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporter import manifest as manifests
-from exporter.changes import (
+from exporter.commands.compare_engine import (
     Change,
     ErrorChange,
     Row,

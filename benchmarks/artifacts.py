@@ -19,9 +19,9 @@ from benchmarks import modelopt, quantizers
 from exporter import host
 from exporter.artifact import Dialect, Model, ModelSpec, Precision, Skipped
 from exporter.build_folder import REJECTED
-from exporter.data import Data, open_data
 from exporter.errors import BuildError, MissingDependencyError
 from exporter.export import quiet_exporter
+from exporter.images.samples import Data, open_data
 from exporter.models.sources import define
 from exporter.pipeline import export_model
 from exporter.plan import ExportRequest

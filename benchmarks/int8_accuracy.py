@@ -30,14 +30,14 @@ from benchmarks.int8_verdict import goals_of, table_of
 from benchmarks.logit_errors import Answers, Floats, ratio_of, stack
 from exporter import host
 from exporter.artifact import Latency, Model
-from exporter.data import Samples, open_data
 from exporter.errors import BuildError
 from exporter.export import export, save
+from exporter.images.preprocess import channel_axis
+from exporter.images.samples import Samples, open_data
 from exporter.measure import DEFAULT_ROUNDS, EngineToMeasure, OnnxBaseline, measure
 from exporter.models.sources import define
 from exporter.optimize import optimize
 from exporter.passes.values import is_op
-from exporter.preprocess import channel_axis
 from exporter.progress import Progress, Terminal
 from exporter.targets.ort_session import OrtSession, make_session, session_options
 from exporter.validate import batch_size, run_all

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from exporter.artifact import Model, Preprocessing
-from exporter.data import Data, Samples
 from exporter.errors import InputError, UsageError
-from exporter.preprocess import channel_axis
+from exporter.images.preprocess import channel_axis
+from exporter.images.samples import Data, Samples
 
 
 def draws_of(samples: Samples, count: int, size: int, seed: int) -> list[Samples]:

@@ -16,8 +16,8 @@ from typing import Final
 
 import numpy as np
 
-from exporter.data import Samples
 from exporter.errors import BuildError, MissingDependencyError
+from exporter.images.samples import Samples
 from exporter.progress import Progress
 
 REQUIREMENT: Final = "nvidia-modelopt==0.47.0"

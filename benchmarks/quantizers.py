@@ -19,8 +19,8 @@ import numpy.typing as npt
 import onnx
 
 from exporter.calibrate import images
-from exporter.data import Samples
 from exporter.errors import InputError, MissingDependencyError
+from exporter.images.samples import Samples
 
 POOLS: Final = ("GlobalAveragePool", "AveragePool", "ReduceMean")
 

@@ -36,7 +36,7 @@ from exporter.ranges import Ranges, read_ranges, write_ranges
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from exporter.data import Samples
+    from exporter.images.samples import Samples
     from exporter.targets import Array
 
 METHODS: Final = ("mse", "minmax")

@@ -38,7 +38,7 @@ from exporter.progress import Progress
 from exporter.rounding import Moments, columns_of, moments_shape, round_columns
 
 if TYPE_CHECKING:
-    from exporter.data import Samples
+    from exporter.images.samples import Samples
     from exporter.targets import Array
 
 

@@ -11,7 +11,7 @@ from exporter.artifact import EngineRecord, ModelSpec
 from exporter.plan import ExportRequest
 
 if TYPE_CHECKING:
-    from exporter.data import Samples
+    from exporter.images.samples import Samples
 
 
 def describe_build(

@@ -33,12 +33,12 @@ from exporter.calibrate import calibrate
 from exporter.ceilings import measure_ceilings
 from exporter.clock import Clock
 from exporter.correct import CORRECTIONS, correct
-from exporter.data import Data, Samples, open_data
 from exporter.described import describe_build
 from exporter.errors import BuildError
 from exporter.export import export, save
 from exporter.foresight import foresee
 from exporter.gates import notes_of, problems
+from exporter.images.samples import Data, Samples, open_data
 from exporter.latencies import measure_records, profile_built
 from exporter.lower import HAVE_FP16_BETWEEN, lower
 from exporter.models.sources import define

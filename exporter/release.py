@@ -21,7 +21,7 @@ import exporter
 from exporter import manifest as manifests
 from exporter.build_folder import REJECTED
 from exporter.errors import GateError, InputError, UsageError, unknown_name
-from exporter.pixels import recover_pixels
+from exporter.images.pixels import recover_pixels
 from exporter.progress import Progress
 from exporter.runtime.choice import why_not
 from exporter.runtime.description import GOLDEN, MANIFEST, Description, read_description

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from exporter.data import Samples
+from exporter.images.samples import Samples
 
 Array = npt.NDArray[Any]
 

@@ -10,10 +10,10 @@ import pytest
 
 from exporter.calibrate import RECOMMENDED, calibrate
 from exporter.clipping import asymmetric_range
-from exporter.data import open_data
 from exporter.errors import BuildError, InputError, UsageError
 from exporter.export import export
 from exporter.histogram import Histogram
+from exporter.images.samples import open_data
 from exporter.models.sources import define
 from exporter.optimize import optimize
 from exporter.progress import Silent

@@ -12,9 +12,9 @@ import torch
 from exporter.artifact import Dialect, Precision
 from exporter.calibrate import calibrate
 from exporter.correct import CORRECTIONS, correct
-from exporter.data import open_data
 from exporter.errors import BuildError
 from exporter.export import export, save, serialize
+from exporter.images.samples import open_data
 from exporter.lower import lower
 from exporter.models.sources import define
 from exporter.optimize import optimize

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from exporter.artifact import ModelSpec, Preprocessing, Skipped, TensorSpec, WeightsInfo
-from exporter.data import Samples, open_data
 from exporter.errors import InputError
-from exporter.synthetic import synthetic_images, synthetic_inputs
+from exporter.images.samples import Samples, open_data
+from exporter.images.synthetic import synthetic_images, synthetic_inputs
 
 CONTRACT = Preprocessing(40, 32, "bilinear", (0.5, 0.4, 0.3), (0.2, 0.25, 0.5), "test")
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from exporter.synthetic import synthetic_inputs
+from exporter.images.synthetic import synthetic_inputs
 
 Images = npt.NDArray[np.float32]
 

@@ -10,10 +10,10 @@ import torch
 
 from exporter.artifact import Model, Preprocessing, Skipped, WeightsInfo
 from exporter.errors import MissingDependencyError, unknown_name
+from exporter.images.preprocess import FILTERS
 from exporter.models import weights
 from exporter.models.describe import Loaded, describe, file_name, one_line
 from exporter.models.modules import randomised, with_weights
-from exporter.preprocess import FILTERS
 
 
 def from_timm(

@@ -11,8 +11,8 @@ from benchmarks.int8_recipes import FLOAT_HEAD, NNCF, STATIC
 from benchmarks.int8_verdict import goals_of
 from benchmarks.logit_errors import Answers, Ratio, ratio_of
 from exporter.artifact import Latency, Speedup
-from exporter.data import Data
 from exporter.errors import InputError
+from exporter.images.samples import Data
 from tests.graphs import graph, operators, random, run
 from tests.samples import samples_of
 

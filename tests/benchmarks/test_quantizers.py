@@ -13,9 +13,9 @@ import onnx
 import pytest
 
 from benchmarks.quantizers import quantize_nncf, quantize_static
-from exporter.data import Samples, open_data
 from exporter.errors import InputError, MissingDependencyError
 from exporter.export import export, save
+from exporter.images.samples import Samples, open_data
 from exporter.models.sources import define
 from exporter.optimize import optimize
 from exporter.progress import Silent

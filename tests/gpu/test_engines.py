@@ -16,9 +16,9 @@ from exporter import host
 from exporter.artifact import Dialect, Precision, Verdict
 from exporter.blocks import GraphFacts, find_residual_blocks
 from exporter.calibrate import calibrate
-from exporter.data import open_data
 from exporter.errors import MissingDependencyError, UsageError
 from exporter.export import export, save
+from exporter.images.samples import open_data
 from exporter.lower import lower
 from exporter.models.sources import define
 from exporter.optimize import optimize

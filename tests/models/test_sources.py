@@ -12,12 +12,12 @@ import torch
 
 from exporter.artifact import Preprocessing, Skipped
 from exporter.errors import InputError, MissingDependencyError, UsageError
+from exporter.images.synthetic import synthetic_inputs
 from exporter.models import digits, weights
 from exporter.models.initialise import initialise
 from exporter.models.sources import define
 from exporter.models.variants import VARIANTS, build_variant, find_variant
 from exporter.progress import Silent
-from exporter.synthetic import synthetic_inputs
 
 FACTORIES = """
 import torch

@@ -13,9 +13,9 @@ from onnx import helper, numpy_helper
 from exporter.artifact import Dialect, Precision, Receipt, Skipped, Verdict
 from exporter.blocks import GraphFacts, find_residual_blocks
 from exporter.calibrate import calibrate
-from exporter.data import open_data
 from exporter.errors import BuildError, MissingDependencyError, UsageError
 from exporter.export import export, save
+from exporter.images.samples import open_data
 from exporter.lower import lower
 from exporter.models.sources import define
 from exporter.optimize import optimize

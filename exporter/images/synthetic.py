@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from exporter.preprocess import channel_axis
+from exporter.images.preprocess import channel_axis
 
 Array = npt.NDArray[Any]
 

@@ -20,9 +20,9 @@ from PIL import Image
 
 from exporter.artifact import ModelSpec, Preprocessing, Skipped
 from exporter.errors import InputError
-from exporter.preprocess import prepare
+from exporter.images.preprocess import prepare
+from exporter.images.synthetic import synthetic_inputs
 from exporter.progress import Progress, Silent
-from exporter.synthetic import synthetic_inputs
 
 Array = npt.NDArray[Any]
 Labels = npt.NDArray[np.int64]

@@ -20,7 +20,7 @@ from exporter import host
 from exporter.artifact import Dialect, Model, ModelSpec, Precision, Skipped
 from exporter.build_folder import REJECTED
 from exporter.errors import BuildError, MissingDependencyError
-from exporter.export import quiet_exporter
+from exporter.graph.to_onnx import quiet_exporter
 from exporter.images.samples import Data, open_data
 from exporter.models.sources import define
 from exporter.pipeline import export_model
@@ -195,8 +195,8 @@ def _ours(engine: str) -> Callable[[Recipe], Path]:
 def _s8_symmetric(recipe: Recipe) -> Path:
     """Our INT8 graph in TensorRT's dialect."""
     from exporter.calibrate import calibrate
-    from exporter.export import load, save
-    from exporter.lower import lower
+    from exporter.graph.lower import lower
+    from exporter.graph.to_onnx import load, save
 
     path = recipe.path("s8-symmetric.onnx")
     if path.exists():

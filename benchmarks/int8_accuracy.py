@@ -31,12 +31,12 @@ from benchmarks.logit_errors import Answers, Floats, ratio_of, stack
 from exporter import host
 from exporter.artifact import Latency, Model
 from exporter.errors import BuildError
-from exporter.export import export, save
+from exporter.graph.optimize import optimize
+from exporter.graph.to_onnx import export, save
 from exporter.images.preprocess import channel_axis
 from exporter.images.samples import Samples, open_data
 from exporter.measure import DEFAULT_ROUNDS, EngineToMeasure, OnnxBaseline, measure
 from exporter.models.sources import define
-from exporter.optimize import optimize
 from exporter.passes.values import is_op
 from exporter.progress import Progress, Terminal
 from exporter.targets.ort_session import OrtSession, make_session, session_options

@@ -14,9 +14,9 @@ from benchmarks.quantizers import quantize_nncf, quantize_static
 from exporter.artifact import Dialect, Precision
 from exporter.calibrate import calibrate
 from exporter.correct import correct
-from exporter.export import save
+from exporter.graph.lower import lower
+from exporter.graph.to_onnx import save
 from exporter.images.samples import Samples
-from exporter.lower import lower
 from exporter.progress import Progress
 from exporter.targets import BuildOptions, Session, get_target
 

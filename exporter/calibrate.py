@@ -25,7 +25,7 @@ import numpy as np
 
 from exporter.clipping import asymmetric_range, symmetric_range
 from exporter.errors import BuildError, InputError, unknown_name
-from exporter.export import serialize
+from exporter.graph.to_onnx import serialize
 from exporter.histogram import Histogram
 from exporter.host import usable_threads
 from exporter.passes.qdq_tensors import tensors_with_a_range

@@ -28,7 +28,7 @@ import onnx_ir as ir
 
 from exporter.calibrate import images
 from exporter.errors import BuildError
-from exporter.export import serialize
+from exporter.graph.to_onnx import serialize
 from exporter.host import usable_threads
 from exporter.passes.expose_tensors import expose
 from exporter.passes.qdq_arithmetic import dequantize

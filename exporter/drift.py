@@ -25,7 +25,7 @@ from exporter.artifact import BlockDrift, Precision
 from exporter.blocks import ResidualBlock, find_residual_blocks
 from exporter.build_folder import REJECTED
 from exporter.errors import BuildError
-from exporter.export import load, save
+from exporter.graph.to_onnx import load, save
 from exporter.passes.expose_tensors import expose, isolate
 from exporter.progress import Progress
 from exporter.runtime.images import Normalisation

@@ -26,7 +26,6 @@ from exporter.artifact import (
     Receipt,
     Skipped,
 )
-from exporter.baking import bake, with_images
 from exporter.blocks import GraphFacts, find_residual_blocks
 from exporter.build_folder import BuildFolder, sha256_of, staged
 from exporter.calibrate import calibrate
@@ -35,14 +34,15 @@ from exporter.clock import Clock
 from exporter.correct import CORRECTIONS, correct
 from exporter.described import describe_build
 from exporter.errors import BuildError
-from exporter.export import export, save
 from exporter.foresight import foresee
 from exporter.gates import notes_of, problems
+from exporter.graph.bake import bake, with_images
+from exporter.graph.lower import HAVE_FP16_BETWEEN, lower
+from exporter.graph.optimize import optimize
+from exporter.graph.to_onnx import export, save
 from exporter.images.samples import Data, Samples, open_data
 from exporter.latencies import measure_records, profile_built
-from exporter.lower import HAVE_FP16_BETWEEN, lower
 from exporter.models.sources import define
-from exporter.optimize import optimize
 from exporter.plan import ExportRequest, plan, settings_of
 from exporter.progress import Progress
 from exporter.ranges import Ranges

@@ -11,7 +11,7 @@ from exporter.artifact import Precision
 from exporter.calibrate import METHODS
 from exporter.correct import CORRECTIONS
 from exporter.errors import UsageError, unknown_name
-from exporter.lower import HAVE_FP16_BETWEEN
+from exporter.graph.lower import HAVE_FP16_BETWEEN
 from exporter.measure import DEFAULT_ROUNDS
 from exporter.targets import Target, get_target
 

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from exporter.artifact import Precision
-from exporter.baking import with_images
 from exporter.commands import recheck
 from exporter.errors import UsageError
-from exporter.export import export, save
+from exporter.graph.bake import with_images
+from exporter.graph.to_onnx import export, save
 from exporter.models.from_images import FromImages
 from exporter.models.sources import define
 from exporter.pack import pack

@@ -8,7 +8,7 @@ import onnx_ir as ir
 import pytest
 
 from exporter.blocks import GraphFacts, ResidualBlock, block_of_nodes, find_residual_blocks
-from exporter.optimize import optimize
+from exporter.graph.optimize import optimize
 from tests.graphs import Array, graph, random
 
 

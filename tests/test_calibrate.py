@@ -11,11 +11,11 @@ import pytest
 from exporter.calibrate import RECOMMENDED, calibrate
 from exporter.clipping import asymmetric_range
 from exporter.errors import BuildError, InputError, UsageError
-from exporter.export import export
+from exporter.graph.optimize import optimize
+from exporter.graph.to_onnx import export
 from exporter.histogram import Histogram
 from exporter.images.samples import open_data
 from exporter.models.sources import define
-from exporter.optimize import optimize
 from exporter.progress import Silent
 from exporter.ranges import Ranges
 from tests.graphs import Array, graph, random, run

@@ -13,11 +13,11 @@ from exporter.artifact import Dialect, Precision
 from exporter.calibrate import calibrate
 from exporter.correct import CORRECTIONS, correct
 from exporter.errors import BuildError
-from exporter.export import export, save, serialize
+from exporter.graph.lower import lower
+from exporter.graph.optimize import optimize
+from exporter.graph.to_onnx import export, save, serialize
 from exporter.images.samples import open_data
-from exporter.lower import lower
 from exporter.models.sources import define
-from exporter.optimize import optimize
 from exporter.passes.qdq_nodes import is_quantized
 from exporter.passes.values import constant
 from exporter.progress import Silent

@@ -14,7 +14,7 @@ import pytest
 from exporter import drift
 from exporter.artifact import Precision
 from exporter.errors import BuildError
-from exporter.export import load, save
+from exporter.graph.to_onnx import load, save
 from exporter.passes.expose_tensors import expose, isolate
 from exporter.pipeline import export_model
 from exporter.plan import ExportRequest

@@ -21,8 +21,8 @@ from torch import nn
 
 from exporter.artifact import Model
 from exporter.errors import BuildError, InputError
-from exporter.export import export, load, save, serialize
-from exporter.optimize import optimize
+from exporter.graph.optimize import optimize
+from exporter.graph.to_onnx import export, load, save, serialize
 from tests.graphs import graph, operators, random, relative_error, run
 from tests.modules import model_of, resnet
 
@@ -124,8 +124,8 @@ ELSEWHERE = """
 import sys
 from pathlib import Path
 from tests.modules import resnet
-from exporter.export import export, save
-from exporter.optimize import optimize
+from exporter.graph.to_onnx import export, save
+from exporter.graph.optimize import optimize
 graph = export(resnet("resnet20", size=32))
 print(save(graph, Path(sys.argv[1])), save(optimize(graph)[0], Path(sys.argv[2])))
 """

@@ -7,8 +7,8 @@ import pytest
 
 from exporter.artifact import Dialect, Precision
 from exporter.errors import UsageError
-from exporter.export import serialize
-from exporter.lower import lower
+from exporter.graph.lower import lower
+from exporter.graph.to_onnx import serialize
 from tests.graphs import graph, operators, random
 
 

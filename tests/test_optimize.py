@@ -14,9 +14,9 @@ from torch import nn
 from exporter.artifact import Dialect, Model, PassReport, Precision
 from exporter.blocks import GraphFacts, find_residual_blocks
 from exporter.errors import BuildError
-from exporter.export import export, serialize
-from exporter.lower import lower
-from exporter.optimize import check, optimize
+from exporter.graph.lower import lower
+from exporter.graph.optimize import check, optimize
+from exporter.graph.to_onnx import export, serialize
 from tests.graphs import graph, operators, random, relative_error, run
 from tests.modules import model_of, resnet
 

@@ -18,7 +18,7 @@ from exporter import pipeline
 from exporter.artifact import Precision
 from exporter.commands import recheck
 from exporter.errors import InputError, UsageError
-from exporter.lower import lower
+from exporter.graph.lower import lower
 from exporter.pipeline import Outcome, export_model
 from exporter.plan import ExportRequest, plan
 from exporter.progress import Silent

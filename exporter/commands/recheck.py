@@ -14,10 +14,10 @@ import numpy as np
 
 from exporter import drift, host, manifest, measure, report
 from exporter.artifact import Latency, Parity, Precision, Skipped
-from exporter.baking import from_images
 from exporter.build_folder import REJECTED, BuildFolder, sha256_of
 from exporter.ceilings import measure_ceilings
 from exporter.errors import InputError, UsageError
+from exporter.graph.bake import from_images
 from exporter.models.sources import define
 from exporter.profile_blocks import profile_records
 from exporter.progress import Progress

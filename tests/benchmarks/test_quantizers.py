@@ -14,10 +14,10 @@ import pytest
 
 from benchmarks.quantizers import quantize_nncf, quantize_static
 from exporter.errors import InputError, MissingDependencyError
-from exporter.export import export, save
+from exporter.graph.optimize import optimize
+from exporter.graph.to_onnx import export, save
 from exporter.images.samples import Samples, open_data
 from exporter.models.sources import define
-from exporter.optimize import optimize
 from exporter.progress import Silent
 from tests.graphs import graph, random, relative_error
 from tests.samples import samples_of

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from exporter.errors import InputError
+from exporter.graph.optimize import optimize
 from exporter.models import onnx_checks
 from exporter.models.onnx_file import load_onnx
-from exporter.optimize import optimize
 from tests.foreign import refused, resnet, write
 
 

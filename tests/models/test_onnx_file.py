@@ -13,10 +13,10 @@ from onnx import TensorProto, helper
 
 from exporter.artifact import Dialect, Precision, Skipped
 from exporter.blocks import find_residual_blocks
-from exporter.export import export, serialize
-from exporter.lower import lower
+from exporter.graph.lower import lower
+from exporter.graph.optimize import optimize
+from exporter.graph.to_onnx import export, serialize
 from exporter.models.onnx_file import load_onnx
-from exporter.optimize import optimize
 from tests.foreign import CLASSES, SIDE, refused, resnet, write
 from tests.graphs import graph, operators, random, relative_error, run
 

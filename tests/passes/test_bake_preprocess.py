@@ -14,8 +14,8 @@ from onnx.reference import ReferenceEvaluator
 from onnx_ir.passes import common
 
 from exporter.artifact import Dialect, PassReport, Precision, Preprocessing
-from exporter.export import serialize
-from exporter.lower import lower
+from exporter.graph.lower import lower
+from exporter.graph.to_onnx import serialize
 from exporter.passes.bake_preprocess import bake_preprocess
 from exporter.ranges import Ranges
 from tests.graphs import Array, graph, operators, random, relative_error, run

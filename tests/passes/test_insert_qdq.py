@@ -14,9 +14,9 @@ from exporter.artifact import Dialect, Precision, Receipt, Verdict
 from exporter.blocks import GraphFacts, find_residual_blocks
 from exporter.calibrate import calibrate
 from exporter.errors import BuildError, UsageError
-from exporter.export import export, save, serialize
-from exporter.lower import lower
-from exporter.optimize import optimize
+from exporter.graph.lower import lower
+from exporter.graph.optimize import optimize
+from exporter.graph.to_onnx import export, save, serialize
 from exporter.passes.insert_qdq import insert_qdq
 from exporter.passes.values import constant
 from exporter.progress import Silent

@@ -8,7 +8,7 @@ import pytest
 
 from exporter.artifact import Dialect
 from exporter.calibrate import calibrate
-from exporter.export import serialize
+from exporter.graph.to_onnx import serialize
 from exporter.passes.insert_qdq import insert_qdq
 from exporter.passes.offset_weights import offset_weights
 from exporter.passes.qdq_nodes import quantized_weight

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from exporter.artifact import Dialect
 from exporter.calibrate import calibrate
-from exporter.export import serialize
+from exporter.graph.to_onnx import serialize
 from exporter.passes.insert_qdq import insert_qdq
 from exporter.passes.space_to_depth_stem import space_to_depth_stem
 from exporter.passes.values import constant, dims

@@ -11,8 +11,8 @@ from exporter import host
 from exporter.artifact import Dialect, Precision
 from exporter.calibrate import calibrate
 from exporter.errors import UsageError
-from exporter.export import save
-from exporter.lower import lower
+from exporter.graph.lower import lower
+from exporter.graph.to_onnx import save
 from exporter.plan import ExportRequest, plan
 from exporter.progress import Silent
 from exporter.targets import BuildOptions, get_target

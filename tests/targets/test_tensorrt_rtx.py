@@ -14,11 +14,11 @@ from exporter.artifact import Dialect, Precision, Receipt, Skipped, Verdict
 from exporter.blocks import GraphFacts, find_residual_blocks
 from exporter.calibrate import calibrate
 from exporter.errors import BuildError, MissingDependencyError, UsageError
-from exporter.export import export, save
+from exporter.graph.lower import lower
+from exporter.graph.optimize import optimize
+from exporter.graph.to_onnx import export, save
 from exporter.images.samples import open_data
-from exporter.lower import lower
 from exporter.models.sources import define
-from exporter.optimize import optimize
 from exporter.progress import Silent
 from exporter.receipt import make_receipt
 from exporter.targets import BuildOptions, UnreadableKernels, get_target

@@ -10,7 +10,7 @@ from onnx_ir.passes import common
 
 from exporter.artifact import Dialect, PassReport, Precision
 from exporter.errors import UsageError, unknown_name
-from exporter.optimize import check
+from exporter.graph.optimize import check
 from exporter.passes.convert_fp16 import convert_fp16
 from exporter.passes.fuse_residual import fuse_residual as fuse
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from exporter.artifact import Model, ModelSpec
 from exporter.errors import BuildError, InputError
-from exporter.optimize import check
+from exporter.graph.optimize import check
 from exporter.passes.name_tensors import name_tensors
 from exporter.passes.remove_export_noise import remove_export_noise
 from exporter.passes.strip_provenance import strip_provenance

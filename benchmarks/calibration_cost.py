@@ -18,13 +18,13 @@ import typer
 from rich.console import Console
 
 from benchmarks.command_line import finish
-from exporter.blocks import find_residual_blocks
 from exporter.calibrate import calibrate, images
 from exporter.graph.optimize import optimize
 from exporter.graph.to_onnx import export, serialize
 from exporter.host import usable_threads
 from exporter.images.samples import open_data
 from exporter.models.sources import define
+from exporter.passes.blocks import find_residual_blocks
 from exporter.passes.expose_tensors import expose
 from exporter.passes.values import dims
 from exporter.progress import Silent

@@ -28,7 +28,7 @@ from exporter.errors import BuildError, InputError, unknown_name
 from exporter.graph.to_onnx import serialize
 from exporter.histogram import Histogram
 from exporter.host import usable_threads
-from exporter.passes.qdq_tensors import tensors_with_a_range
+from exporter.passes.qdq.tensors import tensors_with_a_range
 from exporter.passes.values import add_constant, constant, dims, is_op
 from exporter.progress import Progress
 from exporter.ranges import Ranges, read_ranges, write_ranges

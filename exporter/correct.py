@@ -31,8 +31,8 @@ from exporter.errors import BuildError
 from exporter.graph.to_onnx import serialize
 from exporter.host import usable_threads
 from exporter.passes.expose_tensors import expose
-from exporter.passes.qdq_arithmetic import dequantize
-from exporter.passes.qdq_nodes import is_quantized
+from exporter.passes.qdq.arithmetic import dequantize
+from exporter.passes.qdq.nodes import is_quantized
 from exporter.passes.values import add_constant, constant, dims, drop_unused_constants, is_op
 from exporter.progress import Progress
 from exporter.rounding import Moments, columns_of, moments_shape, round_columns

@@ -22,10 +22,10 @@ import numpy as np
 
 from exporter import host, manifest
 from exporter.artifact import BlockDrift, Precision
-from exporter.blocks import ResidualBlock, find_residual_blocks
 from exporter.build_folder import REJECTED
 from exporter.errors import BuildError
 from exporter.graph.to_onnx import load, save
+from exporter.passes.blocks import ResidualBlock, find_residual_blocks
 from exporter.passes.expose_tensors import expose, isolate
 from exporter.progress import Progress
 from exporter.runtime.images import Normalisation

@@ -26,7 +26,6 @@ from exporter.artifact import (
     Receipt,
     Skipped,
 )
-from exporter.blocks import GraphFacts, find_residual_blocks
 from exporter.build_folder import BuildFolder, sha256_of, staged
 from exporter.calibrate import calibrate
 from exporter.ceilings import measure_ceilings
@@ -43,6 +42,7 @@ from exporter.graph.to_onnx import export, save
 from exporter.images.samples import Data, Samples, open_data
 from exporter.latencies import measure_records, profile_built
 from exporter.models.sources import define
+from exporter.passes.blocks import GraphFacts, find_residual_blocks
 from exporter.plan import ExportRequest, plan, settings_of
 from exporter.progress import Progress
 from exporter.ranges import Ranges

@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Final
 from exporter.artifact import BlockReceipt, Dialect, Kernel, Precision, Receipt, Verdict
 
 if TYPE_CHECKING:
-    from exporter.blocks import GraphFacts, ResidualBlock
+    from exporter.passes.blocks import GraphFacts, ResidualBlock
 
 _NO_ARITHMETIC: Final = frozenset({"quantize", "dequantize", "cast", "reorder"})
 _POINTWISE: Final = frozenset({"add", "relu", "batchnorm", "pointwise"})

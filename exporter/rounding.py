@@ -24,7 +24,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from exporter.errors import BuildError
-from exporter.passes.qdq_arithmetic import LARGEST_CODE
+from exporter.passes.qdq.arithmetic import LARGEST_CODE
 from exporter.passes.values import is_op
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import re
 import onnx_ir as ir
 import pytest
 
-from exporter.blocks import GraphFacts, ResidualBlock, block_of_nodes, find_residual_blocks
 from exporter.graph.optimize import optimize
+from exporter.passes.blocks import GraphFacts, ResidualBlock, block_of_nodes, find_residual_blocks
 from tests.graphs import Array, graph, random
 
 

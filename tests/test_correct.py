@@ -18,7 +18,7 @@ from exporter.graph.optimize import optimize
 from exporter.graph.to_onnx import export, save, serialize
 from exporter.images.samples import open_data
 from exporter.models.sources import define
-from exporter.passes.qdq_nodes import is_quantized
+from exporter.passes.qdq.nodes import is_quantized
 from exporter.passes.values import constant
 from exporter.progress import Silent
 from exporter.rounding import DAMPING, POSITIONS, Moments, columns_of, round_columns

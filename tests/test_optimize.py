@@ -12,11 +12,11 @@ from onnx_ir.passes import common
 from torch import nn
 
 from exporter.artifact import Dialect, Model, PassReport, Precision
-from exporter.blocks import GraphFacts, find_residual_blocks
 from exporter.errors import BuildError
 from exporter.graph.lower import lower
 from exporter.graph.optimize import check, optimize
 from exporter.graph.to_onnx import export, serialize
+from exporter.passes.blocks import GraphFacts, find_residual_blocks
 from tests.graphs import graph, operators, random, relative_error, run
 from tests.modules import model_of, resnet
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from exporter.artifact import Dialect, Kernel, Precision, Receipt, Verdict
-from exporter.blocks import GraphFacts, ResidualBlock
+from exporter.passes.blocks import GraphFacts, ResidualBlock
 from exporter.receipt import make_receipt, unverified_receipt
 
 

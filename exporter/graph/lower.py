@@ -39,7 +39,7 @@ def _to_fp16(graph: ir.Model, to: Lowering) -> PassReport:
 
 
 def _to_int8(graph: ir.Model, to: Lowering) -> PassReport:
-    from exporter.passes.insert_qdq import insert_qdq
+    from exporter.passes.qdq.insert import insert_qdq
 
     if to.ranges is None:
         raise UsageError(f"INT8 in {to.dialect} needs calibrated ranges; give `ranges`")

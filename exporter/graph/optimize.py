@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from onnx_ir.passes import common
 
 from exporter.artifact import PassReport
-from exporter.blocks import block_of_nodes, find_residual_blocks
 from exporter.errors import BuildError
+from exporter.passes.blocks import block_of_nodes, find_residual_blocks
 from exporter.passes.canonicalize_head import canonicalize_head
 from exporter.passes.canonicalize_sum import canonicalize_sum
 from exporter.passes.fold_batchnorm import fold_batchnorm

@@ -41,8 +41,8 @@ import numpy as np
 import onnx_ir as ir
 
 from exporter.artifact import PassReport, Preprocessing
-from exporter.passes.qdq_arithmetic import quantize_bias, quantize_weight
-from exporter.passes.qdq_nodes import float_constant, replace_bias, replace_weight
+from exporter.passes.qdq.arithmetic import quantize_bias, quantize_weight
+from exporter.passes.qdq.nodes import float_constant, replace_bias, replace_weight
 from exporter.passes.values import (
     add_constant,
     constant,

@@ -23,7 +23,7 @@ import openvino as ov
 from exporter import host
 from exporter.artifact import Dialect, Kernel, Precision, Skipped, Verdict
 from exporter.errors import BuildError, UsageError
-from exporter.passes.signed_input import signed_input
+from exporter.passes.forms.signed_input import signed_input
 from exporter.targets import Array, BuildOptions, BuildResult, TimedRun, UnreadableKernels
 from exporter.targets.fast_form import Form, in_fast_form
 

@@ -22,9 +22,9 @@ import onnxruntime as ort
 from exporter import host
 from exporter.artifact import Dialect, Kernel, Precision, Skipped, Verdict
 from exporter.errors import BuildError, UsageError
-from exporter.passes.merge_groups import merge_groups
-from exporter.passes.offset_weights import offset_weights
-from exporter.passes.space_to_depth_stem import space_to_depth_stem
+from exporter.passes.forms.merge_groups import merge_groups
+from exporter.passes.forms.offset_weights import offset_weights
+from exporter.passes.forms.space_to_depth_stem import space_to_depth_stem
 from exporter.targets import Array, BuildOptions, BuildResult, TimedRun, UnreadableKernels
 from exporter.targets.fast_form import Form, in_fast_form
 from exporter.targets.ort_kernels import kernels_of

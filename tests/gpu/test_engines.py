@@ -14,7 +14,6 @@ import pytest
 
 from exporter import host
 from exporter.artifact import Dialect, Precision, Verdict
-from exporter.blocks import GraphFacts, find_residual_blocks
 from exporter.calibrate import calibrate
 from exporter.errors import MissingDependencyError, UsageError
 from exporter.graph.lower import lower
@@ -22,6 +21,7 @@ from exporter.graph.optimize import optimize
 from exporter.graph.to_onnx import export, save
 from exporter.images.samples import open_data
 from exporter.models.sources import define
+from exporter.passes.blocks import GraphFacts, find_residual_blocks
 from exporter.progress import Silent
 from exporter.receipt import make_receipt
 from exporter.targets import Array, BuildOptions, Target, UnreadableKernels, get_target

@@ -11,13 +11,13 @@ import onnxruntime
 import pytest
 
 from exporter.artifact import Dialect, Precision, Receipt, Verdict
-from exporter.blocks import GraphFacts, find_residual_blocks
 from exporter.calibrate import calibrate
 from exporter.errors import BuildError, UsageError
 from exporter.graph.lower import lower
 from exporter.graph.optimize import optimize
 from exporter.graph.to_onnx import export, save, serialize
-from exporter.passes.insert_qdq import insert_qdq
+from exporter.passes.blocks import GraphFacts, find_residual_blocks
+from exporter.passes.qdq.insert import insert_qdq
 from exporter.passes.values import constant
 from exporter.progress import Silent
 from exporter.ranges import Ranges

@@ -9,9 +9,9 @@ import pytest
 from exporter.artifact import Dialect
 from exporter.calibrate import calibrate
 from exporter.graph.to_onnx import serialize
-from exporter.passes.insert_qdq import insert_qdq
-from exporter.passes.offset_weights import offset_weights
-from exporter.passes.qdq_nodes import quantized_weight
+from exporter.passes.forms.offset_weights import offset_weights
+from exporter.passes.qdq.insert import insert_qdq
+from exporter.passes.qdq.nodes import quantized_weight
 from exporter.passes.values import constant
 from exporter.progress import Silent
 from tests.graphs import Array, graph, random, run

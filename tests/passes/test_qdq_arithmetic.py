@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from exporter.passes.qdq_arithmetic import (
+from exporter.passes.qdq.arithmetic import (
     LARGEST_BIAS,
     asymmetric_u8,
     dequantize,

@@ -10,12 +10,12 @@ import onnx_ir as ir
 import pytest
 
 from exporter.artifact import Dialect, Precision
-from exporter.blocks import find_residual_blocks
 from exporter.calibrate import calibrate
 from exporter.errors import UsageError
 from exporter.graph.lower import lower
 from exporter.graph.optimize import optimize
 from exporter.graph.to_onnx import export, save
+from exporter.passes.blocks import find_residual_blocks
 from exporter.passes.values import constant, is_op
 from exporter.progress import Silent
 from exporter.ranges import Ranges

@@ -9,8 +9,8 @@ import pytest
 from exporter.artifact import Dialect
 from exporter.calibrate import calibrate
 from exporter.graph.to_onnx import serialize
-from exporter.passes.insert_qdq import insert_qdq
-from exporter.passes.signed_input import signed_input
+from exporter.passes.forms.signed_input import signed_input
+from exporter.passes.qdq.insert import insert_qdq
 from exporter.passes.values import constant
 from exporter.progress import Silent
 from tests.graphs import Array, graph, random, run

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from exporter.artifact import Dialect
 from exporter.calibrate import calibrate
 from exporter.graph.to_onnx import serialize
-from exporter.passes.insert_qdq import insert_qdq
-from exporter.passes.space_to_depth_stem import space_to_depth_stem
+from exporter.passes.forms.space_to_depth_stem import space_to_depth_stem
+from exporter.passes.qdq.insert import insert_qdq
 from exporter.passes.values import constant, dims
 from exporter.progress import Silent
 from tests.graphs import Array, graph, operators, random, run

@@ -12,12 +12,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from exporter.artifact import Precision, Receipt, Verdict
-from exporter.blocks import GraphFacts, ResidualBlock, find_residual_blocks
 from exporter.errors import BuildError, UsageError
 from exporter.graph.lower import lower
 from exporter.graph.optimize import optimize
 from exporter.graph.to_onnx import export, save
 from exporter.models.sources import define
+from exporter.passes.blocks import GraphFacts, ResidualBlock, find_residual_blocks
 from exporter.progress import Silent
 from exporter.receipt import make_receipt
 from exporter.targets import Array, BuildOptions, UnreadableKernels, get_target, ort_session

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from exporter.artifact import Dialect, Precision, Receipt, Verdict
-from exporter.blocks import GraphFacts, ResidualBlock
+from exporter.passes.blocks import GraphFacts, ResidualBlock
 from exporter.receipt import make_receipt
 from exporter.targets import UnreadableKernels
 from exporter.targets.inspector import parse_engine

@@ -25,13 +25,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from exporter.passes.qdq_arithmetic import (
+from exporter.passes.qdq.arithmetic import (
     Activation,
     asymmetric_u8,
     quantize_bias,
     quantize_weight,
 )
-from exporter.passes.qdq_nodes import (
+from exporter.passes.qdq.nodes import (
     FLOATS,
     Parameters,
     add_pair,
@@ -40,7 +40,7 @@ from exporter.passes.qdq_nodes import (
     replace_bias,
     replace_weight,
 )
-from exporter.passes.qdq_tensors import (
+from exporter.passes.qdq.tensors import (
     MOVERS,
     channel_axis,
     source_of_values,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from exporter.passes.qdq_arithmetic import Activation, Weight
+from exporter.passes.qdq.arithmetic import Activation, Weight
 from exporter.passes.values import add_constant, constant, is_op, why_not_private
 
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)

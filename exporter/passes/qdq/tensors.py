@@ -6,7 +6,7 @@ from typing import Final
 
 import onnx_ir as ir
 
-from exporter.passes.qdq_nodes import float_constant
+from exporter.passes.qdq.nodes import float_constant
 from exporter.passes.values import is_op
 
 MOVERS: Final = (

@@ -20,7 +20,7 @@ import numpy as np
 import onnx_ir as ir
 
 from exporter.artifact import PassReport
-from exporter.passes.qdq_nodes import quantized_weight
+from exporter.passes.qdq.nodes import quantized_weight
 from exporter.passes.values import (
     Array,
     add_constant,

@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from exporter.artifact import PassReport
-from exporter.passes.qdq_nodes import quantized_weight
+from exporter.passes.qdq.nodes import quantized_weight
 from exporter.passes.values import is_op, replace_constant
 
 CHANNELS = 64

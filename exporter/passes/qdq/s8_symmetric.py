@@ -18,16 +18,16 @@ from collections.abc import Collection, Mapping
 
 import onnx_ir as ir
 
-from exporter.blocks import find_residual_blocks
-from exporter.passes.qdq_arithmetic import quantize_weight, symmetric_s8
-from exporter.passes.qdq_nodes import (
+from exporter.passes.blocks import find_residual_blocks
+from exporter.passes.qdq.arithmetic import quantize_weight, symmetric_s8
+from exporter.passes.qdq.nodes import (
     FLOATS,
     add_pair,
     add_parameters,
     float_constant,
     replace_weight,
 )
-from exporter.passes.qdq_tensors import channel_axis, source_of_values, why_float_weights
+from exporter.passes.qdq.tensors import channel_axis, source_of_values, why_float_weights
 from exporter.passes.values import is_op
 from exporter.ranges import Ranges
 

@@ -194,9 +194,9 @@ def _ours(engine: str) -> Callable[[Recipe], Path]:
 
 def _s8_symmetric(recipe: Recipe) -> Path:
     """Our INT8 graph in TensorRT's dialect."""
-    from exporter.calibrate import calibrate
     from exporter.graph.lower import lower
     from exporter.graph.to_onnx import load, save
+    from exporter.quantize.calibrate import calibrate
 
     path = recipe.path("s8-symmetric.onnx")
     if path.exists():

@@ -18,7 +18,6 @@ import typer
 from rich.console import Console
 
 from benchmarks.command_line import finish
-from exporter.calibrate import calibrate, images
 from exporter.graph.optimize import optimize
 from exporter.graph.to_onnx import export, serialize
 from exporter.host import usable_threads
@@ -28,6 +27,7 @@ from exporter.passes.blocks import find_residual_blocks
 from exporter.passes.expose_tensors import expose
 from exporter.passes.values import dims
 from exporter.progress import Silent
+from exporter.quantize.calibrate import calibrate, images
 from exporter.targets.ort_session import OrtSession, make_session, session_options
 
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Final
 
 from benchmarks.quantizers import quantize_nncf, quantize_static
 from exporter.artifact import Dialect, Precision
-from exporter.calibrate import calibrate
-from exporter.correct import correct
 from exporter.graph.lower import lower
 from exporter.graph.to_onnx import save
 from exporter.images.samples import Samples
 from exporter.progress import Progress
+from exporter.quantize.calibrate import calibrate
+from exporter.quantize.correct import correct
 from exporter.targets import BuildOptions, Session, get_target
 
 if TYPE_CHECKING:

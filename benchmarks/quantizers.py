@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from exporter.calibrate import images
 from exporter.errors import InputError, MissingDependencyError
 from exporter.images.samples import Samples
+from exporter.quantize.calibrate import images
 
 POOLS: Final = ("GlobalAveragePool", "AveragePool", "ReduceMean")
 

@@ -27,10 +27,8 @@ from exporter.artifact import (
     Skipped,
 )
 from exporter.build_folder import BuildFolder, sha256_of, staged
-from exporter.calibrate import calibrate
 from exporter.ceilings import measure_ceilings
 from exporter.clock import Clock
-from exporter.correct import CORRECTIONS, correct
 from exporter.described import describe_build
 from exporter.errors import BuildError
 from exporter.foresight import foresee
@@ -45,7 +43,9 @@ from exporter.models.sources import define
 from exporter.passes.blocks import GraphFacts, find_residual_blocks
 from exporter.plan import ExportRequest, plan, settings_of
 from exporter.progress import Progress
-from exporter.ranges import Ranges
+from exporter.quantize.calibrate import calibrate
+from exporter.quantize.correct import CORRECTIONS, correct
+from exporter.quantize.range_cache import Ranges
 from exporter.receipt import make_receipt, unverified_receipt
 from exporter.targets import BuildOptions, Target, UnreadableKernels, get_target
 from exporter.targets.ort_session import open_graph

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from exporter import host
 from exporter.artifact import Precision
-from exporter.calibrate import METHODS
-from exporter.correct import CORRECTIONS
 from exporter.errors import UsageError, unknown_name
 from exporter.graph.lower import HAVE_FP16_BETWEEN
 from exporter.measure import DEFAULT_ROUNDS
+from exporter.quantize.calibrate import METHODS
+from exporter.quantize.correct import CORRECTIONS
 from exporter.targets import Target, get_target
 
 DEFAULT_MODEL = "resnet20-digits"

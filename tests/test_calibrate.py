@@ -8,16 +8,16 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from exporter.calibrate import RECOMMENDED, calibrate
-from exporter.clipping import asymmetric_range
 from exporter.errors import BuildError, InputError, UsageError
 from exporter.graph.optimize import optimize
 from exporter.graph.to_onnx import export
-from exporter.histogram import Histogram
 from exporter.images.samples import open_data
 from exporter.models.sources import define
 from exporter.progress import Silent
-from exporter.ranges import Ranges
+from exporter.quantize.calibrate import RECOMMENDED, calibrate
+from exporter.quantize.histogram import Histogram
+from exporter.quantize.mse_range import asymmetric_range
+from exporter.quantize.range_cache import Ranges
 from tests.graphs import Array, graph, random, run
 from tests.samples import InPortions, samples_of
 

@@ -10,8 +10,6 @@ import pytest
 import torch
 
 from exporter.artifact import Dialect, Precision
-from exporter.calibrate import calibrate
-from exporter.correct import CORRECTIONS, correct
 from exporter.errors import BuildError
 from exporter.graph.lower import lower
 from exporter.graph.optimize import optimize
@@ -21,7 +19,9 @@ from exporter.models.sources import define
 from exporter.passes.qdq.nodes import is_quantized
 from exporter.passes.values import constant
 from exporter.progress import Silent
-from exporter.rounding import DAMPING, POSITIONS, Moments, columns_of, round_columns
+from exporter.quantize.calibrate import calibrate
+from exporter.quantize.correct import CORRECTIONS, correct
+from exporter.quantize.rounding import DAMPING, POSITIONS, Moments, columns_of, round_columns
 from exporter.targets import BuildOptions, get_target
 from tests.graphs import Array, graph, random, relative_error, run
 from tests.samples import samples_of

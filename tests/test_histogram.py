@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.clipping import FRACTIONS, asymmetric_range, symmetric_range
-from exporter.histogram import BINS, Histogram
+from exporter.quantize.histogram import BINS, Histogram
+from exporter.quantize.mse_range import FRACTIONS, asymmetric_range, symmetric_range
 
 Floats = npt.NDArray[np.float32]
 

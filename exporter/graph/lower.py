@@ -17,7 +17,7 @@ from exporter.passes.fuse_residual import fuse_residual as fuse
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from exporter.ranges import Ranges
+    from exporter.quantize.range_cache import Ranges
 
 Keep = tuple[str, ...]
 

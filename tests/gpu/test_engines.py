@@ -14,7 +14,6 @@ import pytest
 
 from exporter import host
 from exporter.artifact import Dialect, Precision, Verdict
-from exporter.calibrate import calibrate
 from exporter.errors import MissingDependencyError, UsageError
 from exporter.graph.lower import lower
 from exporter.graph.optimize import optimize
@@ -23,6 +22,7 @@ from exporter.images.samples import open_data
 from exporter.models.sources import define
 from exporter.passes.blocks import GraphFacts, find_residual_blocks
 from exporter.progress import Silent
+from exporter.quantize.calibrate import calibrate
 from exporter.receipt import make_receipt
 from exporter.targets import Array, BuildOptions, Target, UnreadableKernels, get_target
 from exporter.targets.ort_session import open_graph

@@ -17,7 +17,7 @@ from exporter.artifact import Dialect, PassReport, Precision, Preprocessing
 from exporter.graph.lower import lower
 from exporter.graph.to_onnx import serialize
 from exporter.passes.bake_preprocess import bake_preprocess
-from exporter.ranges import Ranges
+from exporter.quantize.range_cache import Ranges
 from tests.graphs import Array, graph, operators, random, relative_error, run
 
 CONTRACT = Preprocessing(

@@ -11,7 +11,6 @@ import onnxruntime
 import pytest
 
 from exporter.artifact import Dialect, Precision, Receipt, Verdict
-from exporter.calibrate import calibrate
 from exporter.errors import BuildError, UsageError
 from exporter.graph.lower import lower
 from exporter.graph.optimize import optimize
@@ -20,7 +19,8 @@ from exporter.passes.blocks import GraphFacts, find_residual_blocks
 from exporter.passes.qdq.insert import insert_qdq
 from exporter.passes.values import constant
 from exporter.progress import Silent
-from exporter.ranges import Ranges
+from exporter.quantize.calibrate import calibrate
+from exporter.quantize.range_cache import Ranges
 from exporter.receipt import make_receipt
 from exporter.targets.ort_cpu import OrtCpu
 from exporter.targets.ort_kernels import kernels_of

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.artifact import Dialect
-from exporter.calibrate import calibrate
 from exporter.graph.to_onnx import serialize
 from exporter.passes.forms.merge_groups import merge_groups
 from exporter.passes.qdq.insert import insert_qdq
 from exporter.passes.values import dims
 from exporter.progress import Silent
+from exporter.quantize.calibrate import calibrate
 from tests.graphs import Array, graph, random, run
 from tests.samples import samples_of
 

@@ -7,13 +7,13 @@ import onnx_ir as ir
 import pytest
 
 from exporter.artifact import Dialect
-from exporter.calibrate import calibrate
 from exporter.graph.to_onnx import serialize
 from exporter.passes.forms.offset_weights import offset_weights
 from exporter.passes.qdq.insert import insert_qdq
 from exporter.passes.qdq.nodes import quantized_weight
 from exporter.passes.values import constant
 from exporter.progress import Silent
+from exporter.quantize.calibrate import calibrate
 from tests.graphs import Array, graph, random, run
 from tests.samples import samples_of
 

@@ -10,7 +10,6 @@ import onnx_ir as ir
 import pytest
 
 from exporter.artifact import Dialect, Precision
-from exporter.calibrate import calibrate
 from exporter.errors import UsageError
 from exporter.graph.lower import lower
 from exporter.graph.optimize import optimize
@@ -18,7 +17,8 @@ from exporter.graph.to_onnx import export, save
 from exporter.passes.blocks import find_residual_blocks
 from exporter.passes.values import constant, is_op
 from exporter.progress import Silent
-from exporter.ranges import Ranges
+from exporter.quantize.calibrate import calibrate
+from exporter.quantize.range_cache import Ranges
 from exporter.targets import BuildOptions, get_target
 from tests.graphs import Array, random, relative_error, run
 from tests.modules import resnet

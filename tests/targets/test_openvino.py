@@ -9,7 +9,6 @@ import onnx_ir as ir
 import pytest
 
 from exporter.artifact import Dialect, Precision, Verdict
-from exporter.calibrate import calibrate
 from exporter.errors import BuildError, UsageError
 from exporter.graph.lower import lower
 from exporter.graph.optimize import optimize
@@ -18,6 +17,7 @@ from exporter.images.samples import open_data
 from exporter.models.sources import define
 from exporter.passes.blocks import GraphFacts, find_residual_blocks
 from exporter.progress import Silent
+from exporter.quantize.calibrate import calibrate
 from exporter.receipt import make_receipt
 from exporter.targets import BuildOptions, get_target
 from exporter.targets.openvino import OpenVino

@@ -9,12 +9,12 @@ import pytest
 
 from exporter import host
 from exporter.artifact import Dialect, Precision
-from exporter.calibrate import calibrate
 from exporter.errors import UsageError
 from exporter.graph.lower import lower
 from exporter.graph.to_onnx import save
 from exporter.plan import ExportRequest, plan
 from exporter.progress import Silent
+from exporter.quantize.calibrate import calibrate
 from exporter.targets import BuildOptions, get_target
 from exporter.targets.ort_cpu import OrtCpu
 from tests.graphs import graph, random

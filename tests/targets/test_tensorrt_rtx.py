@@ -11,7 +11,6 @@ import pytest
 from onnx import helper, numpy_helper
 
 from exporter.artifact import Dialect, Precision, Receipt, Skipped, Verdict
-from exporter.calibrate import calibrate
 from exporter.errors import BuildError, MissingDependencyError, UsageError
 from exporter.graph.lower import lower
 from exporter.graph.optimize import optimize
@@ -20,6 +19,7 @@ from exporter.images.samples import open_data
 from exporter.models.sources import define
 from exporter.passes.blocks import GraphFacts, find_residual_blocks
 from exporter.progress import Silent
+from exporter.quantize.calibrate import calibrate
 from exporter.receipt import make_receipt
 from exporter.targets import BuildOptions, UnreadableKernels, get_target
 from exporter.targets.tensorrt_rtx import (

@@ -29,7 +29,7 @@ from exporter.passes.qdq.nodes import (
 )
 from exporter.passes.qdq.tensors import channel_axis, source_of_values, why_float_weights
 from exporter.passes.values import is_op
-from exporter.ranges import Ranges
+from exporter.quantize.range_cache import Ranges
 
 Counts = dict[str, int]
 Refused = list[tuple[str, str]]

@@ -47,7 +47,7 @@ from exporter.passes.qdq.tensors import (
     why_float_weights,
 )
 from exporter.passes.values import constant, is_op
-from exporter.ranges import Ranges
+from exporter.quantize.range_cache import Ranges
 
 POOLS = ("GlobalAveragePool", "AveragePool")
 

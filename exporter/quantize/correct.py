@@ -26,7 +26,6 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from exporter.calibrate import images
 from exporter.errors import BuildError
 from exporter.graph.to_onnx import serialize
 from exporter.host import usable_threads
@@ -35,7 +34,8 @@ from exporter.passes.qdq.arithmetic import dequantize
 from exporter.passes.qdq.nodes import is_quantized
 from exporter.passes.values import add_constant, constant, dims, drop_unused_constants, is_op
 from exporter.progress import Progress
-from exporter.rounding import Moments, columns_of, moments_shape, round_columns
+from exporter.quantize.calibrate import images
+from exporter.quantize.rounding import Moments, columns_of, moments_shape, round_columns
 
 if TYPE_CHECKING:
     from exporter.images.samples import Samples

@@ -20,7 +20,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from exporter.histogram import BINS, Histogram
+from exporter.quantize.histogram import BINS, Histogram
 
 Floats = npt.NDArray[np.float64]
 

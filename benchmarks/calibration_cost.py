@@ -28,7 +28,7 @@ from exporter.passes.expose_tensors import expose
 from exporter.passes.values import dims
 from exporter.progress import Silent
 from exporter.quantize.calibrate import calibrate, images
-from exporter.targets.ort_session import OrtSession, make_session, session_options
+from exporter.targets.ort.session import OrtSession, make_session, session_options
 
 
 def peak_rss_bytes() -> int:

@@ -39,7 +39,7 @@ from exporter.measure import DEFAULT_ROUNDS, EngineToMeasure, OnnxBaseline, meas
 from exporter.models.sources import define
 from exporter.passes.values import is_op
 from exporter.progress import Progress, Terminal
-from exporter.targets.ort_session import OrtSession, make_session, session_options
+from exporter.targets.ort.session import OrtSession, make_session, session_options
 from exporter.validate import batch_size, run_all
 
 if TYPE_CHECKING:

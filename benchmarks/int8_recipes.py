@@ -120,7 +120,7 @@ RECIPES: Final[Mapping[str, Recipe]] = {
 def _open_onnx(path: Path, threads: int) -> Session:
     import onnxruntime as ort
 
-    from exporter.targets.ort_session import CPU, OrtSession
+    from exporter.targets.ort.session import CPU, OrtSession
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads

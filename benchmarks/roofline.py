@@ -59,7 +59,7 @@ def profile(engine: Path, given: TensorSpec, threads: int, seed: int = 0) -> tup
     """The convolutions of an `ort-cpu` engine at batch 1, in the order of the graph."""
     import onnxruntime as ort
 
-    from exporter.targets.ort_session import make_session, session_options, write_optimized
+    from exporter.targets.ort.session import make_session, session_options, write_optimized
 
     batch = make_input((1, *map(int, given.shape[1:])), given.dtype, seed)
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder:

@@ -114,7 +114,7 @@ def _copy_gb_s() -> float:
 
 
 def _onnxruntime(graph: bytes, batch: Any, threads: int) -> Run:
-    from exporter.targets.ort_session import make_session, session_options
+    from exporter.targets.ort.session import make_session, session_options
 
     session = make_session(graph, session_options(threads))
     return lambda: session.run(None, {"x": batch})

@@ -30,7 +30,7 @@ from exporter.passes.expose_tensors import expose, isolate
 from exporter.progress import Progress
 from exporter.runtime.images import Normalisation
 from exporter.targets import Array, BuildOptions, Session, Target, get_target
-from exporter.targets.ort_session import open_graph
+from exporter.targets.ort.session import open_graph
 from exporter.validate import relative_l2, sqnr_db
 
 if TYPE_CHECKING:

@@ -31,7 +31,6 @@ from exporter.ceilings import measure_ceilings
 from exporter.clock import Clock
 from exporter.described import describe_build
 from exporter.errors import BuildError
-from exporter.foresight import foresee
 from exporter.gates import notes_of, problems
 from exporter.graph.bake import bake, with_images
 from exporter.graph.lower import HAVE_FP16_BETWEEN, lower
@@ -48,7 +47,8 @@ from exporter.quantize.correct import CORRECTIONS, correct
 from exporter.quantize.range_cache import Ranges
 from exporter.receipt import make_receipt, unverified_receipt
 from exporter.targets import BuildOptions, Target, UnreadableKernels, get_target
-from exporter.targets.ort_session import open_graph
+from exporter.targets.foresight import foresee
+from exporter.targets.ort.session import open_graph
 from exporter.validate import (
     Reference,
     batch_size,

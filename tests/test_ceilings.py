@@ -9,7 +9,7 @@ import torch
 
 from exporter import ceiling_graphs as graphs
 from exporter.ceilings import measure_ceilings
-from exporter.targets.ort_session import make_session, session_options
+from exporter.targets.ort.session import make_session, session_options
 
 
 def test_the_best_kernel_of_each_type_is_the_ceiling() -> None:

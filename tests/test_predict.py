@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from exporter.errors import UsageError
-from exporter.predict import (
+from exporter.targets.tensorrt.predict import (
     GPUS,
     Gpu,
     bytes_moved,
@@ -18,8 +18,8 @@ from exporter.predict import (
     predict,
     predictions,
 )
-from exporter.targets.tensorrt_records import LayerList, LayerRecord, LayerTensor
-from exporter.targets.tensorrt_rtx import VARIANTS, read_layers
+from exporter.targets.tensorrt.records import LayerList, LayerRecord, LayerTensor
+from exporter.targets.tensorrt.rtx import VARIANTS, read_layers
 
 RECORDED = Path(__file__).parent / "reference" / "tensorrt"
 ROUND = Gpu("round", "sm89", 1000, 10, 100, 200, "made up")

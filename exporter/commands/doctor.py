@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from exporter import host
 from exporter.errors import UsageError
-from exporter.targets.tensorrt_rtx import VARIANTS
+from exporter.targets.tensorrt.rtx import VARIANTS
 
 if TYPE_CHECKING:
     from rich.console import Console

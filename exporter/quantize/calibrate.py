@@ -148,7 +148,7 @@ def _check_weights(graph: ir.Model) -> None:
 def _measure(
     graph: ir.Model, samples: Samples, method: str, progress: Progress
 ) -> dict[str, _Measured]:
-    from exporter.targets.ort_session import OrtSession, make_session, session_options
+    from exporter.targets.ort.session import OrtSession, make_session, session_options
 
     reduced, outputs = _with_reductions(graph, histograms=method == "mse")
     shape = dims(graph.graph.inputs[0]) or ()

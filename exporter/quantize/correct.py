@@ -211,7 +211,7 @@ def _observe(
     exact: ir.Model, layers: tuple[_Layer, ...], samples: Samples, *, moments: bool
 ) -> _Seen:
     """One pass over the samples, in float32; without `moments` for the means alone."""
-    from exporter.targets.ort_session import OrtSession, make_session, session_options
+    from exporter.targets.ort.session import OrtSession, make_session, session_options
 
     source = str(exact.graph.inputs[0].name)
     names = tuple(dict.fromkeys(layer.input for layer in layers))
@@ -244,7 +244,7 @@ def _observe(
 
 def _shifts(layers: tuple[_Layer, ...], means: dict[str, Array]) -> list[Array]:
     """For each layer the mean over positions of its result on the mean input with W - Wq, (C,)."""
-    from exporter.targets.ort_session import OrtSession, make_session, session_options
+    from exporter.targets.ort.session import OrtSession, make_session, session_options
 
     inputs: dict[str, ir.Value] = {}
     nodes, weights, outputs = [], [], []

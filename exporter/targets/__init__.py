@@ -130,11 +130,11 @@ class UnreadableKernels(Exception):  # noqa: N818 - not an error of the request:
 # name -> (module, class); a name may take a variant after a colon (tensorrt-rtx:sm89)
 TARGETS: dict[str, tuple[str, str]] = {
     "openvino": ("exporter.targets.openvino", "OpenVino"),
-    "ort-cpu": ("exporter.targets.ort_cpu", "OrtCpu"),
-    "ort-cuda": ("exporter.targets.ort_cuda", "OrtCuda"),
-    "ort-tensorrt": ("exporter.targets.ort_tensorrt", "OrtTensorRt"),
-    "tensorrt": ("exporter.targets.tensorrt", "TensorRt"),
-    "tensorrt-rtx": ("exporter.targets.tensorrt_rtx", "TensorRtRtx"),
+    "ort-cpu": ("exporter.targets.ort.cpu", "OrtCpu"),
+    "ort-cuda": ("exporter.targets.ort.cuda", "OrtCuda"),
+    "ort-tensorrt": ("exporter.targets.ort.tensorrt", "OrtTensorRt"),
+    "tensorrt": ("exporter.targets.tensorrt.full", "TensorRt"),
+    "tensorrt-rtx": ("exporter.targets.tensorrt.rtx", "TensorRtRtx"),
 }
 
 

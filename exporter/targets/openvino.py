@@ -25,7 +25,7 @@ from exporter.artifact import Dialect, Kernel, Precision, Skipped, Verdict
 from exporter.errors import BuildError, UsageError
 from exporter.passes.forms.signed_input import signed_input
 from exporter.targets import Array, BuildOptions, BuildResult, TimedRun, UnreadableKernels
-from exporter.targets.fast_form import Form, in_fast_form
+from exporter.targets.int8_forms import Form, in_fast_form
 
 INT8_FORMS: Final[tuple[Form, ...]] = (signed_input,)
 """Passes after which OpenVINO computes an INT8 graph sooner."""

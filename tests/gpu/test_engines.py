@@ -25,8 +25,8 @@ from exporter.progress import Silent
 from exporter.quantize.calibrate import calibrate
 from exporter.receipt import make_receipt
 from exporter.targets import Array, BuildOptions, Target, UnreadableKernels, get_target
-from exporter.targets.ort_session import open_graph
-from exporter.targets.tensorrt_session import TensorRtSession
+from exporter.targets.ort.session import open_graph
+from exporter.targets.tensorrt.session import TensorRtSession
 
 pytestmark = [
     pytest.mark.gpu,

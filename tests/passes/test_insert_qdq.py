@@ -22,9 +22,9 @@ from exporter.progress import Silent
 from exporter.quantize.calibrate import calibrate
 from exporter.quantize.range_cache import Ranges
 from exporter.receipt import make_receipt
-from exporter.targets.ort_cpu import OrtCpu
-from exporter.targets.ort_kernels import kernels_of
-from exporter.targets.ort_session import session_options
+from exporter.targets.ort.cpu import OrtCpu
+from exporter.targets.ort.kernels import kernels_of
+from exporter.targets.ort.session import session_options
 from tests.graphs import Array, graph, operators, random, relative_error, run
 from tests.modules import resnet
 from tests.samples import samples_of

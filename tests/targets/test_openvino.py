@@ -21,7 +21,7 @@ from exporter.quantize.calibrate import calibrate
 from exporter.receipt import make_receipt
 from exporter.targets import BuildOptions, get_target
 from exporter.targets.openvino import OpenVino
-from exporter.targets.ort_session import open_graph
+from exporter.targets.ort.session import open_graph
 
 
 @pytest.fixture(scope="module")

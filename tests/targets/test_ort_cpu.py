@@ -20,9 +20,10 @@ from exporter.models.sources import define
 from exporter.passes.blocks import GraphFacts, ResidualBlock, find_residual_blocks
 from exporter.progress import Silent
 from exporter.receipt import make_receipt
-from exporter.targets import Array, BuildOptions, UnreadableKernels, get_target, ort_session
-from exporter.targets.ort_cpu import OrtCpu
-from exporter.targets.ort_session import make_session, open_graph, session_options
+from exporter.targets import Array, BuildOptions, UnreadableKernels, get_target
+from exporter.targets.ort import session as ort_session
+from exporter.targets.ort.cpu import OrtCpu
+from exporter.targets.ort.session import make_session, open_graph, session_options
 
 CONVS = 6  # stem, two in each block, one projection
 BLOCKS = ("layer1.0", "layer2.0")

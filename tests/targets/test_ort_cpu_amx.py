@@ -16,7 +16,7 @@ from exporter.plan import ExportRequest, plan
 from exporter.progress import Silent
 from exporter.quantize.calibrate import calibrate
 from exporter.targets import BuildOptions, get_target
-from exporter.targets.ort_cpu import OrtCpu
+from exporter.targets.ort.cpu import OrtCpu
 from tests.graphs import graph, random
 from tests.samples import samples_of
 

@@ -17,15 +17,15 @@ from exporter import host
 from exporter.artifact import Kernel, Precision
 from exporter.errors import BuildError, MissingDependencyError, UsageError
 from exporter.targets import UnreadableKernels, get_target
-from exporter.targets.ort_cuda import OPTIONS, OrtCuda, unfused_where_shown
-from exporter.targets.ort_gpu import (
+from exporter.targets.ort.cuda import OPTIONS, OrtCuda, unfused_where_shown
+from exporter.targets.ort.gpu import (
     CPU_PROVIDER,
     check_placement,
     gpu_session,
     placements,
 )
-from exporter.targets.ort_tensorrt import OrtTensorRt, build_options, embedded_engine
-from exporter.targets.tensorrt_settings import Profile, TensorRtSettings
+from exporter.targets.ort.tensorrt import OrtTensorRt, build_options, embedded_engine
+from exporter.targets.tensorrt.settings import Profile, TensorRtSettings
 from tests.graphs import random as numbers
 
 GPU_HERE = host.describe_host().gpu is not None
@@ -109,7 +109,7 @@ def test_a_node_on_the_cpu_is_an_error_unless_allowed() -> None:
 @pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch) -> OrtCuda:
     """The target where it could not be made; its methods that need no GPU are asked."""
-    monkeypatch.setattr("exporter.targets.ort_cuda.require_provider", lambda *_: None)
+    monkeypatch.setattr("exporter.targets.ort.cuda.require_provider", lambda *_: None)
     return OrtCuda()
 
 
@@ -227,6 +227,6 @@ def test_a_context_model_that_was_not_written(tmp_path: Path) -> None:
 def test_tensorrt_provider_does_not_show_layers(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("exporter.targets.ort_tensorrt.require_provider", lambda *_: None)
+    monkeypatch.setattr("exporter.targets.ort.tensorrt.require_provider", lambda *_: None)
     with pytest.raises(UnreadableKernels, match="the target tensorrt does"):
         OrtTensorRt().kernels(tmp_path / "fp16.onnx")

@@ -11,9 +11,15 @@ import pytest
 from exporter import host
 from exporter.errors import BuildError, MissingDependencyError, UsageError
 from exporter.targets import UnreadableKernels, get_target
-from exporter.targets.tensorrt import profiles, read_engine, requires, timing_cache, trtexec_line
-from exporter.targets.tensorrt_session import choose_profile
-from exporter.targets.tensorrt_settings import ALL_KEYS, Profile, TensorRtSettings
+from exporter.targets.tensorrt.full import (
+    profiles,
+    read_engine,
+    requires,
+    timing_cache,
+    trtexec_line,
+)
+from exporter.targets.tensorrt.session import choose_profile
+from exporter.targets.tensorrt.settings import ALL_KEYS, Profile, TensorRtSettings
 
 TARGETS = Path(__file__).parents[2] / "exporter" / "targets"
 
@@ -45,7 +51,7 @@ def test_without_the_library_the_error_says_how_to_install_it() -> None:
 def test_without_a_gpu_the_error_names_the_way_without_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("exporter.targets.tensorrt.util.find_spec", lambda _: object())
+    monkeypatch.setattr("exporter.targets.tensorrt.full.util.find_spec", lambda _: object())
     monkeypatch.setattr(host, "describe_host", lambda: machine(gpu=None))
     with pytest.raises(MissingDependencyError, match="use --target tensorrt-rtx:sm89"):
         get_target("tensorrt")

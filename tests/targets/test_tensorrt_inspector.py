@@ -14,8 +14,8 @@ from exporter.artifact import Dialect, Precision, Receipt, Verdict
 from exporter.passes.blocks import GraphFacts, ResidualBlock
 from exporter.receipt import make_receipt
 from exporter.targets import UnreadableKernels
-from exporter.targets.inspector import parse_engine
-from exporter.targets.tensorrt_records import LayerList
+from exporter.targets.tensorrt.inspector import parse_engine
+from exporter.targets.tensorrt.records import LayerList
 
 RECORDED = Path(__file__).parents[1] / "reference" / "tensorrt"
 OPERATORS = "Conv Add Relu Gemm MaxPool GlobalAveragePool QuantizeLinear DequantizeLinear Flatten"

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from exporter.artifact import Kernel
 from exporter.targets import UnreadableKernels
-from exporter.targets.tensorrt_layers import layer_list_file, parse_layer_list
-from exporter.targets.tensorrt_operations import what_it_does
+from exporter.targets.tensorrt.layer_list import layer_list_file, parse_layer_list
+from exporter.targets.tensorrt.operations import what_it_does
 
 RECORDED = Path(__file__).parents[1] / "reference" / "tensorrt"
 

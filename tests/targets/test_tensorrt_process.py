@@ -19,13 +19,13 @@ from onnx import TensorProto, helper, numpy_helper
 from exporter.artifact import Precision
 from exporter.errors import BuildError, UsageError
 from exporter.targets import BuildOptions, get_target
-from exporter.targets.tensorrt_build import BuildRequest
-from exporter.targets.tensorrt_process import run_builder
+from exporter.targets.tensorrt.build import BuildRequest
+from exporter.targets.tensorrt.process import run_builder
 from tests.graphs import random as numbers
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX has no wheel here")
 
-BUILDER = "exporter.targets.tensorrt_build"
+BUILDER = "exporter.targets.tensorrt.build"
 
 
 def one_block(path: Path, operator: str = "Relu") -> Path:

@@ -22,14 +22,14 @@ from exporter.progress import Silent
 from exporter.quantize.calibrate import calibrate
 from exporter.receipt import make_receipt
 from exporter.targets import BuildOptions, UnreadableKernels, get_target
-from exporter.targets.tensorrt_rtx import (
+from exporter.targets.tensorrt.rtx import (
     VARIANTS,
     TensorRtRtx,
     layers_of,
     read_layers,
     recommendation,
 )
-from exporter.targets.tensorrt_types import asked_types, check_types
+from exporter.targets.tensorrt.types import asked_types, check_types
 
 tensorrt_rtx = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX has no wheel here")
 
@@ -352,7 +352,7 @@ def test_without_a_gpu_a_plan_is_built_and_not_run(tmp_path: Path) -> None:
 def test_without_the_library_the_error_says_how_to_install_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("exporter.targets.tensorrt_rtx.util.find_spec", lambda _: None)
+    monkeypatch.setattr("exporter.targets.tensorrt.rtx.util.find_spec", lambda _: None)
     with pytest.raises(MissingDependencyError, match="pip install tensorrt-rtx-cu13"):
         get_target("tensorrt-rtx")
 

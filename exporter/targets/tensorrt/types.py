@@ -13,7 +13,7 @@ from typing import Final
 
 from exporter.artifact import Precision
 from exporter.errors import BuildError
-from exporter.targets.tensorrt_records import LayerList
+from exporter.targets.tensorrt.records import LayerList
 
 _NAMES: Final[Mapping[str, str]] = {"FLOAT": "fp32", "FLOAT16": "fp16", "BFLOAT16": "bf16"}
 _COMPUTES_IN: Final[Mapping[Precision, str]] = {

@@ -1,4 +1,4 @@
-"""The process that builds one TensorRT plan: `python -m exporter.targets.tensorrt_build`.
+"""The process that builds one TensorRT plan: `python -m exporter.targets.tensorrt.build`.
 
 It reads a `BuildRequest` as JSON from standard input and answers with one JSON object a line:
 
@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from exporter.targets.tensorrt_layers import layer_list_file, node_lines
+from exporter.targets.tensorrt.layer_list import layer_list_file, node_lines
 
 PLAN, LAYERS, ENGINE = "plan", "layers.txt", "engine.json"
 """Files in the request's folder: the plan, and what the builder or the inspector says of it."""

@@ -24,9 +24,9 @@ from exporter import host
 from exporter.artifact import Dialect, Kernel, Precision, Skipped, Verdict
 from exporter.errors import BuildError, UsageError
 from exporter.targets import BuildOptions, BuildResult, UnreadableKernels
-from exporter.targets.ort_gpu import gpu_session, require_provider
-from exporter.targets.ort_session import OrtSession
-from exporter.targets.tensorrt_settings import Profile, TensorRtSettings
+from exporter.targets.ort.gpu import gpu_session, require_provider
+from exporter.targets.ort.session import OrtSession
+from exporter.targets.tensorrt.settings import Profile, TensorRtSettings
 
 PROVIDER: Final = "TensorrtExecutionProvider"
 SETTINGS: Final = ("profile", "timing_cache", "optimization_level")

@@ -15,8 +15,8 @@ def foresee(
     """Predicted costs and advice; both empty where the runtime tells nothing to go by."""
     if not target.startswith("tensorrt-rtx"):
         return (), ()
-    from exporter.predict import predictions
-    from exporter.targets.tensorrt_rtx import layers_of, read_layers, recommendation
+    from exporter.targets.tensorrt.predict import predictions
+    from exporter.targets.tensorrt.rtx import layers_of, read_layers, recommendation
 
     try:
         advice = recommendation(read_layers(layers_of(engine)), precision)

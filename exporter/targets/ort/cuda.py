@@ -29,9 +29,9 @@ from exporter import host
 from exporter.artifact import Dialect, Kernel, Precision, Skipped, Verdict
 from exporter.errors import BuildError, UsageError
 from exporter.targets import BuildOptions, BuildResult, UnreadableKernels
-from exporter.targets.ort_gpu import gpu_session, placements, require_provider
-from exporter.targets.ort_kernels import kernels_of
-from exporter.targets.ort_session import OrtSession, session_options
+from exporter.targets.ort.gpu import gpu_session, placements, require_provider
+from exporter.targets.ort.kernels import kernels_of
+from exporter.targets.ort.session import OrtSession, session_options
 
 PROVIDER: Final = "CUDAExecutionProvider"
 PROFILE: Final = "profile.json"

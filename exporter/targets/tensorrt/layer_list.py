@@ -27,8 +27,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from exporter.targets import UnreadableKernels
-from exporter.targets.tensorrt_operations import NO_KERNELS, OPERATORS, what_it_does
-from exporter.targets.tensorrt_records import (
+from exporter.targets.tensorrt.operations import NO_KERNELS, OPERATORS, what_it_does
+from exporter.targets.tensorrt.records import (
     DTYPES,
     LayerList,
     LayerRecord,

@@ -33,9 +33,9 @@ from typing import Any, Final
 
 from exporter.errors import UsageError, unknown_name
 from exporter.targets import UnreadableKernels
-from exporter.targets.tensorrt_operations import NO_KERNELS
-from exporter.targets.tensorrt_records import LayerList, LayerRecord, LayerTensor
-from exporter.targets.tensorrt_rtx import layers_of, read_layers
+from exporter.targets.tensorrt.operations import NO_KERNELS
+from exporter.targets.tensorrt.records import LayerList, LayerRecord, LayerTensor
+from exporter.targets.tensorrt.rtx import layers_of, read_layers
 
 BASIS: Final = "predicted, not measured (roofline of the ahead-of-time layer list)"
 

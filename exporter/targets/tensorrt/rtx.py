@@ -22,12 +22,12 @@ from exporter import host
 from exporter.artifact import Dialect, Kernel, Precision, Skipped, Verdict
 from exporter.errors import BuildError, MissingDependencyError, UsageError, unknown_name
 from exporter.targets import BuildOptions, BuildResult, Session, UnreadableKernels
-from exporter.targets.tensorrt_build import LAYERS, PLAN, BuildRequest
-from exporter.targets.tensorrt_layers import parse_layer_list
-from exporter.targets.tensorrt_process import run_builder
-from exporter.targets.tensorrt_records import LayerList
-from exporter.targets.tensorrt_settings import RTX_KEYS, TensorRtSettings
-from exporter.targets.tensorrt_types import asked_types, check_types
+from exporter.targets.tensorrt.build import LAYERS, PLAN, BuildRequest
+from exporter.targets.tensorrt.layer_list import parse_layer_list
+from exporter.targets.tensorrt.process import run_builder
+from exporter.targets.tensorrt.records import LayerList
+from exporter.targets.tensorrt.settings import RTX_KEYS, TensorRtSettings
+from exporter.targets.tensorrt.types import asked_types, check_types
 
 VARIANTS: Final[Mapping[str, str]] = {
     "portable": "any supported GPU, compute capability 7.5 and later",
@@ -145,7 +145,7 @@ class TensorRtRtx:
         Raises:
             BuildError: there is no GPU, or TensorRT-RTX refuses the plan.
         """
-        from exporter.targets.tensorrt_session import open_plan
+        from exporter.targets.tensorrt.session import open_plan
 
         missing = self.runs_here()
         if missing is not None:

@@ -10,7 +10,7 @@ from typing import Final
 
 from exporter.artifact import Kernel
 from exporter.targets import UnreadableKernels
-from exporter.targets.tensorrt_operations import NO_KERNELS, ONCE, OPERATORS
+from exporter.targets.tensorrt.operations import NO_KERNELS, ONCE, OPERATORS
 
 DTYPES: Final[Mapping[str, str]] = {
     "Float": "fp32", "Half": "fp16", "BFloat16": "bf16", "FP8": "fp8", "Int8": "int8",

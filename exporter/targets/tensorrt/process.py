@@ -18,7 +18,7 @@ import psutil
 
 import exporter
 from exporter.errors import BuildError
-from exporter.targets.tensorrt_build import BuildRequest
+from exporter.targets.tensorrt.build import BuildRequest
 
 Report = Callable[[str], None]
 
@@ -38,7 +38,7 @@ def run_builder(
         BuildError: the builder refused, was killed, ran out of memory, crashed or got stuck.
     """
     with tempfile.TemporaryFile() as complaints:
-        command = [sys.executable, "-m", "exporter.targets.tensorrt_build"]
+        command = [sys.executable, "-m", "exporter.targets.tensorrt.build"]
         with subprocess.Popen(
             command,
             stdin=subprocess.PIPE,

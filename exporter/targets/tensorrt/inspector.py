@@ -23,8 +23,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from exporter.targets import UnreadableKernels
-from exporter.targets.tensorrt_operations import OPERATORS, told, what_it_does
-from exporter.targets.tensorrt_records import (
+from exporter.targets.tensorrt.operations import OPERATORS, told, what_it_does
+from exporter.targets.tensorrt.records import (
     DTYPES,
     LayerList,
     LayerRecord,

@@ -26,9 +26,9 @@ from exporter.passes.forms.merge_groups import merge_groups
 from exporter.passes.forms.offset_weights import offset_weights
 from exporter.passes.forms.space_to_depth_stem import space_to_depth_stem
 from exporter.targets import Array, BuildOptions, BuildResult, TimedRun, UnreadableKernels
-from exporter.targets.fast_form import Form, in_fast_form
-from exporter.targets.ort_kernels import kernels_of
-from exporter.targets.ort_session import (
+from exporter.targets.int8_forms import Form, in_fast_form
+from exporter.targets.ort.kernels import kernels_of
+from exporter.targets.ort.session import (
     CONFIG_WITHOUT_VNNI,
     DISABLED_OPTIMIZERS,
     OrtSession,

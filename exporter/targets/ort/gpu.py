@@ -16,7 +16,7 @@ import onnxruntime as ort
 
 from exporter import host
 from exporter.errors import BuildError, MissingDependencyError
-from exporter.targets.ort_session import DISABLED_OPTIMIZERS, session_options
+from exporter.targets.ort.session import DISABLED_OPTIMIZERS, session_options
 
 CPU_PROVIDER: Final = "CPUExecutionProvider"
 _RECORD: Final = "session.record_ep_graph_assignment_info"

@@ -25,13 +25,13 @@ from exporter import host
 from exporter.artifact import Dialect, Kernel, Precision, Skipped, Verdict
 from exporter.errors import BuildError, MissingDependencyError, UsageError
 from exporter.targets import BuildOptions, BuildResult, Session, UnreadableKernels
-from exporter.targets.inspector import parse_engine
-from exporter.targets.tensorrt_build import ENGINE, PLAN, BuildRequest
-from exporter.targets.tensorrt_layers import parse_nodes
-from exporter.targets.tensorrt_process import run_builder
-from exporter.targets.tensorrt_records import LayerList
-from exporter.targets.tensorrt_settings import ALL_KEYS, Profile, TensorRtSettings
-from exporter.targets.tensorrt_types import asked_types, check_types
+from exporter.targets.tensorrt.build import ENGINE, PLAN, BuildRequest
+from exporter.targets.tensorrt.inspector import parse_engine
+from exporter.targets.tensorrt.layer_list import parse_nodes
+from exporter.targets.tensorrt.process import run_builder
+from exporter.targets.tensorrt.records import LayerList
+from exporter.targets.tensorrt.settings import ALL_KEYS, Profile, TensorRtSettings
+from exporter.targets.tensorrt.types import asked_types, check_types
 
 _INSTALL: Final = "run: pip install 'resnet-exporter[gpu]' (its libraries come from NVIDIA's index)"
 
@@ -120,7 +120,7 @@ class TensorRt:
         Raises:
             BuildError: TensorRT refuses the plan.
         """
-        from exporter.targets.tensorrt_session import open_plan
+        from exporter.targets.tensorrt.session import open_plan
 
         return open_plan(engine, "tensorrt")
 

@@ -39,8 +39,8 @@ from exporter.measure import DEFAULT_ROUNDS, EngineToMeasure, OnnxBaseline, meas
 from exporter.models.sources import define
 from exporter.passes.values import is_op
 from exporter.progress import Progress, Terminal
+from exporter.prove.parity import batch_size, run_all
 from exporter.targets.ort.session import OrtSession, make_session, session_options
-from exporter.validate import batch_size, run_all
 
 if TYPE_CHECKING:
     import onnx_ir as ir

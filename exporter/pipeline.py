@@ -31,7 +31,6 @@ from exporter.ceilings import measure_ceilings
 from exporter.clock import Clock
 from exporter.described import describe_build
 from exporter.errors import BuildError
-from exporter.gates import notes_of, problems
 from exporter.graph.bake import bake, with_images
 from exporter.graph.lower import HAVE_FP16_BETWEEN, lower
 from exporter.graph.optimize import optimize
@@ -42,14 +41,8 @@ from exporter.models.sources import define
 from exporter.passes.blocks import GraphFacts, find_residual_blocks
 from exporter.plan import ExportRequest, plan, settings_of
 from exporter.progress import Progress
-from exporter.quantize.calibrate import calibrate
-from exporter.quantize.correct import CORRECTIONS, correct
-from exporter.quantize.range_cache import Ranges
-from exporter.receipt import make_receipt, unverified_receipt
-from exporter.targets import BuildOptions, Target, UnreadableKernels, get_target
-from exporter.targets.foresight import foresee
-from exporter.targets.ort.session import open_graph
-from exporter.validate import (
+from exporter.prove.failed_gates import notes_of, problems
+from exporter.prove.parity import (
     Reference,
     batch_size,
     check_accuracy,
@@ -57,6 +50,13 @@ from exporter.validate import (
     make_reference,
     save_goldens,
 )
+from exporter.prove.receipt import make_receipt, unverified_receipt
+from exporter.quantize.calibrate import calibrate
+from exporter.quantize.correct import CORRECTIONS, correct
+from exporter.quantize.range_cache import Ranges
+from exporter.targets import BuildOptions, Target, UnreadableKernels, get_target
+from exporter.targets.foresight import foresee
+from exporter.targets.ort.session import open_graph
 
 if TYPE_CHECKING:
     import onnx_ir as ir

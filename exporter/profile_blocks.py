@@ -19,7 +19,7 @@ from exporter.errors import BuildError
 from exporter.layers import Layer, layers_of
 from exporter.measure_worker import make_input
 from exporter.progress import Progress
-from exporter.receipt import homes_of
+from exporter.prove.receipt import homes_of
 from exporter.targets import CanProfile, UnreadableKernels, get_target
 
 BUDGET_S: Final = 0.5

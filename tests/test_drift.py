@@ -11,7 +11,6 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from exporter import drift
 from exporter.artifact import Precision
 from exporter.errors import BuildError
 from exporter.graph.to_onnx import load, save
@@ -19,6 +18,7 @@ from exporter.passes.expose_tensors import expose, isolate
 from exporter.pipeline import export_model
 from exporter.plan import ExportRequest
 from exporter.progress import Silent
+from exporter.prove import drift
 
 
 @pytest.fixture(scope="module")

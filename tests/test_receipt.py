@@ -8,7 +8,7 @@ import pytest
 
 from exporter.artifact import Dialect, Kernel, Precision, Receipt, Verdict
 from exporter.passes.blocks import GraphFacts, ResidualBlock
-from exporter.receipt import make_receipt, unverified_receipt
+from exporter.prove.receipt import make_receipt, unverified_receipt
 
 
 def kernel(

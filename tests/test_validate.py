@@ -9,7 +9,7 @@ import pytest
 
 from exporter.artifact import Parity, Precision, Skipped
 from exporter.errors import BuildError
-from exporter.validate import (
+from exporter.prove.parity import (
     LIMITS,
     Floats,
     Reference,

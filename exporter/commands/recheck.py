@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from exporter import drift, host, manifest, measure, report
+from exporter import host, manifest, measure, report
 from exporter.artifact import Latency, Parity, Precision, Skipped
 from exporter.build_folder import REJECTED, BuildFolder, sha256_of
 from exporter.ceilings import measure_ceilings
@@ -21,8 +21,9 @@ from exporter.graph.bake import from_images
 from exporter.models.sources import define
 from exporter.profile_blocks import profile_records
 from exporter.progress import Progress
+from exporter.prove import drift
+from exporter.prove.parity import BATCH, Reference, check_parity
 from exporter.targets import get_target
-from exporter.validate import BATCH, Reference, check_parity
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from exporter.artifact import Verdict
+from exporter.prove.parity import AT_LEAST
 from exporter.ranking import fastest
 from exporter.report.engines import PRECISIONS, EngineView
 from exporter.report.traced import (
@@ -24,7 +25,6 @@ from exporter.report.traced import (
     percent,
     times,
 )
-from exporter.validate import AT_LEAST
 
 VERDICTS = (Verdict.FUSED, Verdict.PARTIAL, Verdict.UNVERIFIED)
 

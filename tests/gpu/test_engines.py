@@ -22,8 +22,8 @@ from exporter.images.samples import open_data
 from exporter.models.sources import define
 from exporter.passes.blocks import GraphFacts, find_residual_blocks
 from exporter.progress import Silent
+from exporter.prove.receipt import make_receipt
 from exporter.quantize.calibrate import calibrate
-from exporter.receipt import make_receipt
 from exporter.targets import Array, BuildOptions, Target, UnreadableKernels, get_target
 from exporter.targets.ort.session import open_graph
 from exporter.targets.tensorrt.session import TensorRtSession

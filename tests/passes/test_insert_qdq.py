@@ -19,9 +19,9 @@ from exporter.passes.blocks import GraphFacts, find_residual_blocks
 from exporter.passes.qdq.insert import insert_qdq
 from exporter.passes.values import constant
 from exporter.progress import Silent
+from exporter.prove.receipt import make_receipt
 from exporter.quantize.calibrate import calibrate
 from exporter.quantize.range_cache import Ranges
-from exporter.receipt import make_receipt
 from exporter.targets.ort.cpu import OrtCpu
 from exporter.targets.ort.kernels import kernels_of
 from exporter.targets.ort.session import session_options

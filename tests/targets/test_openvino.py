@@ -17,8 +17,8 @@ from exporter.images.samples import open_data
 from exporter.models.sources import define
 from exporter.passes.blocks import GraphFacts, find_residual_blocks
 from exporter.progress import Silent
+from exporter.prove.receipt import make_receipt
 from exporter.quantize.calibrate import calibrate
-from exporter.receipt import make_receipt
 from exporter.targets import BuildOptions, get_target
 from exporter.targets.openvino import OpenVino
 from exporter.targets.ort.session import open_graph

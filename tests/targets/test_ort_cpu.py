@@ -19,7 +19,7 @@ from exporter.graph.to_onnx import export, save
 from exporter.models.sources import define
 from exporter.passes.blocks import GraphFacts, ResidualBlock, find_residual_blocks
 from exporter.progress import Silent
-from exporter.receipt import make_receipt
+from exporter.prove.receipt import make_receipt
 from exporter.targets import Array, BuildOptions, UnreadableKernels, get_target
 from exporter.targets.ort import session as ort_session
 from exporter.targets.ort.cpu import OrtCpu

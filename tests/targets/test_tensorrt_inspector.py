@@ -12,7 +12,7 @@ import pytest
 
 from exporter.artifact import Dialect, Precision, Receipt, Verdict
 from exporter.passes.blocks import GraphFacts, ResidualBlock
-from exporter.receipt import make_receipt
+from exporter.prove.receipt import make_receipt
 from exporter.targets import UnreadableKernels
 from exporter.targets.tensorrt.inspector import parse_engine
 from exporter.targets.tensorrt.records import LayerList

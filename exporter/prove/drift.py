@@ -28,10 +28,10 @@ from exporter.graph.to_onnx import load, save
 from exporter.passes.blocks import ResidualBlock, find_residual_blocks
 from exporter.passes.expose_tensors import expose, isolate
 from exporter.progress import Progress
+from exporter.prove.parity import relative_l2, sqnr_db
 from exporter.runtime.images import Normalisation
 from exporter.targets import Array, BuildOptions, Session, Target, get_target
 from exporter.targets.ort.session import open_graph
-from exporter.validate import relative_l2, sqnr_db
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -20,7 +20,7 @@ from benchmarks.suite import BASELINE, ENTRIES, Role
 from exporter import manifest as manifests
 from exporter.artifact import Speedup
 from exporter.commands.compare import BENCHMARK
-from exporter.measure import is_stable, percentiles_ms
+from exporter.measure.interleaved import is_stable, percentiles_ms
 
 AGAIN_SUFFIX: Final = " (again)"
 

@@ -35,7 +35,7 @@ from exporter.graph.optimize import optimize
 from exporter.graph.to_onnx import export, save
 from exporter.images.preprocess import channel_axis
 from exporter.images.samples import Samples, open_data
-from exporter.measure import DEFAULT_ROUNDS, EngineToMeasure, OnnxBaseline, measure
+from exporter.measure.interleaved import DEFAULT_ROUNDS, EngineToMeasure, OnnxBaseline, measure
 from exporter.models.sources import define
 from exporter.passes.values import is_op
 from exporter.progress import Progress, Terminal

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.peers import Place
-from exporter import ceiling_graphs
-from exporter.ceiling_graphs import (
+from exporter.measure.ceiling_graphs import (
     COLUMNS,
     CONV_INPUT,
     CONV_OPS,
@@ -23,6 +22,7 @@ from exporter.ceiling_graphs import (
     PRODUCT_INPUT,
     PRODUCT_OPS,
 )
+from exporter.measure.interleaved import ceiling_graphs
 from exporter.targets import Array
 
 COPY_BYTES: Final = 2**29

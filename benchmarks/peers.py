@@ -1,4 +1,4 @@
-"""Loaders of the peers, called in the worker's process (`exporter.measure_worker.Loader`).
+"""Loaders of the peers, called in the worker's process (`exporter.measure.worker.Loader`).
 
 Each takes a job and returns what puts an input in place. Libraries are imported inside: the time
 that this takes is part of the time to load.
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from exporter.measure_worker import Run
+from exporter.measure.worker import Run
 from exporter.targets import Array
 
 Place = Callable[[Array], Run]

@@ -32,7 +32,7 @@ from benchmarks.suite import Role
 from exporter.artifact import Speedup
 from exporter.errors import InputError
 from exporter.host import usable_threads
-from exporter.measure_worker import Run
+from exporter.measure.worker import Run
 from exporter.progress import Terminal
 from exporter.runtime import load
 from exporter.targets import Array

@@ -23,7 +23,7 @@ from benchmarks import artifacts
 from benchmarks.record import Recorder
 from exporter.artifact import Skipped, TensorSpec
 from exporter.errors import BuildError
-from exporter.measure_worker import make_input
+from exporter.measure.worker import make_input
 from exporter.progress import Progress
 
 RUNS: Final = 30

@@ -27,7 +27,6 @@ from exporter.artifact import (
     Skipped,
 )
 from exporter.build_folder import BuildFolder, sha256_of, staged
-from exporter.ceilings import measure_ceilings
 from exporter.clock import Clock
 from exporter.described import describe_build
 from exporter.errors import BuildError
@@ -36,7 +35,8 @@ from exporter.graph.lower import HAVE_FP16_BETWEEN, lower
 from exporter.graph.optimize import optimize
 from exporter.graph.to_onnx import export, save
 from exporter.images.samples import Data, Samples, open_data
-from exporter.latencies import measure_records, profile_built
+from exporter.measure.ceilings import measure_ceilings
+from exporter.measure.stage import measure_records, profile_built
 from exporter.models.sources import define
 from exporter.passes.blocks import GraphFacts, find_residual_blocks
 from exporter.plan import ExportRequest, plan, settings_of

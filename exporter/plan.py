@@ -10,7 +10,7 @@ from exporter import host
 from exporter.artifact import Precision
 from exporter.errors import UsageError, unknown_name
 from exporter.graph.lower import HAVE_FP16_BETWEEN
-from exporter.measure import DEFAULT_ROUNDS
+from exporter.measure.interleaved import DEFAULT_ROUNDS
 from exporter.quantize.calibrate import METHODS
 from exporter.quantize.correct import CORRECTIONS
 from exporter.targets import Target, get_target

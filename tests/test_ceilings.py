@@ -7,8 +7,8 @@ import onnx
 import pytest
 import torch
 
-from exporter import ceiling_graphs as graphs
-from exporter.ceilings import measure_ceilings
+from exporter.measure.ceilings import measure_ceilings
+from exporter.measure.interleaved import ceiling_graphs as graphs
 from exporter.targets.ort.session import make_session, session_options
 
 

@@ -23,10 +23,9 @@ import psutil
 import pytest
 import torch
 
-from exporter import measure_worker
 from exporter.artifact import Latency, Skipped, Speedup, TensorSpec
 from exporter.errors import BuildError, UsageError
-from exporter.measure import (
+from exporter.measure.interleaved import (
     EagerBaseline,
     EngineToMeasure,
     OnnxBaseline,
@@ -39,6 +38,7 @@ from exporter.measure import (
     percentiles_ms,
     round_request,
 )
+from exporter.measure.interleaved import worker as measure_worker
 from exporter.progress import Silent
 
 INPUT = TensorSpec("x", "float32", ("N", 3, 8, 8))
@@ -354,7 +354,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from exporter.artifact import TensorSpec
-from exporter.measure import EngineToMeasure, OnnxBaseline, measure
+from exporter.measure.interleaved import EngineToMeasure, OnnxBaseline, measure
 from exporter.progress import Silent
 
 class Told(Silent):

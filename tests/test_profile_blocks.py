@@ -10,8 +10,8 @@ import pytest
 from onnx import helper, numpy_helper
 
 from exporter.artifact import Kernel, Precision
-from exporter.layers import Layer, layers_of
-from exporter.profile_blocks import summarize
+from exporter.measure.layers import Layer, layers_of
+from exporter.measure.profile import summarize
 from exporter.targets import BuildOptions, CanProfile, get_target
 
 BLOCKS = ("layer1.0", "layer1.1")

@@ -12,14 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from exporter import host, manifest, measure, report
+from exporter import host, manifest, report
 from exporter.artifact import Latency, Parity, Precision, Skipped
 from exporter.build_folder import REJECTED, BuildFolder, sha256_of
-from exporter.ceilings import measure_ceilings
 from exporter.errors import InputError, UsageError
 from exporter.graph.bake import from_images
+from exporter.measure.ceilings import measure_ceilings
+from exporter.measure.interleaved import interleaved as measure
+from exporter.measure.profile import profile_records
 from exporter.models.sources import define
-from exporter.profile_blocks import profile_records
 from exporter.progress import Progress
 from exporter.prove import drift
 from exporter.prove.parity import BATCH, Reference, check_parity

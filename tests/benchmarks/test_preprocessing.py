@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.preprocessing import BAKED, BY_HAND, TWO_STEPS, WAYS, contenders
 from exporter.errors import InputError
-from exporter.measure_worker import find_loader, make_input
+from exporter.measure.worker import find_loader, make_input
 from exporter.pack import pack
 from exporter.progress import Silent
 from exporter.release import PackRequest

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.kernels import write_graph
 from benchmarks.roofline import Layer, profile
 from exporter.artifact import TensorSpec
-from exporter.ceiling_graphs import CHANNELS, CONV_OPS, DEPTH, SIDE
+from exporter.measure.ceiling_graphs import CHANNELS, CONV_OPS, DEPTH, SIDE
 
 GROUPED = """
     <ir_version: 10, opset_import: ["" : 20]>

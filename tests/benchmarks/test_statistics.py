@@ -16,7 +16,7 @@ from benchmarks.statistics import (
     versus_best,
 )
 from exporter.artifact import Speedup
-from exporter.measure import paired_speedup
+from exporter.measure.interleaved import paired_speedup
 from tests.benchmarks.noise import delayed, recorded
 
 NOISE = recorded()

@@ -16,8 +16,8 @@ from typing import Any, Final
 from exporter.artifact import BlockTime, Kernel, LayerTime, Profile, Skipped
 from exporter.build_folder import REJECTED
 from exporter.errors import BuildError
-from exporter.layers import Layer, layers_of
-from exporter.measure_worker import make_input
+from exporter.measure.layers import Layer, layers_of
+from exporter.measure.worker import make_input
 from exporter.progress import Progress
 from exporter.prove.receipt import homes_of
 from exporter.targets import CanProfile, UnreadableKernels, get_target

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from exporter import manifest, measure
+from exporter import manifest
 from exporter.artifact import EngineRecord, Latency, Model, Skipped
 from exporter.build_folder import REJECTED
-from exporter.profile_blocks import profile_records
+from exporter.measure.interleaved import interleaved as measure
+from exporter.measure.profile import profile_records
 from exporter.progress import Progress
 from exporter.targets import get_target
 

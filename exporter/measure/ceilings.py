@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from exporter import ceiling_graphs as graphs
-from exporter.measure_worker import make_input
+from exporter.measure.interleaved import ceiling_graphs as graphs
+from exporter.measure.worker import make_input
 
 KERNEL_S: Final = 0.25
 """How long each kernel is repeated; its fastest repetition counts."""

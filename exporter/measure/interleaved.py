@@ -296,7 +296,7 @@ class WorkerProcess:
         path = [entry or str(Path.cwd()) for entry in sys.path]
         path += [str(Path.cwd())] if str(Path.cwd()) not in path else []
         start = (
-            f"import sys; sys.path[:] = {path!r}; from exporter.measure_worker import main; main()"
+            f"import sys; sys.path[:] = {path!r}; from exporter.measure.worker import main; main()"
         )
         self._log = folder / f"{name.replace(':', '-')}.log"
         with self._log.open("wb") as log:

@@ -18,7 +18,7 @@ import exporter
 from benchmarks import modelopt, quantizers
 from exporter import host
 from exporter.artifact import Dialect, Model, ModelSpec, Precision, Skipped
-from exporter.build_folder import REJECTED
+from exporter.builds.folder import REJECTED
 from exporter.errors import BuildError, MissingDependencyError
 from exporter.graph.to_onnx import quiet_exporter
 from exporter.images.samples import Data, open_data

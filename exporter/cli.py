@@ -213,7 +213,7 @@ def explain(
     engine: Annotated[str, typer.Option(help="One engine's id, for example ort-cpu.fp32.")] = "",
 ) -> None:
     """Print the fusion receipts: what each runtime made of each residual block."""
-    from exporter import manifest
+    from exporter.builds import manifest
     from exporter.commands import tables
 
     tables.receipts(manifest.read(folder), engine, _console())
@@ -222,7 +222,7 @@ def explain(
 @app.command()
 def report(folder: options.Folder) -> None:
     """Write report.html and report.json of a build again, from its manifest."""
-    from exporter import manifest
+    from exporter.builds import manifest
     from exporter.report import write_report
 
     for path in write_report(folder, manifest.read(folder)):

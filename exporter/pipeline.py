@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from exporter import host, manifest, report
+from exporter import host, report
 from exporter.artifact import (
     Accuracy,
     Dialect,
@@ -26,9 +26,10 @@ from exporter.artifact import (
     Receipt,
     Skipped,
 )
-from exporter.build_folder import BuildFolder, sha256_of, staged
+from exporter.builds import manifest
+from exporter.builds.describe import describe_build
+from exporter.builds.folder import BuildFolder, sha256_of, staged
 from exporter.clock import Clock
-from exporter.described import describe_build
 from exporter.errors import BuildError
 from exporter.graph.bake import bake, with_images
 from exporter.graph.lower import HAVE_FP16_BETWEEN, lower

@@ -18,8 +18,8 @@ from typing import Any, Final
 import numpy as np
 
 import exporter
-from exporter import manifest as manifests
-from exporter.build_folder import REJECTED
+from exporter.builds import manifest as manifests
+from exporter.builds.folder import REJECTED
 from exporter.errors import GateError, InputError, UsageError, unknown_name
 from exporter.images.pixels import recover_pixels
 from exporter.progress import Progress

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from exporter import manifest
 from exporter.artifact import (
     Accuracy,
     BlockDrift,
@@ -34,6 +33,7 @@ from exporter.artifact import (
     Verdict,
     WeightsInfo,
 )
+from exporter.builds import manifest
 
 BLOCKS = tuple(
     f"layer{stage}.{i}" for stage, count in enumerate((3, 4, 6, 3), 1) for i in range(count)

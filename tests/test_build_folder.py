@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from exporter.artifact import Precision
-from exporter.build_folder import BuildFolder, check_destination, sha256_of, staged
+from exporter.builds.folder import BuildFolder, check_destination, sha256_of, staged
 from exporter.errors import InputError, UsageError
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from exporter import manifest
 from exporter.artifact import Latency, Skipped, Speedup, Verdict
+from exporter.builds import manifest
 from exporter.errors import InputError
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exporter import manifest as manifests
+from exporter.builds import manifest as manifests
 from exporter.commands.compare_engine import (
     Change,
     ErrorChange,

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from exporter import host, manifest, report
+from exporter import host, report
 from exporter.artifact import Latency, Parity, Precision, Skipped
-from exporter.build_folder import REJECTED, BuildFolder, sha256_of
+from exporter.builds import manifest
+from exporter.builds.folder import REJECTED, BuildFolder, sha256_of
 from exporter.errors import InputError, UsageError
 from exporter.graph.bake import from_images
 from exporter.measure.ceilings import measure_ceilings

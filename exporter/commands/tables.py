@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.table import Table
 
+from exporter.builds.ranking import fastest
 from exporter.errors import unknown_name
-from exporter.ranking import fastest
 
 if TYPE_CHECKING:
     from rich.console import Console

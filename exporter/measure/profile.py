@@ -14,7 +14,7 @@ from statistics import median
 from typing import Any, Final
 
 from exporter.artifact import BlockTime, Kernel, LayerTime, Profile, Skipped
-from exporter.build_folder import REJECTED
+from exporter.builds.folder import REJECTED
 from exporter.errors import BuildError
 from exporter.measure.layers import Layer, layers_of
 from exporter.measure.worker import make_input

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from exporter import manifest
 from exporter.artifact import EngineRecord, Latency, Model, Skipped
-from exporter.build_folder import REJECTED
+from exporter.builds import manifest
+from exporter.builds.folder import REJECTED
 from exporter.measure.interleaved import interleaved as measure
 from exporter.measure.profile import profile_records
 from exporter.progress import Progress

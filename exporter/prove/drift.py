@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from exporter import host, manifest
+from exporter import host
 from exporter.artifact import BlockDrift, Precision
-from exporter.build_folder import REJECTED
+from exporter.builds import manifest
+from exporter.builds.folder import REJECTED
 from exporter.errors import BuildError
 from exporter.graph.to_onnx import load, save
 from exporter.passes.blocks import ResidualBlock, find_residual_blocks

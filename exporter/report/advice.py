@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from exporter.artifact import Verdict
+from exporter.builds.ranking import fastest
 from exporter.prove.parity import AT_LEAST
-from exporter.ranking import fastest
 from exporter.report.engines import PRECISIONS, EngineView
 from exporter.report.traced import (
     Figure,

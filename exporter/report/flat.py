@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from exporter.build_folder import REJECTED
-from exporter.ranking import fastest
+from exporter.builds.folder import REJECTED
+from exporter.builds.ranking import fastest
 
 KIND: Final = "report"
 HOST_KEYS: Final = ("cpu", "system", "logical_cpus", "cpu_flags", "gpu", "compute_capability")

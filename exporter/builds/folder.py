@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from exporter import manifest as manifests
 from exporter.artifact import Dialect, EngineFile, Precision
+from exporter.builds import manifest as manifests
 from exporter.errors import InputError, UsageError
 from exporter.targets import folder_name
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exporter import host, manifest
+from exporter import host
 from exporter.artifact import EngineRecord, ModelSpec
+from exporter.builds import manifest
 from exporter.plan import ExportRequest
 
 if TYPE_CHECKING:

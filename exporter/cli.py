@@ -294,8 +294,8 @@ def pack(
 
     Example: exporter pack build/resnet20-digits --format bundle --out digits.tar.zst
     """
-    from exporter.pack import pack as pack_build
-    from exporter.release import PackRequest
+    from exporter.pack.formats import pack as pack_build
+    from exporter.pack.packable import PackRequest
 
     request = PackRequest(
         build=folder,

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from exporter.pack import Packed, pack
+from exporter.pack.formats import Packed, pack
+from exporter.pack.packable import PackRequest
 from exporter.pipeline import export_model
 from exporter.plan import ExportRequest
 from exporter.progress import Silent
-from exporter.release import PackRequest
 from exporter.runtime.files import SIGNATURE, SUMS
 
 SAMPLES = 64
@@ -103,7 +103,7 @@ def copy_of(bundle: Path, folder: Path) -> Path:
 
 def resum(bundle: Path) -> None:
     """Lists a bundle's files again, as somebody would who altered one of them knowingly."""
-    from exporter.packed_folder import write_sums
+    from exporter.pack.packed_folder import write_sums
 
     write_sums(bundle)
 

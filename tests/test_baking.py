@@ -19,11 +19,11 @@ from exporter.graph.bake import with_images
 from exporter.graph.to_onnx import export, save
 from exporter.models.from_images import FromImages
 from exporter.models.sources import define
-from exporter.pack import pack
+from exporter.pack.formats import pack
+from exporter.pack.packable import PackRequest
 from exporter.pipeline import export_model
 from exporter.plan import ExportRequest
 from exporter.progress import Silent
-from exporter.release import PackRequest
 from exporter.runtime import load
 from tests.packed import baked_build, digits_build
 

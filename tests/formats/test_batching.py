@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.errors import UsageError
-from exporter.formats.batching import Batching, plan_batching
+from exporter.pack.batching import Batching, plan_batching
 
 
 def entry(curve: dict[int, float], threads: int = 2, p99: float = 1.25) -> dict[str, Any]:

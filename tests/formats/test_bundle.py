@@ -16,11 +16,11 @@ import zstandard
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
-from exporter import bundle as bundles
 from exporter.errors import ExporterError, GateError, InputError, UsageError
-from exporter.pack import pack
+from exporter.pack.formats import bundle as bundles
+from exporter.pack.formats import pack
+from exporter.pack.packable import PackRequest
 from exporter.progress import Silent
-from exporter.release import PackRequest
 from exporter.runtime import load
 from tests.packed import digits_build, digits_bundle, edited_build, files_of, pack_digits
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from exporter.errors import UsageError
-from exporter.formats.javascript import _nested
-from exporter.pack import pack
+from exporter.pack.formats import pack
+from exporter.pack.javascript import _nested
+from exporter.pack.packable import PackRequest
 from exporter.progress import Silent
-from exporter.release import PackRequest
 from tests.packed import digits_build, digits_bundle, edited_build, measured
 
 COMMON = {

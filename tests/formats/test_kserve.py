@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.errors import UsageError
-from exporter.formats.kserve import service_name
-from exporter.pack import pack
+from exporter.pack.formats import pack
+from exporter.pack.kserve import service_name
+from exporter.pack.packable import PackRequest
 from exporter.progress import Silent
-from exporter.release import PackRequest
 from tests.packed import digits_build, pack_digits
 
 

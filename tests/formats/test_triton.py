@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from exporter.errors import UsageError
-from exporter.formats.pbtxt import Word, parameters, text_format
-from exporter.pack import pack
+from exporter.pack.formats import pack
+from exporter.pack.packable import PackRequest
+from exporter.pack.protobuf_text import Word, parameters, text_format
 from exporter.progress import Silent
-from exporter.release import PackRequest
 from exporter.runtime import load
 from tests.packed import digits_build, digits_bundle, edited_build, measured
 

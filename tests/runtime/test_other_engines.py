@@ -13,11 +13,11 @@ import pytest
 
 from exporter.artifact import Precision
 from exporter.models import digits
-from exporter.pack import pack
+from exporter.pack.formats import pack
+from exporter.pack.packable import PackRequest
 from exporter.pipeline import export_model
 from exporter.plan import ExportRequest
 from exporter.progress import Silent
-from exporter.release import PackRequest
 from exporter.runtime import InputError, load
 from tests.graphs import Array
 from tests.packed import digits_build

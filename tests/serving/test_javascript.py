@@ -14,9 +14,9 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from exporter.pack import pack
+from exporter.pack.formats import pack
+from exporter.pack.packable import ROUNDING, PackRequest
 from exporter.progress import Silent
-from exporter.release import ROUNDING, PackRequest
 from exporter.runtime.goldens import worst_error
 from tests.packed import digits_build, digits_bundle
 from tests.serving.environment import (

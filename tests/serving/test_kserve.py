@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from exporter.pack import pack
+from exporter.pack.formats import pack
+from exporter.pack.packable import PackRequest
 from exporter.progress import Silent
-from exporter.release import PackRequest
 from tests.formats.test_triton import with_plan
 from tests.packed import digits_build
 from tests.serving import kserve_schema

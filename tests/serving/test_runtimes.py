@@ -12,9 +12,9 @@ import numpy.typing as npt
 import onnxruntime
 import pytest
 
-from exporter.pack import pack
+from exporter.pack.formats import pack
+from exporter.pack.packable import ROUNDING, PackRequest
 from exporter.progress import Silent
-from exporter.release import ROUNDING, PackRequest
 from exporter.runtime import load
 from exporter.runtime.goldens import Goldens, read_goldens, worst_error
 from tests.packed import baked_build, digits_build

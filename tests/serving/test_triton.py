@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exporter.pack import pack
+from exporter.pack.formats import pack
+from exporter.pack.packable import PackRequest
 from exporter.progress import Silent
-from exporter.release import PackRequest
 from tests.formats.test_triton import with_fixed_batch, with_plan
 from tests.packed import edited_build, measured
 from tests.serving.environment import client_command, needs_triton, run_client

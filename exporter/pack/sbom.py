@@ -12,7 +12,7 @@ import uuid
 from typing import Any, Final
 
 import exporter
-from exporter.release import Release
+from exporter.pack.packable import Release
 
 SPECIFICATION: Final = "1.6"
 # PyPI's names where they are not the manifest's.

@@ -19,11 +19,11 @@ from typing import Any, Final
 import numpy as np
 
 from exporter.errors import UsageError
-from exporter.formats.model_card import model_card
-from exporter.formats.sbom import bill_of_materials
-from exporter.formats.templates import render, template
-from exporter.packed_folder import write_sums
-from exporter.release import ROUNDING, Release, reference_tolerance, with_engine
+from exporter.pack.model_card import model_card
+from exporter.pack.packable import ROUNDING, Release, reference_tolerance, with_engine
+from exporter.pack.packed_folder import write_sums
+from exporter.pack.sbom import bill_of_materials
+from exporter.pack.template_files import render, template
 
 ONNXRUNTIME_JS: Final = "^1.30.0"
 """Of onnxruntime-node and onnxruntime-web: what the engines were tested with, or later."""

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Final
 
 from exporter.errors import InputError, MissingDependencyError, UsageError
-from exporter.formats.model_card import model_card
-from exporter.formats.sbom import bill_of_materials
-from exporter.packed_folder import staged_file, staged_folder, write_sums
-from exporter.release import PackRequest, Release, manifest_file
+from exporter.pack.model_card import model_card
+from exporter.pack.packable import PackRequest, Release, manifest_file
+from exporter.pack.packed_folder import staged_file, staged_folder, write_sums
+from exporter.pack.sbom import bill_of_materials
 from exporter.runtime import BundleError, load
 from exporter.runtime.description import GOLDEN, LABELS
 from exporter.runtime.files import SIGNATURE, SUMS, BundleFiles

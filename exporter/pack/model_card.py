@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from exporter.formats.templates import render
-from exporter.release import Release
+from exporter.pack.packable import Release
+from exporter.pack.template_files import render
 
 
 def model_card(release: Release) -> str:

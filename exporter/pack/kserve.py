@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Final
 
 from exporter.errors import UsageError
-from exporter.formats.templates import render
-from exporter.formats.triton import BACKENDS, choose_engine, plan_of, write_repository
-from exporter.packed_folder import staged_folder, write_sums
-from exporter.release import PackRequest, Release
+from exporter.pack.packable import PackRequest, Release
+from exporter.pack.packed_folder import staged_folder, write_sums
+from exporter.pack.template_files import render
+from exporter.pack.triton import BACKENDS, choose_engine, plan_of, write_repository
 
 _URI: Final = re.compile(r"(s3|gs|gcs|pvc|hdfs|webhdfs|https?|oci|hf)://[^\s\"]+")
 _BASE_MEMORY: Final = 1 << 30

@@ -28,13 +28,13 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from exporter.bundle import write_bundle
 from exporter.errors import UsageError, unknown_name
-from exporter.formats.batching import Batching, plan_batching
-from exporter.formats.pbtxt import Word, parameters, text_format
-from exporter.formats.templates import render, template
-from exporter.packed_folder import staged_folder, write_sums
-from exporter.release import ROUNDING, PackRequest, Release, reference_tolerance
+from exporter.pack.batching import Batching, plan_batching
+from exporter.pack.bundle import write_bundle
+from exporter.pack.packable import ROUNDING, PackRequest, Release, reference_tolerance
+from exporter.pack.packed_folder import staged_folder, write_sums
+from exporter.pack.protobuf_text import Word, parameters, text_format
+from exporter.pack.template_files import render, template
 from exporter.runtime.goldens import worst_error
 from exporter.runtime.sessions import BACKENDS as SERVED
 

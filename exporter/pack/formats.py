@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from exporter.errors import UsageError, unknown_name
+from exporter.pack.packable import PackRequest, Release, open_release
 from exporter.progress import Progress
-from exporter.release import PackRequest, Release, open_release
 
 Written = tuple[tuple[str, ...], tuple[str, ...]]
 """The ids of the engines that went in, and what the user must be told."""
@@ -28,13 +28,11 @@ class Format:
 
 
 FORMATS: Final[Mapping[str, Format]] = {
-    "bundle": Format("exporter.bundle", "pack_bundle", ("sign",)),
-    "triton": Format("exporter.formats.triton", "pack_triton", ("backend", "slo_ms")),
-    "kserve": Format(
-        "exporter.formats.kserve", "pack_kserve", ("backend", "slo_ms", "storage_uri")
-    ),
-    "node": Format("exporter.formats.node", "pack_node", ()),
-    "web": Format("exporter.formats.web", "pack_web", ()),
+    "bundle": Format("exporter.pack.bundle", "pack_bundle", ("sign",)),
+    "triton": Format("exporter.pack.triton", "pack_triton", ("backend", "slo_ms")),
+    "kserve": Format("exporter.pack.kserve", "pack_kserve", ("backend", "slo_ms", "storage_uri")),
+    "node": Format("exporter.pack.node", "pack_node", ()),
+    "web": Format("exporter.pack.web", "pack_web", ()),
 }
 _OPTIONS: Final = ("sign", "backend", "slo_ms", "storage_uri")
 

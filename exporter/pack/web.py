@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from exporter.formats.javascript import write_javascript
-from exporter.packed_folder import staged_folder
-from exporter.release import PackRequest, Release
+from exporter.pack.javascript import write_javascript
+from exporter.pack.packable import PackRequest, Release
+from exporter.pack.packed_folder import staged_folder
 
 DEMO = ("index.html", "demo.js", "demo.css")
 

@@ -18,7 +18,7 @@ from exporter.pack.packable import PackRequest
 from exporter.pipeline import export_model
 from exporter.plan import ExportRequest
 from exporter.progress import Silent
-from exporter.runtime.files import SIGNATURE, SUMS
+from exporter.runtime.bundle_files import SIGNATURE, SUMS
 
 SAMPLES = 64
 

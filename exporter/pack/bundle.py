@@ -24,8 +24,8 @@ from exporter.pack.packable import PackRequest, Release, manifest_file
 from exporter.pack.packed_folder import staged_file, staged_folder, write_sums
 from exporter.pack.sbom import bill_of_materials
 from exporter.runtime import BundleError, load
+from exporter.runtime.bundle_files import SIGNATURE, SUMS, BundleFiles
 from exporter.runtime.description import GOLDEN, LABELS
-from exporter.runtime.files import SIGNATURE, SUMS, BundleFiles
 
 ARCHIVE: Final = ".tar.zst"
 MODEL_CARD: Final = "MODEL_CARD.md"

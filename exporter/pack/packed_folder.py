@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from exporter.errors import InputError, UsageError
-from exporter.runtime.files import SIGNATURE, SUMS
+from exporter.runtime.bundle_files import SIGNATURE, SUMS
 
 
 @contextmanager

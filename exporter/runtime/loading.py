@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from exporter.runtime.bundle_files import BundleFiles
 from exporter.runtime.choice import choose
 from exporter.runtime.description import (
     GOLDEN,
@@ -18,7 +19,6 @@ from exporter.runtime.description import (
 )
 from exporter.runtime.engine import Engine
 from exporter.runtime.errors import BundleError, GoldenError, InputError, NoEngineError
-from exporter.runtime.files import BundleFiles
 from exporter.runtime.goldens import read_goldens, replay
 from exporter.runtime.machine import usable_threads
 from exporter.runtime.sessions import backend_of

@@ -22,9 +22,8 @@ from cryptography.hazmat.primitives.serialization import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.runtime import BundleError, load
-from exporter.runtime import files as bundle_files
-from exporter.runtime.files import SIGNATURE, SUMS, is_safe_name
+from exporter.runtime import BundleError, bundle_files, load
+from exporter.runtime.bundle_files import SIGNATURE, SUMS, is_safe_name
 from tests.packed import copy_of, digits_bundle, pack_digits, resum
 
 

@@ -19,7 +19,7 @@ from exporter.runtime import (
     ServingError,
     load,
 )
-from exporter.runtime.files import SUMS
+from exporter.runtime.bundle_files import SUMS
 from tests.packed import copy_of, digits_bundle, files_of, pack_digits, resum
 
 

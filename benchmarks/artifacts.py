@@ -194,8 +194,8 @@ def _ours(engine: str) -> Callable[[Recipe], Path]:
 
 def _s8_symmetric(recipe: Recipe) -> Path:
     """Our INT8 graph in TensorRT's dialect."""
+    from exporter.graph.files import load, save
     from exporter.graph.lower import lower
-    from exporter.graph.to_onnx import load, save
     from exporter.quantize.calibrate import calibrate
 
     path = recipe.path("s8-symmetric.onnx")

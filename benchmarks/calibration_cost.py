@@ -18,8 +18,9 @@ import typer
 from rich.console import Console
 
 from benchmarks.command_line import finish
+from exporter.graph.files import serialize
 from exporter.graph.optimize import optimize
-from exporter.graph.to_onnx import export, serialize
+from exporter.graph.to_onnx import export
 from exporter.host import usable_threads
 from exporter.images.samples import open_data
 from exporter.models.sources import define

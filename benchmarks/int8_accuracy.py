@@ -31,8 +31,9 @@ from benchmarks.logit_errors import Answers, Floats, ratio_of, stack
 from exporter import host
 from exporter.artifact import Latency, Model
 from exporter.errors import BuildError
+from exporter.graph.files import save
 from exporter.graph.optimize import optimize
-from exporter.graph.to_onnx import export, save
+from exporter.graph.to_onnx import export
 from exporter.images.preprocess import channel_axis
 from exporter.images.samples import Samples, open_data
 from exporter.measure.interleaved import DEFAULT_ROUNDS, EngineToMeasure, OnnxBaseline, measure

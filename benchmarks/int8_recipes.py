@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 from benchmarks.quantizers import quantize_nncf, quantize_static
 from exporter.artifact import Dialect, Precision
+from exporter.graph.files import save
 from exporter.graph.lower import lower
-from exporter.graph.to_onnx import save
 from exporter.images.samples import Samples
 from exporter.progress import Progress
 from exporter.quantize.calibrate import calibrate

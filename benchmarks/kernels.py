@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.peers import Place
+from exporter.measure import ceiling_graphs
 from exporter.measure.ceiling_graphs import (
     COLUMNS,
     CONV_INPUT,
@@ -22,7 +23,6 @@ from exporter.measure.ceiling_graphs import (
     PRODUCT_INPUT,
     PRODUCT_OPS,
 )
-from exporter.measure.interleaved import ceiling_graphs
 from exporter.targets import Array
 
 COPY_BYTES: Final = 2**29

@@ -23,25 +23,26 @@ from exporter.artifact import (
     Model,
     Parity,
     Precision,
+    Ranges,
     Receipt,
     Skipped,
 )
 from exporter.builds import manifest
 from exporter.builds.describe import describe_build
 from exporter.builds.folder import BuildFolder, sha256_of, staged
-from exporter.clock import Clock
 from exporter.errors import BuildError
 from exporter.graph.bake import bake, with_images
+from exporter.graph.files import save
 from exporter.graph.lower import HAVE_FP16_BETWEEN, lower
 from exporter.graph.optimize import optimize
-from exporter.graph.to_onnx import export, save
+from exporter.graph.to_onnx import export
 from exporter.images.samples import Data, Samples, open_data
 from exporter.measure.ceilings import measure_ceilings
 from exporter.measure.stage import measure_records, profile_built
 from exporter.models.sources import define
 from exporter.passes.blocks import GraphFacts, find_residual_blocks
 from exporter.plan import ExportRequest, plan, settings_of
-from exporter.progress import Progress
+from exporter.progress import Clock, Progress
 from exporter.prove.failed_gates import notes_of, problems
 from exporter.prove.parity import (
     Reference,
@@ -54,7 +55,6 @@ from exporter.prove.parity import (
 from exporter.prove.receipt import make_receipt, unverified_receipt
 from exporter.quantize.calibrate import calibrate
 from exporter.quantize.correct import CORRECTIONS, correct
-from exporter.quantize.range_cache import Ranges
 from exporter.targets import BuildOptions, Target, UnreadableKernels, get_target
 from exporter.targets.foresight import foresee
 from exporter.targets.ort.session import open_graph

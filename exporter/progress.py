@@ -1,6 +1,7 @@
 """How long work shows that it lives: a bar on a terminal, a line a stage elsewhere, or silence.
 
-Stages take a `Progress` and never print. `cli.py` chooses which one.
+Stages take a `Progress` and never print. `cli.py` chooses which one. `Clock` keeps how long each
+stage took: the manifest's `timings`.
 """
 
 from __future__ import annotations
@@ -92,3 +93,17 @@ class Terminal:
 
     def note(self, text: str) -> None:
         self.console.print(f"[yellow]note:[/yellow] {text}")
+
+
+class Clock:
+    """How long each stage took, in seconds."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def time(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        spent = self.seconds.get(stage, 0.0) + time.perf_counter() - start
+        self.seconds[stage] = round(spent, 3)

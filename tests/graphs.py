@@ -11,7 +11,7 @@ import onnx_ir as ir
 import onnxruntime
 from onnx_ir.passes import common
 
-from exporter.graph.to_onnx import serialize
+from exporter.graph.files import serialize
 
 Array = npt.NDArray[Any]
 

@@ -43,7 +43,7 @@ def baked_build() -> Path:
 
 
 def _exported(name: str, **options: Any) -> Path:
-    from exporter.models import digits
+    from exporter.images import digits
 
     _, held_out = digits.splits()
     data = _folder() / "digits.npz"
@@ -103,7 +103,7 @@ def copy_of(bundle: Path, folder: Path) -> Path:
 
 def resum(bundle: Path) -> None:
     """Lists a bundle's files again, as somebody would who altered one of them knowingly."""
-    from exporter.pack.packed_folder import write_sums
+    from exporter.pack.checksums import write_sums
 
     write_sums(bundle)
 

@@ -18,8 +18,8 @@ from exporter.builds import manifest
 from exporter.builds.folder import REJECTED, BuildFolder, sha256_of
 from exporter.errors import InputError, UsageError
 from exporter.graph.bake import from_images
+from exporter.measure import interleaved as measure
 from exporter.measure.ceilings import measure_ceilings
-from exporter.measure.interleaved import interleaved as measure
 from exporter.measure.profile import profile_records
 from exporter.models.sources import define
 from exporter.progress import Progress

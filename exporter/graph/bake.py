@@ -16,7 +16,7 @@ from onnx_ir.passes import common
 
 from exporter.artifact import Model, PassReport, Preprocessing, Skipped, TensorSpec
 from exporter.errors import UsageError
-from exporter.graph.optimize import check
+from exporter.graph.files import check
 from exporter.images.pixels import nearest_pixels
 from exporter.passes.bake_preprocess import bake_preprocess
 from exporter.progress import Progress

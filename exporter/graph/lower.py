@@ -10,14 +10,14 @@ from onnx_ir.passes import common
 
 from exporter.artifact import Dialect, PassReport, Precision
 from exporter.errors import UsageError, unknown_name
-from exporter.graph.optimize import check
+from exporter.graph.files import check
 from exporter.passes.convert_fp16 import convert_fp16
 from exporter.passes.fuse_residual import fuse_residual as fuse
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from exporter.quantize.range_cache import Ranges
+    from exporter.artifact import Ranges
 
 Keep = tuple[str, ...]
 

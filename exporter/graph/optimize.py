@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from onnx_ir.passes import common
 
 from exporter.artifact import PassReport
-from exporter.errors import BuildError
+from exporter.graph.files import check
 from exporter.passes.blocks import block_of_nodes, find_residual_blocks
 from exporter.passes.canonicalize_head import canonicalize_head
 from exporter.passes.canonicalize_sum import canonicalize_sum
@@ -45,17 +45,3 @@ def optimize(graph: ir.Model) -> tuple[ir.Model, tuple[PassReport, ...]]:
     reports.append(name_tensors(optimized, block_of_nodes(blocks)))
     check(optimized)
     return optimized, tuple(reports)
-
-
-def check(graph: ir.Model) -> None:
-    """onnx.checker with full shape inference.
-
-    Raises:
-        BuildError: naming the first thing that is wrong.
-    """
-    try:
-        common.CheckerPass(full_check=True)(graph)
-    except Exception as error:
-        cause = error.__cause__ or error
-        reason = " ".join(str(cause).split())
-        raise BuildError(f"the optimized graph is not valid ONNX: {reason}") from error

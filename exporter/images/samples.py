@@ -112,7 +112,7 @@ def _is_digits(spec: ModelSpec) -> bool:
 
 
 def _digits() -> Data:
-    from exporter.models import digits
+    from exporter.images import digits
 
     train, held_out = digits.splits()
     return Data(

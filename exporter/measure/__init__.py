@@ -1,0 +1,1 @@
+"""How fast engines are beside their baseline, where their time goes, what the machine can do."""

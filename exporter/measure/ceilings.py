@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from exporter.measure.interleaved import ceiling_graphs as graphs
+from exporter.measure import ceiling_graphs as graphs
 from exporter.measure.worker import make_input
 
 KERNEL_S: Final = 0.25

@@ -8,7 +8,7 @@ from pathlib import Path
 from exporter.artifact import EngineRecord, Latency, Model, Skipped
 from exporter.builds import manifest
 from exporter.builds.folder import REJECTED
-from exporter.measure.interleaved import interleaved as measure
+from exporter.measure import interleaved as measure
 from exporter.measure.profile import profile_records
 from exporter.progress import Progress
 from exporter.targets import get_target

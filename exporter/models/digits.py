@@ -1,7 +1,6 @@
-"""resnet20-digits: a small trained model with its data set, so that accuracy can be seen anywhere.
+"""resnet20-digits: a small trained model, so that accuracy can be seen anywhere.
 
-The data are the 1797 handwritten digits of scikit-learn (8x8, 16 grey levels), enlarged to 32x32
-and scaled to 8 bits: 540 are held out for good, the other 1257 train and calibrate.
+It is trained on `images/digits.py`'s 1257 images; the other 540 are held out for good.
 
 `python -m exporter.models.digits` trains the model again and fails if it lands further than
 TOLERANCE from the embedded weights; with --replace it replaces them instead.
@@ -11,67 +10,21 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import dataclass
-from functools import cache
 from importlib import resources
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
-from exporter.artifact import Preprocessing
+from exporter.images.digits import HELD_OUT, normalise, splits
 from exporter.models.variants import build_variant
 
-HELD_OUT = 540
 EPOCHS = 16
 BATCH = 64
 TOLERANCE = 0.003
 """How far, in top-1, another training may land from the embedded weights."""
 
-MEAN, STD = 0.306, 0.323
-"""Of the 1257 training images, in 0..1; the same for the three equal channels."""
-PREPROCESSING = Preprocessing(
-    resize=None,
-    crop=32,
-    interpolation="none",
-    mean=(MEAN,) * 3,
-    std=(STD,) * 3,
-    source="resnet20-digits: uint8 RGB 32x32, the grey digit in all three channels",
-)
-
 WEIGHTS_FILE = "resnet20_digits.safetensors"
-DATA_FILE = "digits.npz"
-
-Images = npt.NDArray[np.uint8]
-Labels = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Split:
-    """(N, 32, 32, 3) uint8 images and (N,) labels."""
-
-    images: Images
-    labels: Labels
-
-
-@cache
-def splits() -> tuple[Split, Split]:
-    """The 1257 images for training and calibration, and the 540 held out."""
-    with resources.as_file(_folder() / DATA_FILE) as path, np.load(path) as arrays:
-        grey, labels = arrays["images"], arrays["labels"].astype(np.int64)
-    colour = np.repeat(grey[..., None], 3, axis=-1)
-    return (
-        Split(colour[:-HELD_OUT], labels[:-HELD_OUT]),
-        Split(colour[-HELD_OUT:], labels[-HELD_OUT:]),
-    )
-
-
-def normalise(images: Images) -> npt.NDArray[np.float32]:
-    """(N, 32, 32, 3) uint8 -> (N, 3, 32, 32) float32 as the model takes it."""
-    scaled = (images.transpose(0, 3, 1, 2).astype(np.float32) / 255.0 - MEAN) / STD
-    return np.ascontiguousarray(scaled, dtype=np.float32)
 
 
 def state() -> dict[str, torch.Tensor]:

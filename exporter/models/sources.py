@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from exporter.artifact import Model, Preprocessing, WeightsInfo
 from exporter.errors import InputError, UsageError
+from exporter.images.digits import PREPROCESSING
 from exporter.models import digits, weights
 from exporter.models.describe import Loaded, describe
 from exporter.models.modules import from_factory, randomised
@@ -107,7 +108,7 @@ def _load_variant(
                 "give --weights random for another shape"
             )
         source = "embedded (trained on scikit-learn's digits)"
-        return _with_state(name, digits.state(), source, 10, digits.PREPROCESSING)
+        return _with_state(name, digits.state(), source, 10, PREPROCESSING)
     if weights_name != "auto":
         return _published(name, published(name, weights_name), num_classes, size, progress)
     if not variant.weights:
@@ -166,7 +167,7 @@ def _random(name: str, num_classes: int | None, size: int, seed: int, why: str) 
 
 def _contract(variant: Variant, size: int) -> Preprocessing:
     if variant.family == "digits":
-        return replace(digits.PREPROCESSING, crop=size)
+        return replace(PREPROCESSING, crop=size)
     return default_preprocessing(variant, size)
 
 

@@ -18,10 +18,11 @@ import tarfile
 from pathlib import Path
 from typing import Final
 
+from exporter.builds.staging import staged_file, staged_folder
 from exporter.errors import InputError, MissingDependencyError, UsageError
+from exporter.pack.checksums import write_sums
 from exporter.pack.model_card import model_card
 from exporter.pack.packable import PackRequest, Release, manifest_file
-from exporter.pack.packed_folder import staged_file, staged_folder, write_sums
 from exporter.pack.sbom import bill_of_materials
 from exporter.runtime import BundleError, load
 from exporter.runtime.bundle_files import SIGNATURE, SUMS, BundleFiles

@@ -31,8 +31,8 @@ FORMATS: Final[Mapping[str, Format]] = {
     "bundle": Format("exporter.pack.bundle", "pack_bundle", ("sign",)),
     "triton": Format("exporter.pack.triton", "pack_triton", ("backend", "slo_ms")),
     "kserve": Format("exporter.pack.kserve", "pack_kserve", ("backend", "slo_ms", "storage_uri")),
-    "node": Format("exporter.pack.node", "pack_node", ()),
-    "web": Format("exporter.pack.web", "pack_web", ()),
+    "node": Format("exporter.pack.javascript", "pack_node", ()),
+    "web": Format("exporter.pack.javascript", "pack_web", ()),
 }
 _OPTIONS: Final = ("sign", "backend", "slo_ms", "storage_uri")
 

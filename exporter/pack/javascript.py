@@ -1,4 +1,4 @@
-"""What the npm package and the browser's folder share: an ONNX engine that proves itself in
+"""The npm package for Node.js and the folder for the browser: an ONNX engine that proves itself in
 JavaScript as `exporter.runtime` does in Python, on the same goldens.
 
     model.onnx      the engine             goldens.bin     inputs and the engine's answers
@@ -18,15 +18,64 @@ from typing import Any, Final
 
 import numpy as np
 
+from exporter.builds.staging import staged_folder
 from exporter.errors import UsageError
+from exporter.pack.checksums import write_sums
 from exporter.pack.model_card import model_card
-from exporter.pack.packable import ROUNDING, Release, reference_tolerance, with_engine
-from exporter.pack.packed_folder import write_sums
+from exporter.pack.packable import ROUNDING, PackRequest, Release, reference_tolerance, with_engine
 from exporter.pack.sbom import bill_of_materials
 from exporter.pack.template_files import render, template
 
 ONNXRUNTIME_JS: Final = "^1.30.0"
 """Of onnxruntime-node and onnxruntime-web: what the engines were tested with, or later."""
+DEMO: Final = ("index.html", "demo.js", "demo.css")
+
+
+def pack_node(
+    release: Release,
+    request: PackRequest,  # noqa: ARG001
+    out: Path,
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Writes an npm package for Node.js (`onnxruntime-node`), whole or not at all.
+
+    Raises:
+        UsageError: the build has no engine that ONNX Runtime runs on CPUs.
+    """
+    with staged_folder(out) as folder:
+        engine = write_javascript(
+            release,
+            folder,
+            index="node.js",
+            dependency="onnxruntime-node",
+            readme="node_readme.md.j2",
+        )
+    return (engine,), (
+        "run `npm install --ignore-scripts` in it: the install script would fetch GPU parts",
+    )
+
+
+def pack_web(
+    release: Release,
+    request: PackRequest,  # noqa: ARG001
+    out: Path,
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Writes a folder for the browser (`onnxruntime-web`, with a demo page), whole or not at all.
+
+    Raises:
+        UsageError: the build has no engine that ONNX Runtime runs on CPUs.
+    """
+    with staged_folder(out) as folder:
+        engine = write_javascript(
+            release,
+            folder,
+            index="web.js",
+            dependency="onnxruntime-web",
+            readme="web_readme.md.j2",
+            extra={name: name for name in DEMO},
+        )
+    return (engine,), (
+        "run `npm install --ignore-scripts` in it, then serve it with any static server",
+    )
 
 
 def write_javascript(

@@ -14,9 +14,10 @@ import re
 from pathlib import Path
 from typing import Final
 
+from exporter.builds.staging import staged_folder
 from exporter.errors import UsageError
+from exporter.pack.checksums import write_sums
 from exporter.pack.packable import PackRequest, Release
-from exporter.pack.packed_folder import staged_folder, write_sums
 from exporter.pack.template_files import render
 from exporter.pack.triton import BACKENDS, choose_engine, plan_of, write_repository
 

@@ -1,4 +1,4 @@
-"""The templates of the packed formats: files of `exporter/templates`, filled in or as they are."""
+"""The templates of the packed formats: the files of `templates/`, filled in or as they are."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 def template(name: str) -> str:
     """A template's text as it is."""
-    return resources.files("exporter").joinpath("templates", name).read_text(encoding="utf-8")
+    return resources.files("exporter.pack").joinpath("templates", name).read_text(encoding="utf-8")
 
 
 def render(name: str, /, **values: Any) -> str:
@@ -20,7 +20,7 @@ def render(name: str, /, **values: Any) -> str:
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("exporter", "templates"),
+        loader=jinja2.PackageLoader("exporter.pack", "templates"),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

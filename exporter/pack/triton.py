@@ -28,11 +28,12 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from exporter.builds.staging import staged_folder
 from exporter.errors import UsageError, unknown_name
 from exporter.pack.batching import Batching, plan_batching
 from exporter.pack.bundle import write_bundle
+from exporter.pack.checksums import write_sums
 from exporter.pack.packable import ROUNDING, PackRequest, Release, reference_tolerance
-from exporter.pack.packed_folder import staged_folder, write_sums
 from exporter.pack.protobuf_text import Word, parameters, text_format
 from exporter.pack.template_files import render, template
 from exporter.runtime.goldens import worst_error

@@ -25,7 +25,7 @@ from exporter.artifact import BlockDrift, Precision
 from exporter.builds import manifest
 from exporter.builds.folder import REJECTED
 from exporter.errors import BuildError
-from exporter.graph.to_onnx import load, save
+from exporter.graph.files import load, save
 from exporter.passes.blocks import ResidualBlock, find_residual_blocks
 from exporter.passes.expose_tensors import expose, isolate
 from exporter.progress import Progress

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -19,6 +18,7 @@ import numpy.typing as npt
 from exporter.artifact import Accuracy, Model, Parity, Precision, Skipped
 from exporter.errors import BuildError
 from exporter.progress import Progress
+from exporter.prove.limits import AT_LEAST, LIMITS
 
 if TYPE_CHECKING:
     from exporter.targets import Session
@@ -31,20 +31,6 @@ BATCH: Final = 8
 GOLDEN_SAMPLES: Final = 8
 EAGER_BATCH: Final = 32
 FLOAT64_SAMPLES: Final = 8
-
-# An upper limit for an error, a lower one for sqnr_db and top1_agreement. Agreement means nothing
-# on random weights: their logits are all alike.
-LIMITS: Final[Mapping[tuple[Precision, bool], Mapping[str, float]]] = MappingProxyType(
-    {
-        (Precision.FP32, False): {"rel_l2_float64": 2e-6, "rel_l2": 4e-6},
-        (Precision.FP32, True): {"rel_l2_float64": 2e-6, "rel_l2": 4e-6, "top1_agreement": 0.99},
-        (Precision.FP16, False): {"rel_l2": 5e-3},
-        (Precision.FP16, True): {"rel_l2": 5e-3, "top1_agreement": 0.99},
-        (Precision.INT8, False): {"sqnr_db": 20.0},
-        (Precision.INT8, True): {"sqnr_db": 20.0, "top1_agreement": 0.99},
-    }
-)
-AT_LEAST: Final = frozenset({"sqnr_db", "top1_agreement"})
 
 
 @dataclass(frozen=True)

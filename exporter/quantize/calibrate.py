@@ -23,15 +23,16 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from exporter.artifact import Ranges
 from exporter.errors import BuildError, InputError, unknown_name
-from exporter.graph.to_onnx import serialize
+from exporter.graph.files import serialize
 from exporter.host import usable_threads
 from exporter.passes.qdq.tensors import tensors_with_a_range
 from exporter.passes.values import add_constant, constant, dims, is_op
 from exporter.progress import Progress
 from exporter.quantize.histogram import Histogram
 from exporter.quantize.mse_range import asymmetric_range, symmetric_range
-from exporter.quantize.range_cache import Ranges, read_ranges, write_ranges
+from exporter.quantize.range_cache import read_ranges, write_ranges
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -27,7 +27,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from exporter.errors import BuildError
-from exporter.graph.to_onnx import serialize
+from exporter.graph.files import serialize
 from exporter.host import usable_threads
 from exporter.passes.expose_tensors import expose
 from exporter.passes.qdq.arithmetic import dequantize

@@ -1,48 +1,13 @@
-"""The ranges that calibration measured: one (minimum, maximum) for each tensor of a graph."""
+"""The ranges that calibration measured, kept in a file from one export to the next."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
+from exporter.artifact import Ranges
 from exporter.errors import BuildError
-
-
-@dataclass(frozen=True)
-class Ranges:
-    """What `calibrate` yields. Every range holds zero, so that zero is exact in 8 bits."""
-
-    method: str
-    samples: int
-    data_sha256: str
-    tensors: Mapping[str, tuple[float, float]]
-    """Tensor name -> (minimum, maximum) for 256 asymmetric levels, minimum <= 0 <= maximum."""
-    symmetric: Mapping[str, float] = field(default_factory=dict)
-    """Tensor name -> the bound of a symmetric range, where it is not the larger of the two."""
-
-    def of(self, tensor: str) -> tuple[float, float]:
-        """The range of one tensor.
-
-        Raises:
-            BuildError: it was not measured: the ranges are those of another graph.
-        """
-        if tensor not in self.tensors:
-            raise BuildError(
-                f"calibration measured no tensor {tensor!r}; calibrate on the graph that is lowered"
-            )
-        return self.tensors[tensor]
-
-    def largest(self, tensor: str) -> float:
-        """The bound of one tensor's symmetric range.
-
-        Raises:
-            BuildError: as `of`.
-        """
-        minimum, maximum = self.of(tensor)
-        return self.symmetric.get(tensor, max(-minimum, maximum))
 
 
 def write_ranges(ranges: Ranges, path: Path) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from exporter.artifact import Verdict
 from exporter.builds.ranking import fastest
-from exporter.prove.parity import AT_LEAST
+from exporter.prove.limits import AT_LEAST
 from exporter.report.engines import PRECISIONS, EngineView
 from exporter.report.traced import (
     Figure,

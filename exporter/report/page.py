@@ -24,8 +24,7 @@ from exporter.report.traced import FILTERS, Traced, images_per_second
 if TYPE_CHECKING:
     import jinja2
 
-FOLDER: Final = "report"
-TEMPLATE: Final = f"{FOLDER}/page.html.j2"
+TEMPLATE: Final = "page.html.j2"
 DRIFT_BUCKETS: Final = 7
 """Shades of the heat map: one a decade, from 1e-7 up to 1e-1 and more."""
 
@@ -71,7 +70,7 @@ def _environment() -> jinja2.Environment:
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("exporter", "templates"),
+        loader=jinja2.PackageLoader("exporter.report", "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -168,7 +167,7 @@ def runs(words: Iterable[Any]) -> str:
 
 def _text(name: str) -> str:
     """A file of the page, between newlines, as it will stand in its element."""
-    path = resources.files("exporter") / "templates" / FOLDER / name
+    path = resources.files("exporter.report") / "templates" / name
     return f"\n{path.read_text(encoding='utf-8')}"
 
 

@@ -14,8 +14,9 @@ import pytest
 
 from benchmarks.quantizers import quantize_nncf, quantize_static
 from exporter.errors import InputError, MissingDependencyError
+from exporter.graph.files import save
 from exporter.graph.optimize import optimize
-from exporter.graph.to_onnx import export, save
+from exporter.graph.to_onnx import export
 from exporter.images.samples import Samples, open_data
 from exporter.models.sources import define
 from exporter.progress import Silent

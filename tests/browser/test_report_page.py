@@ -17,7 +17,7 @@ import pytest
 
 from exporter.report import write_report
 from tests import manifests
-from tests.test_report import failed, hostile, plain, unmeasured
+from tests.report.test_report import failed, hostile, plain, unmeasured
 
 pytestmark = pytest.mark.browser
 

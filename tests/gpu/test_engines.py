@@ -15,9 +15,10 @@ import pytest
 from exporter import host
 from exporter.artifact import Dialect, Precision, Verdict
 from exporter.errors import MissingDependencyError, UsageError
+from exporter.graph.files import save
 from exporter.graph.lower import lower
 from exporter.graph.optimize import optimize
-from exporter.graph.to_onnx import export, save
+from exporter.graph.to_onnx import export
 from exporter.images.samples import open_data
 from exporter.models.sources import define
 from exporter.passes.blocks import GraphFacts, find_residual_blocks

@@ -12,9 +12,10 @@ import pytest
 from onnx import TensorProto, helper
 
 from exporter.artifact import Dialect, Precision, Skipped
+from exporter.graph.files import serialize
 from exporter.graph.lower import lower
 from exporter.graph.optimize import optimize
-from exporter.graph.to_onnx import export, serialize
+from exporter.graph.to_onnx import export
 from exporter.models.onnx_file import load_onnx
 from exporter.passes.blocks import find_residual_blocks
 from tests.foreign import CLASSES, SIDE, refused, resnet, write

@@ -12,8 +12,9 @@ import torch
 
 from exporter.artifact import Preprocessing, Skipped
 from exporter.errors import InputError, MissingDependencyError, UsageError
+from exporter.images.digits import PREPROCESSING
 from exporter.images.synthetic import synthetic_inputs
-from exporter.models import digits, weights
+from exporter.models import weights
 from exporter.models.initialise import initialise
 from exporter.models.sources import define
 from exporter.models.variants import VARIANTS, build_variant, find_variant
@@ -147,7 +148,7 @@ def test_zero_is_refused_and_not_taken_for_the_default(option: str, name: str) -
 
 def test_digits_without_their_weights_keep_their_preprocessing() -> None:
     model = define("resnet20-digits", "random", progress=Silent())
-    assert model.spec.preprocessing == digits.PREPROCESSING
+    assert model.spec.preprocessing == PREPROCESSING
 
 
 def test_the_embedded_model_refuses_other_shapes() -> None:

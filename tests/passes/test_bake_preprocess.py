@@ -13,11 +13,10 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 from onnx_ir.passes import common
 
-from exporter.artifact import Dialect, PassReport, Precision, Preprocessing
+from exporter.artifact import Dialect, PassReport, Precision, Preprocessing, Ranges
+from exporter.graph.files import serialize
 from exporter.graph.lower import lower
-from exporter.graph.to_onnx import serialize
 from exporter.passes.bake_preprocess import bake_preprocess
-from exporter.quantize.range_cache import Ranges
 from tests.graphs import Array, graph, operators, random, relative_error, run
 
 CONTRACT = Preprocessing(

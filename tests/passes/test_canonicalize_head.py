@@ -7,7 +7,7 @@ import onnx_ir as ir
 import pytest
 from onnx_ir.passes import common
 
-from exporter.graph.to_onnx import serialize
+from exporter.graph.files import serialize
 from exporter.passes.canonicalize_head import canonicalize_head
 from tests.graphs import Array, graph, graph_of_opset, operators, random, relative_error, run
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from onnx_ir.passes import common
 
-from exporter.graph.to_onnx import serialize
+from exporter.graph.files import serialize
 from exporter.passes.canonicalize_sum import canonicalize_sum
 from tests.graphs import graph, operators, random, relative_error, run
 

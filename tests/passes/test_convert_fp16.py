@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from exporter.graph.to_onnx import serialize
+from exporter.graph.files import serialize
 from exporter.passes.convert_fp16 import convert_fp16
 from tests.graphs import Array, graph, operators, random, relative_error, run
 

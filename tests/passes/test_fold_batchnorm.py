@@ -7,7 +7,7 @@ import onnx_ir as ir
 import pytest
 from onnx_ir.passes import common
 
-from exporter.graph.to_onnx import serialize
+from exporter.graph.files import serialize
 from exporter.passes.fold_batchnorm import fold_batchnorm
 from tests.graphs import Array, graph, operators, random, relative_error, run
 

@@ -6,7 +6,7 @@ import onnx_ir as ir
 import pytest
 from onnx_ir.passes import common
 
-from exporter.graph.to_onnx import serialize
+from exporter.graph.files import serialize
 from exporter.passes.fuse_residual import fuse_residual
 from tests.graphs import Array, graph, operators, random, relative_error, run
 

@@ -8,7 +8,7 @@ import onnx_ir as ir
 import pytest
 from onnx_ir.passes import common
 
-from exporter.graph.to_onnx import serialize
+from exporter.graph.files import serialize
 from exporter.passes.name_tensors import SCOPES, name_tensors
 from tests.graphs import graph, random, run
 

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from exporter.graph.to_onnx import serialize
+from exporter.graph.files import serialize
 from exporter.passes.remove_export_noise import remove_export_noise
 from tests.graphs import graph, operators, random, relative_error, run
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from exporter.graph.to_onnx import serialize
+from exporter.graph.files import serialize
 from exporter.passes.strip_provenance import strip_provenance
 from tests.graphs import graph, random
 

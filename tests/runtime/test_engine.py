@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from exporter.graph.to_onnx import serialize
+from exporter.graph.files import serialize
 from exporter.runtime import BundleError, ClosedError, Engine, InputError, load
 from exporter.runtime.description import Description, EngineEntry
 from exporter.runtime.images import Normalisation

@@ -12,7 +12,7 @@ import onnx
 import pytest
 
 from exporter.artifact import Precision
-from exporter.models import digits
+from exporter.images import digits
 from exporter.pack.formats import pack
 from exporter.pack.packable import PackRequest
 from exporter.pipeline import export_model

@@ -13,7 +13,7 @@ import yaml
 from exporter.pack.formats import pack
 from exporter.pack.packable import PackRequest
 from exporter.progress import Silent
-from tests.formats.test_triton import with_plan
+from tests.pack.test_triton import with_plan
 from tests.packed import digits_build
 from tests.serving import kserve_schema
 

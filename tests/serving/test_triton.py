@@ -17,7 +17,7 @@ import pytest
 from exporter.pack.formats import pack
 from exporter.pack.packable import PackRequest
 from exporter.progress import Silent
-from tests.formats.test_triton import with_fixed_batch, with_plan
+from tests.pack.test_triton import with_fixed_batch, with_plan
 from tests.packed import edited_build, measured
 from tests.serving.environment import client_command, needs_triton, run_client
 from tests.serving.triton_server import TritonServer, running, server_command

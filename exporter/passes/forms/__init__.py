@@ -1,0 +1,1 @@
+"""Rewrites with the same numbers, bit for bit, in a form that one runtime computes sooner."""

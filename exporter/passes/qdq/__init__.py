@@ -1,0 +1,1 @@
+"""The INT8 pass: where Q/DQ pairs go in each dialect, and how they are made."""

@@ -14,13 +14,12 @@ from collections.abc import Collection
 
 import onnx_ir as ir
 
-from exporter.artifact import Dialect, PassReport
+from exporter.artifact import Dialect, PassReport, Ranges
 from exporter.errors import UsageError
 from exporter.passes.qdq.arithmetic import LARGEST_CODE, LARGEST_REDUCED_CODE
 from exporter.passes.qdq.s8_symmetric import place_s8_symmetric
 from exporter.passes.qdq.u8_asymmetric import place_u8_asymmetric
 from exporter.passes.values import drop_unused_constants, is_op
-from exporter.quantize.range_cache import Ranges
 
 
 def insert_qdq(

@@ -18,6 +18,7 @@ from collections.abc import Collection, Mapping
 
 import onnx_ir as ir
 
+from exporter.artifact import Ranges
 from exporter.passes.blocks import find_residual_blocks
 from exporter.passes.qdq.arithmetic import quantize_weight, symmetric_s8
 from exporter.passes.qdq.nodes import (
@@ -29,7 +30,6 @@ from exporter.passes.qdq.nodes import (
 )
 from exporter.passes.qdq.tensors import channel_axis, source_of_values, why_float_weights
 from exporter.passes.values import is_op
-from exporter.quantize.range_cache import Ranges
 
 Counts = dict[str, int]
 Refused = list[tuple[str, str]]

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
+from exporter.artifact import Ranges
 from exporter.passes.qdq.arithmetic import (
     Activation,
     asymmetric_u8,
@@ -47,7 +48,6 @@ from exporter.passes.qdq.tensors import (
     why_float_weights,
 )
 from exporter.passes.values import constant, is_op
-from exporter.quantize.range_cache import Ranges
 
 POOLS = ("GlobalAveragePool", "AveragePool")
 

@@ -1,0 +1,1 @@
+"""ONNX Runtime's providers, each a target: CPU, CUDA, TensorRT."""

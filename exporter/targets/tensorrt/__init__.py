@@ -1,0 +1,1 @@
+"""TensorRT and TensorRT-RTX: what builds plans, and what reads back what was built."""

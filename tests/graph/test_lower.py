@@ -1,0 +1,65 @@
+"""Which lowering a precision and a dialect get, and what is refused before anything is done."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+import pytest
+
+from exporter.artifact import Dialect, Precision
+from exporter.errors import UsageError
+from exporter.graph.files import serialize
+from exporter.graph.lower import lower
+from tests.graphs import graph, operators, random
+
+
+def network() -> ir.Model:
+    model = graph(
+        """net (float[N,3,6,6] x) => (float[N,4,6,6] y) {
+            c = Conv <pads=[1,1,1,1]> (x, w)
+            y = Relu (c)
+        }""",
+        w=random(4, 3, 3, 3),
+    )
+    for node, name in zip(model.graph, ("stem.conv", "stem.relu"), strict=True):
+        node.name = name
+    return model
+
+
+def test_fp32_without_fusion_is_the_graph_itself() -> None:
+    model = network()
+    lowered, reports = lower(model, Precision.FP32, Dialect.FLOAT, fuse_residual=False)
+    assert reports == ()
+    assert lowered is not model
+    assert serialize(lowered) == serialize(model)
+
+
+def test_fusion_is_the_last_step_and_leaves_fp16_alone() -> None:
+    fused, _ = lower(network(), Precision.FP32, Dialect.FLOAT, fuse_residual=True)
+    assert operators(fused) == ["FusedConv"]
+    half, reports = lower(network(), Precision.FP16, Dialect.FLOAT, fuse_residual=True)
+    assert [report.name for report in reports] == ["convert_fp16", "fuse_residual"]
+    assert reports[1].refused == (("stem.relu", "stem.conv is not float32"),)
+    assert operators(half) == ["Cast", "Conv", "Relu", "Cast"]
+
+
+def test_what_is_kept_is_a_node_or_a_module() -> None:
+    for keep in ("stem.conv", "stem"):
+        _, (report,) = lower(
+            network(), Precision.FP16, Dialect.FLOAT, fuse_residual=False, keep=(keep,)
+        )
+        assert "stem.conv" in dict(report.refused)
+
+
+def test_a_name_to_keep_that_is_not_there_lists_the_nearest() -> None:
+    with pytest.raises(UsageError, match=r"'stem\.konv'; did you mean stem\.conv"):
+        lower(network(), Precision.FP16, Dialect.FLOAT, fuse_residual=False, keep=("stem.konv",))
+
+
+def test_a_dialect_that_the_precision_has_not() -> None:
+    with pytest.raises(UsageError, match="no lowering to fp16 in the dialect u8-asymmetric"):
+        lower(network(), Precision.FP16, Dialect.U8_ASYMMETRIC, fuse_residual=False)
+
+
+def test_int8_without_ranges() -> None:
+    with pytest.raises(UsageError, match="needs calibrated ranges"):
+        lower(network(), Precision.INT8, Dialect.S8_SYMMETRIC, fuse_residual=False)

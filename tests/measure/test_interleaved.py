@@ -1,0 +1,407 @@
+"""Latency: the statistics on samples that we know, the processes on engines that are real.
+
+No test here asserts how fast anything is.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import signal
+import subprocess
+import sys
+import time
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.parser
+import psutil
+import pytest
+import torch
+
+from exporter.artifact import Latency, Skipped, Speedup, TensorSpec
+from exporter.errors import BuildError, UsageError
+from exporter.measure import worker as measure_worker
+from exporter.measure.interleaved import (
+    EagerBaseline,
+    EngineToMeasure,
+    OnnxBaseline,
+    Results,
+    WorkerProcess,
+    is_stable,
+    measure,
+    orders,
+    paired_speedup,
+    percentiles_ms,
+    round_request,
+)
+from exporter.progress import Silent
+
+INPUT = TensorSpec("x", "float32", ("N", 3, 8, 8))
+GRAPH = """
+    <ir_version: 10, opset_import: ["" : 20]>
+    network (float[N,3,8,8] x) => (float[N,3,1,1] y) {
+        r = Relu(x)
+        y = GlobalAveragePool(r)
+    }
+"""
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("engine") / "fp32.onnx"
+    onnx.save(onnx.parser.parse_model(GRAPH), path)
+    return path
+
+
+def eager() -> EagerBaseline:
+    return EagerBaseline(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU()), INPUT)
+
+
+def run(engines: list[EngineToMeasure], baseline: EagerBaseline | OnnxBaseline) -> Results:
+    return measure(
+        engines, baseline, batches=(1, 4), threads=1, rounds=5, seed=3, progress=Silent()
+    )
+
+
+@pytest.fixture(autouse=True)
+def _no_process_stays_behind() -> Iterator[None]:
+    before = set(psutil.Process().children(recursive=True))
+    yield
+    assert set(psutil.Process().children(recursive=True)) <= before
+
+
+# --- statistics ---------------------------------------------------------------------------------
+
+
+def test_speedup_is_the_median_of_paired_ratios() -> None:
+    baseline = [[4.0, 4.0, 9.0], [8.0], [40.0, 40.0]]
+    fast = [[2.0], [2.0, 2.0, 7.0], [4.0]]
+    assert paired_speedup(baseline, fast, 0).median == 4.0  # of 2, 4 and 10
+
+
+def test_drift_that_both_share_cancels_in_the_pairs() -> None:
+    """The machine slows down threefold on the way; the ratio stays exactly two."""
+    slow_down = np.linspace(1, 3, 20)
+    baseline = [[0.02 * s] for s in slow_down]
+    fast = [[0.01 * s] for s in slow_down]
+    speedup = paired_speedup(baseline, fast, 0)
+    assert speedup.median == pytest.approx(2)
+    assert speedup.ci95 == pytest.approx((2, 2))
+    # Pair them wrongly and it no longer does.
+    shuffled = paired_speedup(baseline, fast[::-1], 0)
+    assert shuffled.ci95[1] - shuffled.ci95[0] > 0.5
+
+
+def test_interval_covers_the_truth_about_95_times_in_100() -> None:
+    rng = np.random.default_rng(0)
+    hits = 0
+    for trial in range(100):
+        noise = np.exp(0.1 * rng.standard_normal((2, 30)))
+        baseline, fast = [[3 * v] for v in noise[0]], [[v] for v in noise[1]]
+        low, high = paired_speedup(baseline, fast, trial).ci95
+        hits += low <= 3 <= high
+    assert 88 <= hits <= 100
+
+
+def test_interval_is_seeded() -> None:
+    rng = np.random.default_rng(0)
+    rounds = [[v] for v in rng.uniform(1, 2, 30)]
+    ones = [[1.0]] * 30
+    assert paired_speedup(rounds, ones, 7) == paired_speedup(rounds, ones, 7)
+    assert len({paired_speedup(rounds, ones, seed).ci95 for seed in range(20)}) > 1
+
+
+def test_percentiles_are_over_all_samples_in_milliseconds() -> None:
+    rounds = [[i / 1000 for i in range(1, 51)], [i / 1000 for i in range(51, 102)]]
+    assert percentiles_ms(rounds) == pytest.approx((51, 91, 100))
+
+
+@pytest.mark.parametrize(
+    ("interval", "tails", "expected"),
+    [
+        ((1.91, 2.09), (1.1, 1.1), True),
+        ((1.89, 2.11), (1.1, 1.1), False),
+        ((1.91, 2.09), (1.6, 1.1), False),
+        ((1.91, 2.09), (1.1, 1.6), False),
+    ],
+)
+def test_stable_means_a_narrow_interval_and_short_tails(
+    interval: tuple[float, float], tails: tuple[float, float], expected: bool
+) -> None:
+    assert is_stable(Speedup(2.0, interval), *tails) is expected
+
+
+def test_each_round_times_everyone_once_in_a_seeded_random_order() -> None:
+    found = orders(4, 50, 1)
+    assert [sorted(order) for order in found] == [[0, 1, 2, 3]] * 50
+    assert found == orders(4, 50, 1)
+    assert found != orders(4, 50, 2)
+    assert {order[0] for order in found} == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize(
+    ("median_s", "time_them", "discard"),
+    [(0.4, 1, 1), (0.05, 2, 1), (0.01, 10, 2), (0.0001, 50, 6)],
+)
+def test_a_round_is_long_enough_and_bounded(median_s: float, time_them: int, discard: int) -> None:
+    assert round_request(median_s) == {"time": time_them, "discard": discard}
+
+
+# --- the child's side, in this process ----------------------------------------------------------
+
+
+def test_warm_up_ends_when_two_windows_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, durations = 0.0, iter([0.5] * 3 + [0.2] * 3 + [0.1] * 3 + [0.101] * 3 + [0.1] * 99)
+
+    def run() -> None:
+        nonlocal clock
+        clock += next(durations)
+
+    monkeypatch.setattr(time, "perf_counter", lambda: clock)
+    monkeypatch.setattr(measure_worker, "WARM_UP_LIMIT_S", 100)
+    reply = measure_worker.warm_up(run)
+    assert reply["inferences"] == 12
+    assert reply["median_s"] == pytest.approx(0.101)
+
+
+def test_warm_up_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, count = 0.0, 0
+
+    def run() -> None:
+        nonlocal clock, count
+        count += 1
+        clock += 0.1 * 1.2**count  # never settles
+
+    monkeypatch.setattr(time, "perf_counter", lambda: clock)
+    assert measure_worker.warm_up(run)["inferences"] == count
+    assert clock < 3 * measure_worker.WARM_UP_LIMIT_S
+
+
+def test_inputs_are_seeded_and_of_the_models_type() -> None:
+    a, b = (measure_worker.make_input((2, 3, 4, 4), "float32", seed) for seed in (0, 1))
+    assert a.dtype == np.float32
+    assert a.shape == (2, 3, 4, 4)
+    assert not np.array_equal(a, b)
+    np.testing.assert_array_equal(a, measure_worker.make_input((2, 3, 4, 4), "float32", 0))
+    pixels = measure_worker.make_input((2, 32, 32, 3), "uint8", 0)
+    assert pixels.dtype == np.uint8
+    assert (pixels.min(), pixels.max()) == (0, 255)
+
+
+def test_a_failure_is_told_in_one_line_and_ends_the_worker(engine: Path) -> None:
+    job = {
+        "kind": "engine",
+        "target": "ort-cpu",
+        "path": str(engine),
+        "threads": 1,
+        "shape": [3, 8, 8],
+        "dtype": "float64",
+        "seed": 0,
+    }
+    requests = [job, {"warm_up": 1}, {"time": 1, "discard": 0}]
+    replies = io.StringIO()
+    measure_worker.serve(io.StringIO("\n".join(map(json.dumps, requests))), replies)
+    first, second = replies.getvalue().splitlines()
+    assert json.loads(first) == {"ready": True}
+    told = json.loads(second)
+    assert "Unexpected input data type" in told["error"]
+    assert told["unloadable"] is False
+
+
+def test_a_round_before_the_warm_up_is_an_error(engine: Path) -> None:
+    job = {"kind": "onnx", "path": str(engine), "threads": 1}
+    requests = [job, {"time": 1, "discard": 0}]
+    replies = io.StringIO()
+    measure_worker.serve(io.StringIO("\n".join(map(json.dumps, requests))), replies)
+    assert "before the warm-up" in replies.getvalue()
+
+
+# --- real processes -----------------------------------------------------------------------------
+
+
+def test_engines_are_measured_against_eager(engine: Path) -> None:
+    engines = [EngineToMeasure(name, "ort-cpu", engine) for name in ("ort-cpu.fp32", "other:1")]
+    results = run(engines, eager())
+    assert list(results) == ["ort-cpu.fp32", "other:1"]
+    for by_batch in results.values():
+        assert list(by_batch) == [1, 4]
+        for batch, latency in by_batch.items():
+            assert isinstance(latency, Latency)
+            assert (latency.batch, latency.threads, latency.rounds) == (batch, 1, 5)
+            assert latency.baseline == "torch-eager"
+            assert latency.warmup >= 6
+            assert 0 < latency.p50_ms <= latency.p90_ms <= latency.p99_ms
+            assert latency.eager_p50_ms > 0
+            low, high = latency.speedup.ci95
+            assert 0 < low <= latency.speedup.median <= high
+
+
+def test_an_onnx_file_is_the_baseline_of_itself(engine: Path) -> None:
+    fixed = OnnxBaseline(engine.read_bytes(), TensorSpec("x", "float32", (4, 3, 8, 8)))
+    by_batch = run([EngineToMeasure("ort-cpu.fp32", "ort-cpu", engine)], fixed)["ort-cpu.fp32"]
+    assert by_batch[1] == Skipped("the model takes batches of 4 only")
+    latency = by_batch[4]
+    assert isinstance(latency, Latency)
+    assert latency.baseline == "onnxruntime-as-given"
+
+
+def test_nothing_to_measure_starts_no_process() -> None:
+    assert run([], eager()) == {}
+
+
+@pytest.mark.parametrize(
+    ("batches", "threads", "rounds"), [((), 1, 5), ((0,), 1, 5), ((1,), 0, 5), ((1,), 1, 0)]
+)
+def test_counts_below_one_are_refused(batches: tuple[int, ...], threads: int, rounds: int) -> None:
+    with pytest.raises(UsageError, match="must be 1 or more"):
+        measure([], eager(), batches=batches, threads=threads, rounds=rounds, progress=Silent())
+
+
+def test_a_module_that_cannot_be_pickled_is_skipped(engine: Path) -> None:
+    module = torch.nn.Identity()
+    module.hook = lambda x: x  # type: ignore[assignment]
+    engines = [EngineToMeasure("ort-cpu.fp32", "ort-cpu", engine)]
+    skipped = run(engines, EagerBaseline(module, INPUT))["ort-cpu.fp32"]
+    assert list(skipped) == [1, 4]
+    reason = skipped[1]
+    assert isinstance(reason, Skipped)
+    assert "cannot be timed in a process of its own" in reason.skipped
+    assert "lambda" in reason.skipped
+
+
+def test_a_module_that_cannot_be_imported_elsewhere_is_skipped(
+    engine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = types.ModuleType("only_in_this_process")
+    cls = type("Net", (torch.nn.Identity,), {"__module__": home.__name__})
+    home.Net = cls  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, home.__name__, home)
+    engines = [EngineToMeasure("ort-cpu.fp32", "ort-cpu", engine)]
+    reason = run(engines, EagerBaseline(cls(), INPUT))["ort-cpu.fp32"][4]
+    assert isinstance(reason, Skipped)
+    assert "only_in_this_process" in reason.skipped
+    assert "importable" in reason.skipped
+
+
+NOISY_NET = """
+import os
+import torch
+
+class Net(torch.nn.Module):
+    def forward(self, x):
+        print("from Python")
+        os.write(1, b"from below it")
+        return x
+"""
+
+
+def test_a_users_module_is_found_in_the_working_directory_and_may_print(
+    tmp_path: Path, engine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "users_own_net.py").write_text(NOISY_NET)
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.syspath_prepend(str(tmp_path))
+        net = importlib.import_module("users_own_net").Net()
+    assert str(tmp_path) not in sys.path
+    engines = [EngineToMeasure("ort-cpu.fp32", "ort-cpu", engine)]
+    results = run(engines, EagerBaseline(net, INPUT))
+    assert isinstance(results["ort-cpu.fp32"][1], Latency)
+
+
+def test_an_engine_that_does_not_load_is_a_build_error(tmp_path: Path) -> None:
+    (tmp_path / "broken.onnx").write_bytes(b"not a model")
+    engines = [EngineToMeasure("ort-cpu.fp32", "ort-cpu", tmp_path / "broken.onnx")]
+    with pytest.raises(
+        BuildError, match=r"measuring ort-cpu\.fp32 failed: .*broken\.onnx"
+    ) as caught:
+        run(engines, OnnxBaseline(onnx.parser.parse_model(GRAPH).SerializeToString(), INPUT))
+    assert "\n" not in str(caught.value)
+
+
+JOB = {"kind": "onnx", "threads": 1, "shape": [3, 8, 8], "dtype": "float32", "seed": 0}
+
+
+def test_an_idle_worker_is_stopped(tmp_path: Path, engine: Path) -> None:
+    with WorkerProcess("w", tmp_path) as worker:
+        worker.send({**JOB, "path": str(engine)})
+        assert worker.receive() == {"ready": True}
+        worker.suspend()
+        child = psutil.Process(worker.pid)
+        wait_until(lambda: child.status() == psutil.STATUS_STOPPED)
+        assert worker.ask({"warm_up": 1})["inferences"] >= 6
+        assert len(worker.ask({"time": 7, "discard": 1})["samples_s"]) == 7
+        wait_until(lambda: child.status() == psutil.STATUS_STOPPED)
+
+
+def test_a_dead_worker_is_a_build_error_with_its_last_words(tmp_path: Path, engine: Path) -> None:
+    with WorkerProcess("ort-cpu.fp32", tmp_path) as worker:
+        worker.send({**JOB, "path": str(engine)})
+        worker.receive()
+        with (tmp_path / "ort-cpu.fp32.log").open("a") as log:
+            log.write("terminate called:\nno memory left\n")
+        psutil.Process(worker.pid).kill()
+        with pytest.raises(BuildError, match=r"measures ort-cpu\.fp32 died \(SIGKILL.*no memory"):
+            worker.ask({"warm_up": 1})
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from exporter.artifact import TensorSpec
+from exporter.measure.interleaved import EngineToMeasure, OnnxBaseline, measure
+from exporter.progress import Silent
+
+class Told(Silent):
+    def stage(self, title, total=None):
+        print(title, flush=True)
+        return super().stage(title, total)
+
+path = Path(sys.argv[1])
+measure([EngineToMeasure("e", "ort-cpu", path)],
+        OnnxBaseline(path.read_bytes(), TensorSpec("x", "float32", ("N", 3, 8, 8))),
+        batches=(1,), threads=1, rounds=10**6, progress=Told())
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_process_outlives_an_interrupted_measurement(engine: Path, how: signal.Signals) -> None:
+    parent = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(engine)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A test run in the background ignores Ctrl-C, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert parent.stdout is not None
+    for line in parent.stdout:
+        if line.startswith("measure batch 1"):
+            break
+    children = psutil.Process(parent.pid).children(recursive=True)
+    assert len(children) == 2
+    parent.send_signal(how)
+    _, complaints = parent.communicate(timeout=30)
+    if how is signal.SIGINT:
+        assert complaints.strip().endswith("KeyboardInterrupt")
+    wait_until(lambda: not any(alive(child) for child in children))
+
+
+def alive(process: psutil.Process) -> bool:
+    """A zombie that nobody has reaped yet does nothing any more."""
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "this did not happen within 20 s"
+        time.sleep(0.01)

@@ -1,0 +1,191 @@
+"""Calibration: what is measured, that nothing but the data matters to it, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from exporter.artifact import Ranges
+from exporter.errors import BuildError, InputError, UsageError
+from exporter.graph.optimize import optimize
+from exporter.graph.to_onnx import export
+from exporter.images.samples import open_data
+from exporter.models.sources import define
+from exporter.progress import Silent
+from exporter.quantize.calibrate import RECOMMENDED, calibrate
+from exporter.quantize.histogram import Histogram
+from exporter.quantize.mse_range import asymmetric_range
+from tests.graphs import Array, graph, random, run
+from tests.samples import InPortions, samples_of
+
+NETWORK = """net (float[{batch},3,8,8] x) => (float[{batch},5] y) {{
+    c1 = Conv <pads=[1,1,1,1]> (x, w1, b1)
+    r1 = Relu (c1)
+    p1 = MaxPool <kernel_shape=[2,2], strides=[2,2]> (r1)
+    c2 = Conv <pads=[1,1,1,1]> (p1, w2)
+    a1 = Add (c2, p1)
+    r2 = Relu (a1)
+    g = GlobalAveragePool (r2)
+    f = Flatten (g)
+    y = Gemm <transB=1> (f, w3, b3)
+}}"""
+
+
+def network(batch: str = "N", **changed: Array) -> ir.Model:
+    weights = {
+        "w1": random(4, 3, 3, 3, seed=1),
+        "b1": random(4, seed=2),
+        "w2": random(4, 4, 3, 3, seed=3),
+        "w3": random(5, 4, seed=4),
+        "b3": random(5, seed=5),
+        **changed,
+    }
+    return graph(NETWORK.format(batch=batch), **weights)
+
+
+def values_of(model: ir.Model, tensor: str, x: Array) -> Array:
+    copy = model.clone()
+    copy.graph.outputs[0] = next(o for node in copy.graph for o in node.outputs if o.name == tensor)
+    return run(copy, x)
+
+
+X = random(12, 3, 8, 8, seed=9, low=-2.0, high=3.0)
+
+
+def test_minmax_is_the_extremes_of_all_images_with_zero() -> None:
+    model = network()
+    ranges = calibrate(model, samples_of(X), method="minmax", progress=Silent())
+    assert set(ranges.tensors) == {"x", "r1", "c2", "r2", "g", "y"}
+    for tensor in ("r1", "c2", "r2", "g", "y"):
+        values = values_of(model, tensor, X)
+        expected = min(0.0, float(values.min())), max(0.0, float(values.max()))
+        assert ranges.of(tensor) == pytest.approx(expected, rel=1e-5)
+        assert ranges.largest(tensor) == max(-ranges.of(tensor)[0], ranges.of(tensor)[1])
+    assert ranges.of("x") == (float(X.min()), float(X.max()))
+    assert ranges.of("r1")[0] == 0.0
+    assert ranges.samples == 12
+
+
+def test_mse_is_the_least_squares_range_of_the_values() -> None:
+    model = network()
+    ranges = calibrate(model, samples_of(X), progress=Silent())
+    values = values_of(model, "c2", X)
+    histogram = Histogram()
+    histogram.add(values.reshape(-1), float(np.abs(values).max()))
+    expected = asymmetric_range(histogram, float(values.min()), float(values.max()))
+    assert ranges.of("c2") == pytest.approx(expected, rel=1e-4)
+    assert ranges.of("c2") != (values.min(), values.max())
+
+
+@pytest.mark.parametrize("method", ["mse", "minmax"])
+def test_neither_order_nor_batch_size_nor_a_static_batch_changes_a_bit(method: str) -> None:
+    reference = calibrate(network(), samples_of(X), method=method, progress=Silent())
+    shuffled = X[np.random.RandomState(0).permutation(len(X))]
+    for other in (samples_of(shuffled), samples_of(X[::-1])):
+        again = calibrate(network(), other, method=method, progress=Silent())
+        assert again.tensors == reference.tensors
+        assert again.symmetric == reference.symmetric
+    for portion in (1, 5, 12):
+        plain = samples_of(X)
+        other = InPortions(
+            plain.source, plain.count, plain.sha256, None, plain._read, portion=portion
+        )
+        assert calibrate(network(), other, method=method, progress=Silent()) == reference
+    fixed = calibrate(network(batch="4"), samples_of(X), method=method, progress=Silent())
+    if method == "minmax":
+        assert fixed.tensors == reference.tensors
+    else:
+        for tensor, bounds in reference.tensors.items():
+            assert fixed.of(tensor) == pytest.approx(bounds, rel=1e-6)
+
+
+def test_a_trained_network_is_measured_whole() -> None:
+    model = define("resnet20-digits", progress=Silent())
+    optimized, _ = optimize(export(model))
+    samples = open_data(model.spec, None).calibration.take(16)
+    ranges = calibrate(optimized, samples, progress=Silent())
+    blocks = [f"layer{stage}.{block}" for stage in (1, 2, 3) for block in (0, 1, 2)]
+    for block in blocks:
+        assert {f"{block}.relu", f"{block}.conv2", f"{block}.relu_1"} <= set(ranges.tensors)
+        assert ranges.of(f"{block}.relu_1")[0] == 0.0 < ranges.of(f"{block}.relu_1")[1]
+        assert ranges.of(f"{block}.conv2")[0] < 0.0 < ranges.of(f"{block}.conv2")[1]
+    assert not {f"{block}.add" for block in blocks} & set(ranges.tensors)
+
+
+def test_the_cache_answers_without_the_data(tmp_path: Path) -> None:
+    first = calibrate(network(), samples_of(X), progress=Silent(), cache=tmp_path)
+    unreadable = samples_of(X)
+    object.__setattr__(unreadable, "_read", None)
+    assert calibrate(network(), unreadable, progress=Silent(), cache=tmp_path) == first
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_cache_knows_graph_data_and_method(tmp_path: Path) -> None:
+    def files_after(model: ir.Model, data: Array, method: str) -> int:
+        calibrate(model, samples_of(data), method=method, progress=Silent(), cache=tmp_path)
+        return len(list(tmp_path.iterdir()))
+
+    assert files_after(network(), X, "mse") == 1
+    assert files_after(network(), X, "minmax") == 2
+    assert files_after(network(), X[:-1], "mse") == 3
+    assert files_after(network(b1=random(4, seed=22)), X, "mse") == 4
+    assert files_after(network(), X, "mse") == 4
+
+
+def test_a_damaged_cache_is_an_error_that_names_the_file(tmp_path: Path) -> None:
+    calibrate(network(), samples_of(X), progress=Silent(), cache=tmp_path)
+    (file,) = tmp_path.iterdir()
+    file.write_text(file.read_text()[:-30])
+    with pytest.raises(BuildError, match=rf"{file.name}.*delete it"):
+        calibrate(network(), samples_of(X), progress=Silent(), cache=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (X[:0], "holds no samples"),
+        (np.where(np.arange(12)[:, None, None, None] == 7, np.nan, X), "sample 7 .* NaN"),
+        (X[:, :, :4], r"sample 0 .* shape \(3, 4, 8\)"),
+        (X[:, :1], r"sample 0 .* shape \(1, 8, 8\)"),
+        (X.astype(np.float64), "float64, not float32"),
+    ],
+)
+def test_unfit_data_is_an_error_that_names_the_sample(array: Array, words: str) -> None:
+    given = samples_of(array if "float64" in words else array.astype(np.float32))
+    with pytest.raises(InputError, match=words):
+        calibrate(network(), given, progress=Silent())
+
+
+def test_few_samples_are_used_with_a_word_on_how_many_are_enough() -> None:
+    progress = Silent()
+    calibrate(network(), samples_of(X[:7]), progress=progress)
+    (note,) = progress.notes
+    assert f"{RECOMMENDED[0]} to {RECOMMENDED[1]}" in note
+    enough = Silent()
+    calibrate(network(), samples_of(X[:8]), progress=enough)
+    assert enough.notes == []
+
+
+def test_an_activation_that_overflows_is_named() -> None:
+    huge = network(w1=np.full((4, 3, 3, 3), 3e38, np.float32))
+    with pytest.raises(BuildError, match="tensor r1 is not finite"):
+        calibrate(huge, samples_of(np.abs(X)), progress=Silent())
+
+
+def test_a_weight_that_is_not_finite_is_named() -> None:
+    broken = network(w3=np.full((5, 4), np.nan, np.float32))
+    with pytest.raises(BuildError, match="weight w3"):
+        calibrate(broken, samples_of(X), progress=Silent())
+
+
+def test_an_unknown_method_lists_the_nearest() -> None:
+    with pytest.raises(UsageError, match="did you mean minmax"):
+        calibrate(network(), samples_of(X), method="min-max", progress=Silent())
+
+
+def test_ranges_of_another_graph_are_refused() -> None:
+    with pytest.raises(BuildError, match="no tensor 'r9'"):
+        Ranges("minmax", 1, "", {"r1": (0.0, 1.0)}).of("r9")

@@ -17,10 +17,10 @@ from benchmarks.machine import BUSY
 from benchmarks.record import Event, described
 from benchmarks.statistics import SAME_ENGINE, judge, speedup, versus_best
 from benchmarks.suite import BASELINE, ENTRIES, Role
-from exporter.artifact import Speedup
 from exporter.builds import manifest as manifests
 from exporter.commands.compare import BENCHMARK
 from exporter.measure.interleaved import is_stable, percentiles_ms
+from exporter.measure.timing import Speedup
 
 AGAIN_SUFFIX: Final = " (again)"
 

@@ -19,12 +19,12 @@ from benchmarks import modelopt, quantizers
 from exporter import host
 from exporter.artifact import Dialect, Model, ModelSpec, Precision, Skipped
 from exporter.builds.folder import REJECTED
+from exporter.builds.request import ExportRequest
 from exporter.errors import BuildError, MissingDependencyError
 from exporter.graph.to_onnx import quiet_exporter
 from exporter.images.samples import Data, open_data
 from exporter.models.sources import define
 from exporter.pipeline import export_model
-from exporter.plan import ExportRequest
 from exporter.progress import Progress
 from exporter.targets import folder_name, get_target
 
@@ -209,9 +209,7 @@ def _s8_symmetric(recipe: Recipe) -> Path:
         progress=recipe.progress,
         cache=host.cache_folder() / "ranges",
     )
-    lowered, _ = lower(
-        graph, Precision.INT8, Dialect.S8_SYMMETRIC, fuse_residual=False, ranges=ranges
-    )
+    lowered, _ = lower(graph, Precision.INT8, Dialect.S8_SYMMETRIC, ranges=ranges)
     save(lowered, path)
     return path
 

@@ -29,7 +29,7 @@ from benchmarks.int8_recipes import OURS, RECIPES, STATIC, Draw, Quantized
 from benchmarks.int8_verdict import goals_of, table_of
 from benchmarks.logit_errors import Answers, Floats, ratio_of, stack
 from exporter import host
-from exporter.artifact import Latency, Model
+from exporter.artifact import Model
 from exporter.errors import BuildError
 from exporter.graph.files import save
 from exporter.graph.optimize import optimize
@@ -37,6 +37,7 @@ from exporter.graph.to_onnx import export
 from exporter.images.preprocess import channel_axis
 from exporter.images.samples import Samples, open_data
 from exporter.measure.interleaved import DEFAULT_ROUNDS, EngineToMeasure, OnnxBaseline, measure
+from exporter.measure.timing import Latency
 from exporter.models.sources import define
 from exporter.passes.values import is_op
 from exporter.progress import Progress, Terminal

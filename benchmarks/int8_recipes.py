@@ -67,7 +67,6 @@ def ours(
             draw.graph,
             Precision.INT8,
             Dialect.U8_ASYMMETRIC,
-            fuse_residual=False,
             ranges=ranges,
         )
         if rounding or biases:

@@ -10,8 +10,8 @@ from rich.table import Table
 
 from benchmarks.int8_recipes import FLOAT_HEAD, NNCF, OURS, STATIC
 from benchmarks.logit_errors import Answers, Ratio
-from exporter.artifact import Latency
 from exporter.commands.compare_engine import SAME
+from exporter.measure.timing import Latency
 
 MOST_OF_FLOAT_HEAD: Final = 0.7
 """Of the rms error of `quantize_static` with a float head."""

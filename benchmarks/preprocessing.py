@@ -29,9 +29,9 @@ from benchmarks.running import Settings, header
 from benchmarks.sampling import Conditions, Contender, sample
 from benchmarks.statistics import speedup
 from benchmarks.suite import Role
-from exporter.artifact import Speedup
 from exporter.errors import InputError
 from exporter.host import usable_threads
+from exporter.measure.timing import Speedup
 from exporter.measure.worker import Run
 from exporter.progress import Terminal
 from exporter.runtime import load

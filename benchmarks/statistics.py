@@ -17,8 +17,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from exporter.artifact import Speedup
 from exporter.commands.compare_engine import SAME
+from exporter.measure.timing import Speedup
 
 RESAMPLES: Final = 2000
 SAME_ENGINE: Final = SAME - 1

@@ -1,8 +1,9 @@
 """What travels through the pipeline: plain frozen data, no behaviour worth testing alone.
 
-    Model -> Graph -> (Ranges) -> Graph -> Engine + Receipt -> Parity -> Latency
+    Model -> graph -> (Ranges) -> graph -> Engine + Receipt -> Parity -> Latency
 
-`manifest.py` maps these to and from `manifest.json`; field names here are the manifest's.
+What is proved of an engine is in `prove/certificate.py`, what is measured in `measure/timing.py`;
+`builds/records.py` puts all of it together to what `manifest.json` holds, under the same names.
 A value that could not be obtained is a `Skipped` with its reason, never a bare None.
 """
 
@@ -11,16 +12,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from exporter.errors import BuildError
 
 if TYPE_CHECKING:
     import onnx_ir as ir
     import torch
-
-    Graph = ir.Model
-    """An ONNX graph in memory. Every node and every tensor is named by its module path."""
 
 
 class Precision(StrEnum):
@@ -32,10 +30,12 @@ class Precision(StrEnum):
 
 
 class Dialect(StrEnum):
-    """Which Q/DQ placement a graph carries; each INT8 dialect is what some runtimes fuse."""
+    """Which form of a precision a graph is in: each is what some runtimes fuse."""
 
     FLOAT = "float"
-    """No Q/DQ at all: FP32 and FP16 graphs."""
+    """No Q/DQ at all: FP32 and FP16 graphs, standard ONNX."""
+    FLOAT_FUSED = "float-fused"
+    """FP32 with each residual sum inside its convolution, as `com.microsoft.FusedConv`."""
     U8_ASYMMETRIC = "u8-asymmetric"
     """ONNX Runtime CPU, OpenVINO: U8 activations everywhere, both inputs of each residual Add."""
     S8_SYMMETRIC = "s8-symmetric"
@@ -48,6 +48,15 @@ class Verdict(StrEnum):
     UNVERIFIED = "unverified"
     PARTIAL = "partial"
     FUSED = "fused"
+
+
+class ModelKind(StrEnum):
+    """What a model was given as."""
+
+    BUILTIN = "builtin"
+    TIMM = "timm"
+    MODULE = "module"
+    ONNX = "onnx"
 
 
 @dataclass(frozen=True)
@@ -104,8 +113,7 @@ class ModelSpec:
     """A file-name-safe short name: `resnet50`."""
     source: str
     """As the user typed it: `resnet50`, `timm:resnet50d`, `pkg.mod:factory`, a file's base name."""
-    kind: str
-    """"builtin", "timm", "module" or "onnx"."""
+    kind: ModelKind
     parameters: int
     macs: int
     """Multiply-accumulates of convolutions and linear layers for one image."""
@@ -211,44 +219,8 @@ OPERATIONS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class BlockReceipt:
-    """What became of one residual block."""
-
-    name: str
-    kernels: tuple[Kernel, ...]
-    add_fused: bool
-    """The residual sum costs no pass over memory in float of its own: it is inside a convolution
-    kernel or, in INT8, in one integer kernel with its requantization."""
-    reason: str | None = None
-    """Why the add is not fused, where it is not."""
-
-
-@dataclass(frozen=True)
-class Receipt:
-    """The fusion receipt: what the runtime made of the graph, counted."""
-
-    verdict: Verdict
-    expected: Verdict
-    """What this target and precision are known to reach; less than this fails the command."""
-    source: str
-    """What was read back, for example "optimized model written by the session"."""
-    convs: int
-    batchnorms_folded: int
-    residual_adds: int
-    residual_adds_fused: int
-    float_ops: int
-    """FP32, FP16: pointwise operators left as kernels of their own. INT8: float kernels between
-    the first and the last quantized one."""
-    extra_kernels: int
-    """Kernels that do none of the network's arithmetic: casts, layout changes, Q/DQ."""
-    convs_quantized: int = 0
-    residual_adds_quantized: int = 0
-    leftovers: tuple[tuple[str, str, str], ...] = ()
-    """(kernel, block or "", reason) for each operator counted in `float_ops`."""
-    reason: str | None = None
-    """Why the verdict is not "fused"."""
-    blocks: tuple[BlockReceipt, ...] = ()
+REJECTED: Final = ".rejected"
+"""What the names of a rejected engine's files end in."""
 
 
 @dataclass(frozen=True)
@@ -274,153 +246,36 @@ class Engine:
     trained: bool
     requires: dict[str, Any] = field(default_factory=dict)
     """cpu_flags, compute_capability, versions, session options."""
-    graph: str = ""
+    built_from: str = ""
     """The lowered ONNX file that it was built from, relative to the build folder."""
 
     @property
     def path(self) -> str:
         return self.files[0].path
 
+    @property
+    def bytes(self) -> int:
+        """The size of all its files."""
+        return sum(file.bytes for file in self.files)
 
-@dataclass(frozen=True)
-class BlockDrift:
-    """The error of one residual block's output against FP32 eager."""
-
-    name: str
-    built_up_rel_l2: float
-    """Of the engine's own value, all earlier blocks' errors included."""
-    built_up_sqnr_db: float
-    added_rel_l2: float
-    """Of the block alone, fed with the exact input."""
-    added_sqnr_db: float
+    @property
+    def rejected(self) -> bool:
+        """It failed a gate, so its files have names that no runtime will load."""
+        return self.path.endswith(REJECTED)
 
 
 @dataclass(frozen=True)
-class Parity:
-    """The parity certificate: how far an engine's numbers are from the reference."""
+class Prediction:
+    """What an engine should cost on a GPU that is not here: estimated, never measured."""
 
-    scope: str
-    """"engine", or "graph" where the engine cannot run here and its lowered graph was run."""
-    reference: str
-    samples: int
-    max_abs: float
-    rel_l2: float
-    """||engine - reference|| / ||reference||, over all samples."""
-    cosine: float
-    sqnr_db: float
-    """20 log10(||reference|| / ||error||)."""
-    top1_agreement: float
-    flips: int
-    """Samples whose top-1 differs from the reference's, float64 near-ties left out."""
-    limits: dict[str, float]
-    passed: bool
-    failures: tuple[str, ...] = ()
-    """Each limit that was missed: the figure, the limit, the worst input."""
-    rel_l2_float64: float | Skipped = Skipped("not compared")
-    """Against the float64 reference, on the few inputs that were run in float64."""
-    reference_rel_l2_float64: float | Skipped = Skipped("not compared")
-    """The error that the FP32 reference itself makes, on the same inputs."""
-    near_ties: int = 0
-    """Samples whose top-1 margin is within the reference's own error; they gate nothing."""
-    batch_sizes: tuple[int, ...] = ()
-    batch_max_abs: float = 0.0
-    """Largest difference between the same inputs run one at a time and in batches."""
-    blocks: tuple[BlockDrift, ...] = ()
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """Against labels, where the data has them."""
-
-    dataset: str
-    samples: int
-    top1: float
-    top1_reference: float
-    flips: int
-    """Samples on which engine and eager disagree."""
-
-
-@dataclass(frozen=True)
-class Speedup:
-    """Paired ratio eager / engine: more than 1 is faster than eager."""
-
-    median: float
-    ci95: tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Latency:
-    """One engine against the baseline at one batch size, interleaved in one run."""
-
+    gpu: str
     batch: int
-    threads: int
-    warmup: int
-    rounds: int
-    p50_ms: float
-    p90_ms: float
-    p99_ms: float
-    eager_p50_ms: float
-    baseline: str
-    """"torch-eager" or, for an ONNX input, "onnxruntime-as-given"."""
-    speedup: Speedup
-    stable: bool
-
-
-@dataclass(frozen=True)
-class BlockTime:
-    """One residual block in the runtime's own profile."""
-
-    name: str
-    microseconds: float
-    share: float
-    """Of the time of all kernels."""
-
-
-@dataclass(frozen=True)
-class LayerTime:
-    """One convolution or matrix product in the profile, everything fused into it included."""
-
-    name: str
-    block: str
-    """"" outside the residual blocks."""
-    op: str
-    dtype: str
-    microseconds: float
+    time_ms: float
     macs: int
-    """Of the whole batch."""
-    bytes: int
-    """Input, weights, output and a fused shortcut, each once, in the type that it computes in."""
-
-
-@dataclass(frozen=True)
-class Profile:
-    """Where an engine's time goes (`profile_blocks.py`)."""
-
+    bytes_moved: int
+    kernels: int
+    memory_bound: int
+    """How many of the kernels the memory bounds."""
+    basis: str
     source: str
-    batch: int
-    threads: int
-    runs: int
-    total_us: float
-    """The sum over all kernels: not the latency, since the profiler costs time itself."""
-    outside_us: float
-    """Of kernels that belong to no residual block."""
-    blocks: tuple[BlockTime, ...]
-    layers: tuple[LayerTime, ...]
-
-
-@dataclass(frozen=True)
-class EngineRecord:
-    """An engine and everything that was proved about it: one entry of the manifest."""
-
-    engine: Engine
-    receipt: Receipt
-    parity: Parity | Skipped
-    accuracy: Accuracy | None
-    latency: Latency | Skipped
-    """At the first batch size that was asked for."""
-    latency_by_batch: tuple[Latency, ...] = ()
-    notes: tuple[str, ...] = ()
-    """What the user should know of this engine: a recommendation, a count of flushed values."""
-    predicted: tuple[dict[str, Any], ...] = ()
-    """Roofline estimates for named GPUs (`predict.py`); never mixed with measured figures."""
-    profile: Profile | Skipped = Skipped("not profiled: it was not measured")
+    """Where the GPU's peaks come from."""

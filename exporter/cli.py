@@ -53,7 +53,7 @@ def export(
     seed: options.Seed = 0,
     num_classes: options.NumClasses = None,
     image_size: options.ImageSize = None,
-    samples: options.Samples = 64,
+    samples: options.Samples = None,
     calibration_samples: options.CalibrationSamples = 128,
     batches: options.Batches = "1",
     threads: options.Threads = None,
@@ -75,9 +75,9 @@ def export(
 
     Example: exporter export resnet50 --target ort-cpu,openvino --precision fp32,int8
     """
+    from exporter.builds.request import ExportRequest
     from exporter.commands import tables
     from exporter.pipeline import export_model
-    from exporter.plan import ExportRequest
 
     request = ExportRequest(
         source=model,
@@ -110,7 +110,7 @@ def export(
     console = _console()
     tables.engines(outcome.manifest, console)
     console.print(f"\n{outcome.folder / 'report.html'}  {outcome.folder / 'manifest.json'}")
-    _finish(outcome.failures)
+    _finish(outcome.manifest.failures)
 
 
 @app.command()
@@ -164,15 +164,13 @@ def validate(
     quiet: options.Quiet = False,
 ) -> None:
     """Check every engine of a build: its files' hashes, and its answers on the golden inputs."""
-    from exporter.commands import recheck, tables
+    from exporter.commands.validate import render, render_drift, validate_build
 
-    outcome = recheck.validate_build(
-        folder, blocks=blocks, threads=threads, progress=_progress(quiet)
-    )
+    outcome = validate_build(folder, blocks=blocks, threads=threads, progress=_progress(quiet))
     console = _console()
-    tables.replays(outcome.replays, console)
+    render(outcome, console)
     if blocks:
-        tables.drift(outcome.manifest, console)
+        render_drift(outcome.manifest, console)
     _finish(outcome.failures)
 
 
@@ -193,9 +191,10 @@ def benchmark(
 
     The weights must be those of the build: they are compared by hash.
     """
-    from exporter.commands import recheck, tables
+    from exporter.commands import tables
+    from exporter.commands.benchmark import benchmark_build
 
-    updated = recheck.benchmark_build(
+    outcome = benchmark_build(
         folder,
         model=model,
         weights=weights,
@@ -204,7 +203,8 @@ def benchmark(
         rounds=rounds,
         progress=_progress(quiet),
     )
-    tables.engines(updated, _console())
+    tables.engines(outcome.manifest, _console())
+    _finish(outcome.failures)
 
 
 @app.command()
@@ -214,9 +214,9 @@ def explain(
 ) -> None:
     """Print the fusion receipts: what each runtime made of each residual block."""
     from exporter.builds import manifest
-    from exporter.commands import tables
+    from exporter.commands import explain as explaining
 
-    tables.receipts(manifest.read(folder), engine, _console())
+    explaining.explain(manifest.read(folder), engine, _console())
 
 
 @app.command()

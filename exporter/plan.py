@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
 
 from exporter import host
 from exporter.artifact import Precision
+from exporter.builds.request import ExportRequest
 from exporter.errors import UsageError, unknown_name
 from exporter.graph.lower import HAVE_FP16_BETWEEN
-from exporter.measure.interleaved import DEFAULT_ROUNDS
 from exporter.quantize.calibrate import METHODS
 from exporter.quantize.correct import CORRECTIONS
 from exporter.targets import Target, get_target
 
-DEFAULT_MODEL = "resnet20-digits"
 # What is built where nothing is asked for: a literal list for each kind of machine, not a product.
 DEFAULT_PAIRS: Mapping[str, tuple[tuple[str, Precision], ...]] = {
     "cpu": (
@@ -40,43 +37,6 @@ DEFAULT_PAIRS: Mapping[str, tuple[tuple[str, Precision], ...]] = {
 NEEDED_FLAG: Mapping[str, str] = {"ort-cpu:amx": host.AMX_FLAG}
 """The CPU feature without which a default target is left out."""
 HAVE_PROFILES = ("tensorrt", "tensorrt-rtx", "ort-tensorrt")
-
-
-@dataclass(frozen=True)
-class ExportRequest:
-    """What `exporter export` may be asked for; the defaults are those of the command line."""
-
-    source: str = DEFAULT_MODEL
-    weights: str = "auto"
-    targets: tuple[str, ...] = ()
-    precisions: tuple[Precision, ...] = ()
-    data: Path | None = None
-    out: Path | None = None
-    seed: int = 0
-    num_classes: int | None = None
-    image_size: int | None = None
-    samples: int = 64
-    """Evaluation inputs; a labelled embedded set is used whole."""
-    calibration_samples: int = 128
-    batches: tuple[int, ...] = (1,)
-    threads: int | None = None
-    rounds: int = DEFAULT_ROUNDS
-    keep: tuple[str, ...] = ()
-    calibration_method: str = "mse"
-    correction: str = "all"
-    reduce_range: bool = False
-    """Weights of INT8 in 7 bits."""
-    between: Precision = Precision.FP32
-    """The type of what INT8 leaves unquantized, in the dialects that leave something."""
-    settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """Target (without its variant) -> that target's own settings."""
-    profile: str | None = None
-    """MIN:OPT:MAX batch sizes, for every target that has optimization profiles."""
-    allow_partial: bool = False
-    allow_fallback: bool = False
-    bake_preprocess: bool = False
-    """Engines take uint8 images, (N, H, W, 3), and normalise them."""
-    measure: bool = True
 
 
 def settings_of(request: ExportRequest, target: Target) -> dict[str, str]:

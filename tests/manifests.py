@@ -1,4 +1,4 @@
-"""Manifests as builds leave them, made through the artifact dataclasses, for tests of their views.
+"""Manifests as builds leave them, for tests of their views.
 
 The figures of `resnet50` are those measured on a 2-core machine; nothing is run here.
 """
@@ -10,30 +10,29 @@ from dataclasses import replace
 from typing import Any
 
 from exporter.artifact import (
-    Accuracy,
-    BlockDrift,
-    BlockReceipt,
-    BlockTime,
     Dialect,
-    Engine,
     EngineFile,
-    EngineRecord,
     Kernel,
-    Latency,
-    LayerTime,
+    ModelKind,
     ModelSpec,
-    Parity,
     Precision,
+    Prediction,
     Preprocessing,
-    Profile,
-    Receipt,
     Skipped,
-    Speedup,
     TensorSpec,
     Verdict,
     WeightsInfo,
 )
-from exporter.builds import manifest
+from exporter.builds.records import (
+    DataRecord,
+    EngineRecord,
+    HostRecord,
+    Manifest,
+    SamplesRecord,
+)
+from exporter.builds.request import ExportRequest
+from exporter.measure.timing import BlockTime, Ceilings, Latency, LayerTime, Profile, Speedup
+from exporter.prove.certificate import Accuracy, BlockDrift, BlockReceipt, Parity, Receipt, Scope
 
 BLOCKS = tuple(
     f"layer{stage}.{i}" for stage, count in enumerate((3, 4, 6, 3), 1) for i in range(count)
@@ -116,7 +115,7 @@ def record(
         blocks=tuple(block(name, op, dtype, separate_add=separate_add) for name in blocks),
     )
     parity = Parity(
-        scope="engine" if latencies else "graph",
+        scope=Scope.ENGINE if latencies else Scope.GRAPH,
         reference="torch 2.13.0 eager float32, float64 on 8 inputs",
         samples=64, max_abs=8.8 * error, rel_l2=error, cosine=1 - error**2 / 2,
         sqnr_db={Precision.FP32: 126.2, Precision.FP16: 62.2, Precision.INT8: 26.7}[precision],
@@ -125,12 +124,10 @@ def record(
         batch_sizes=(1, 8), batch_max_abs=0.0,
     )  # fmt: skip
     return EngineRecord(
-        engine=Engine(
-            id=f"{target}.{precision}", target=target, precision=precision,
-            dialect=Dialect.U8_ASYMMETRIC if int8 else Dialect.FLOAT, files=files, trained=False,
-            requires={"cpu_flags": [], "versions": {"onnxruntime": "1.32.0"}},
-            graph=f"onnx/resnet50.{precision}.onnx",
-        ),
+        id=f"{target}.{precision}", target=target, precision=precision,
+        dialect=Dialect.U8_ASYMMETRIC if int8 else Dialect.FLOAT, files=files, trained=False,
+        requires={"cpu_flags": [], "versions": {"onnxruntime": "1.32.0"}},
+        built_from=f"onnx/resnet50.{precision}.onnx",
         receipt=receipt,
         parity=more.pop("parity", parity),
         accuracy=more.pop("accuracy", None),
@@ -143,7 +140,7 @@ def record(
 def with_drift(entry: EngineRecord) -> EngineRecord:
     """The record with drift figures: errors add up in squares along the network."""
     assert isinstance(entry.parity, Parity)
-    error = ERRORS[entry.engine.precision]
+    error = ERRORS[entry.precision]
     drift = []
     for i, one in enumerate(entry.receipt.blocks):
         added = error * (0.3 + 0.12 * ((7 * i) % 5))
@@ -154,7 +151,7 @@ def with_drift(entry: EngineRecord) -> EngineRecord:
 
 def with_profile(entry: EngineRecord) -> EngineRecord:
     """The record with a profile: three layers a block, each as fast as it may be."""
-    int8 = entry.engine.precision is Precision.INT8
+    int8 = entry.precision is Precision.INT8
     layers = tuple(
         LayerTime(
             name=f"{name}.conv{i}", block=name, op="Conv", dtype="int8" if int8 else "fp32",
@@ -171,13 +168,13 @@ def with_profile(entry: EngineRecord) -> EngineRecord:
     return replace(entry, profile=profile)
 
 
-def prediction(gpu: str, batch: int, time_ms: float, moved: int) -> dict[str, Any]:
-    return {
-        "gpu": gpu, "batch": batch, "time_ms": time_ms, "macs": 4_089_184_256 * batch,
-        "bytes_moved": moved * batch, "kernels": 57, "memory_bound": 41,
-        "basis": "predicted, not measured (roofline of the ahead-of-time layer list)",
-        "source": f"NVIDIA {gpu} datasheet",
-    }  # fmt: skip
+def prediction(gpu: str, batch: int, time_ms: float, moved: int) -> Prediction:
+    return Prediction(
+        gpu=gpu, batch=batch, time_ms=time_ms, macs=4_089_184_256 * batch,
+        bytes_moved=moved * batch, kernels=57, memory_bound=41,
+        basis="predicted, not measured (roofline of the ahead-of-time layer list)",
+        source=f"NVIDIA {gpu} datasheet",
+    )  # fmt: skip
 
 
 def scaled(p50_ms: float, speedup: float, by_eight: float) -> tuple[Latency, ...]:
@@ -216,9 +213,7 @@ def resnet50_records() -> list[EngineRecord]:
     ]  # fmt: skip
 
 
-def resnet50(
-    *, drift: bool = True, trained: bool = False, name: str = "resnet50"
-) -> dict[str, Any]:
+def resnet50(*, drift: bool = True, trained: bool = False, name: str = "resnet50") -> Manifest:
     """A whole build of ResNet-50: engines that win, lose, are partial and are not run here."""
     records = resnet50_records()
     if drift:
@@ -226,7 +221,7 @@ def resnet50(
     if trained:
         top1 = {Precision.FP32: 0.8034, Precision.FP16: 0.8034, Precision.INT8: 0.8012}
         records = [
-            replace(r, accuracy=Accuracy("photos", 10000, top1[r.engine.precision], 0.8034, 41))
+            replace(r, accuracy=Accuracy("photos", 10000, top1[r.precision], 0.8034, 41))
             for r in records
         ]
     return build(records, trained=trained, name=name)
@@ -234,12 +229,12 @@ def resnet50(
 
 def build(
     records: Sequence[EngineRecord], *, trained: bool = False, name: str = "resnet50"
-) -> dict[str, Any]:
+) -> Manifest:
     """The manifest of a build with these engines."""
     spec = ModelSpec(
         name=name,
         source=name,
-        kind="builtin",
+        kind=ModelKind.BUILTIN,
         parameters=25_557_032,
         macs=4_089_184_256,
         input=TensorSpec("input", "float32", ("batch", 3, 224, 224)),
@@ -250,31 +245,20 @@ def build(
         weights=WeightsInfo("IMAGENET1K_V2" if trained else "random, seed 0", "c5e5" * 16, trained),
         residual_blocks=BLOCKS,
     )
-    described: dict[str, Any] = manifest.plain(
-        {
-            "schema": manifest.SCHEMA,
-            "model": spec,
-            "request": {
-                "weights": "auto", "seed": 0, "num_classes": None, "image_size": None,
-                "threads": 2, "batches": [1, 2, 4, 8],
-            },
-            "host": {
-                "cpu": "Intel(R) Xeon(R) Processor", "system": "Linux x86_64", "logical_cpus": 2,
-                "threads": 2, "cpu_flags": ["avx2", "avx512f", "avx512_vnni"], "gpu": None,
-                "driver": None, "compute_capability": None,
-                "ceilings": {"threads": 2, "fp32_gops": 310.1, "int8_gops": 1278.4,
-                             "copy_gb_s": 26.4, "kernels": {"fp32 matrix product": 310.1}},
-                "versions": {"python": "3.11.7", "torch": "2.13.0+cpu", "onnxruntime": "1.32.0"},
-            },
-            "data": {
-                "calibration": {"source": "synthetic images, seed 0, calibration set",
-                                "samples": 128, "sha256": "ab" * 32},
-                "evaluation": {"source": "synthetic images, seed 0, evaluation set",
-                               "samples": 64, "sha256": "cd" * 32},
-            },
-            "engines": [manifest.engine_entry(r) for r in records],
-            "failures": [],
-            "timings": {"define": 4.66, "export": 4.77, "build": 12.4, "measure": 88.99},
-        }
+    return Manifest(
+        model=spec,
+        request=ExportRequest(source=name, threads=2, samples=64, batches=(1, 2, 4, 8)),
+        host=HostRecord(
+            cpu="Intel(R) Xeon(R) Processor", system="Linux x86_64", logical_cpus=2, threads=2,
+            cpu_flags=("avx2", "avx512f", "avx512_vnni"), gpu=None, driver=None,
+            compute_capability=None,
+            versions={"python": "3.11.7", "torch": "2.13.0+cpu", "onnxruntime": "1.32.0"},
+            ceilings=Ceilings(2, 310.1, 1278.4, 26.4, {"fp32 matrix product": 310.1}),
+        ),
+        data=DataRecord(
+            SamplesRecord("synthetic images, seed 0, calibration set", 128, "ab" * 32),
+            SamplesRecord("synthetic images, seed 0, evaluation set", 64, "cd" * 32),
+        ),
+        engines=tuple(records),
+        timings={"define": 4.66, "export": 4.77, "build": 12.4, "measure": 88.99},
     )  # fmt: skip
-    return described

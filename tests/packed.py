@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from exporter.builds.request import ExportRequest
 from exporter.pack.formats import Packed, pack
 from exporter.pack.packable import PackRequest
 from exporter.pipeline import export_model
-from exporter.plan import ExportRequest
 from exporter.progress import Silent
 from exporter.runtime.bundle_files import SIGNATURE, SUMS
 

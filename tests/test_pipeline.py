@@ -16,11 +16,12 @@ import pytest
 
 from exporter import pipeline
 from exporter.artifact import Precision
+from exporter.builds.request import ExportRequest
 from exporter.commands import recheck
 from exporter.errors import InputError, UsageError
 from exporter.graph.lower import lower
 from exporter.pipeline import Outcome, export_model
-from exporter.plan import ExportRequest, plan
+from exporter.plan import plan
 from exporter.progress import Silent
 
 CPU_PAIRS = ("ort-cpu.fp32", "ort-cpu.fp16", "ort-cpu.int8")

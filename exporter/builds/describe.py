@@ -2,71 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from exporter import host
-from exporter.artifact import EngineRecord, ModelSpec
-from exporter.builds import manifest
-from exporter.plan import ExportRequest
-
-if TYPE_CHECKING:
-    from exporter.images.samples import Samples
+from exporter.artifact import ModelSpec, Precision, Skipped
+from exporter.builds.records import (
+    DataRecord,
+    EngineRecord,
+    FailedEngine,
+    HostRecord,
+    Manifest,
+    SamplesRecord,
+)
+from exporter.builds.request import ExportRequest
+from exporter.builds.run import Run
+from exporter.images.samples import Data
+from exporter.measure.timing import Ceilings
 
 
 def describe_build(
+    run: Run,
     spec: ModelSpec,
-    request: ExportRequest,
-    records: Sequence[EngineRecord],
-    *,
-    calibration: Samples | None,
-    evaluation: Mapping[str, Any],
-    threads: int,
-    ceilings: Mapping[str, Any],
-    failures: Sequence[str],
-    timings: Mapping[str, float],
-) -> dict[str, Any]:
-    """The manifest. `calibration` is None where no INT8 engine was asked for."""
-    calibrated: dict[str, Any] = {"skipped": "no INT8 engine was asked for"}
-    if calibration is not None:
-        calibrated = {
-            "source": calibration.source,
-            "samples": calibration.count,
-            "sha256": calibration.sha256,
-        }
-    described: dict[str, Any] = manifest.plain(
-        {
-            "schema": manifest.SCHEMA,
-            "model": spec,
-            "request": {
-                "weights": Path(request.weights).name,
-                "targets": request.targets,
-                "precisions": request.precisions,
-                "data": request.data.name if request.data else None,
-                "samples": request.samples,
-                "calibration_samples": request.calibration_samples,
-                "rounds": request.rounds,
-                "keep": request.keep,
-                "calibration_method": request.calibration_method,
-                "correction": request.correction,
-                "reduce_range": request.reduce_range,
-                "between": request.between,
-                "settings": request.settings,
-                "profile": request.profile,
-                "allow_partial": request.allow_partial,
-                "bake_preprocess": request.bake_preprocess,
-                "seed": request.seed,
-                "num_classes": request.num_classes,
-                "image_size": request.image_size,
-                "threads": threads,
-                "batches": request.batches,
-            },
-            "host": {**manifest.plain(host.describe_host()), "ceilings": ceilings},
-            "data": {"calibration": calibrated, "evaluation": evaluation},
-            "engines": [manifest.engine_entry(record) for record in records],
-            "failures": failures,
-            "timings": timings,
-        }
+    data: Data,
+    evaluated: int,
+    engines: Sequence[EngineRecord],
+    failed: Sequence[FailedEngine],
+    ceilings: Ceilings | Skipped,
+) -> Manifest:
+    """The manifest of a build; `evaluated` inputs were compared."""
+    calibration: SamplesRecord | Skipped = Skipped("no INT8 engine was asked for")
+    precisions = {engine.precision for engine in engines} | {engine.precision for engine in failed}
+    if Precision.INT8 in precisions:
+        used = data.calibration.take(run.request.calibration_samples)
+        calibration = SamplesRecord(used.source, used.count, used.sha256)
+    whole = data.evaluation
+    return Manifest(
+        model=spec,
+        request=as_carried_out(run, spec, evaluated),
+        host=describe_host(ceilings),
+        data=DataRecord(calibration, SamplesRecord(whole.source, evaluated, whole.sha256)),
+        engines=tuple(engines),
+        failures=tuple(
+            [f"{engine.id}: {engine.reason}" for engine in failed]
+            + [f"{engine.id}: {failure}" for engine in engines for failure in engine.failures]
+        ),
+        timings=dict(run.clock.seconds),
+        failed_engines=tuple(failed),
     )
-    return described
+
+
+def as_carried_out(run: Run, spec: ModelSpec, evaluated: int) -> ExportRequest:
+    """The request with its defaults filled in and no path of this machine in it."""
+    request = run.request
+    return replace(
+        request,
+        source=spec.source,
+        weights=Path(request.weights).name,
+        data=Path(request.data.name) if request.data else None,
+        out=None,
+        samples=evaluated,
+        threads=run.conditions.threads,
+    )
+
+
+def describe_host(ceilings: Ceilings | Skipped) -> HostRecord:
+    """This machine, and what it was measured to do at most."""
+    return HostRecord(**vars(host.describe_host()), ceilings=ceilings)

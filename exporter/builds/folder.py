@@ -11,10 +11,10 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from exporter.artifact import Dialect, EngineFile, Precision
+from exporter.artifact import REJECTED, Dialect, EngineFile, Precision
 from exporter.builds import manifest as manifests
 from exporter.errors import InputError, UsageError
 from exporter.targets import folder_name
@@ -28,7 +28,6 @@ CONTENTS = (
     "report.json",
     manifests.FILE_NAME,
 )
-REJECTED = ".rejected"
 
 
 @dataclass(frozen=True)
@@ -38,11 +37,11 @@ class BuildFolder:
     root: Path
     model: str
 
-    def graph(self, precision: Precision) -> Path:
+    def portable_path(self, precision: Precision) -> Path:
         """The portable ONNX file of a precision."""
         return self.root / "onnx" / f"{self.model}.{precision}.onnx"
 
-    def lowered(self, precision: Precision, dialect: Dialect) -> Path:
+    def lowered_path(self, precision: Precision, dialect: Dialect) -> Path:
         """A lowered graph that no engine's file already is."""
         return self.root / "onnx" / f"{self.model}.{precision}.{dialect}.onnx"
 
@@ -64,26 +63,24 @@ class BuildFolder:
 
     def share_portable(self, files: tuple[Path, ...], precision: Precision) -> tuple[Path, ...]:
         """An engine that is byte for byte the portable file points at it."""
-        portable = self.graph(precision)
+        portable = self.portable_path(precision)
         if len(files) == 1 and portable.exists() and files[0].read_bytes() == portable.read_bytes():
             files[0].unlink()
             return (portable,)
         return files
 
-    def reject(self, files: tuple[Path, ...]) -> tuple[Path, ...]:
-        """Gives the files of an engine that failed a gate a name that no runtime will load."""
-        rejected = []
-        for path in files:
-            target = path.with_name(path.name + REJECTED)
-            # The portable graph stays what it is; the engine that pointed at it gets a copy.
-            if path.parent.name == "onnx":
-                target = self.root / "engines" / "rejected" / (path.name + REJECTED)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, target)
-            else:
-                path.replace(target)
-            rejected.append(target)
-        return tuple(rejected)
+    def reject(self, file: EngineFile) -> EngineFile:
+        """Gives a file of an engine that failed a gate a name that no runtime will load."""
+        path = self.root / file.path
+        rejected = path.with_name(path.name + REJECTED)
+        # The portable graph stays what it is; the engine that pointed at it gets a copy.
+        if path.parent.name == "onnx":
+            rejected = self.root / "engines" / "rejected" / (path.name + REJECTED)
+            rejected.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, rejected)
+        else:
+            path.replace(rejected)
+        return replace(file, path=rejected.relative_to(self.root).as_posix())
 
 
 def sha256_of(path: Path) -> str:
@@ -109,7 +106,7 @@ def check_destination(destination: Path, model: str) -> None:
                 f"--out {destination} is not empty and holds no build; give a new or empty folder"
             )
         return
-    held = manifests.read(destination)["model"]["name"]
+    held = manifests.read(destination).model.name
     if held != model:
         raise UsageError(
             f"--out {destination} holds a build of {held}, not {model}; "

@@ -1,78 +1,52 @@
-"""manifest.json, schema 1: the one record of a build; the report and the bundle are views of it.
+"""manifest.json, schema 1: written from the records and read back as the same ones.
 
-Fields are those of `artifact.py`, plus `id`-level views that other tools rely on (`path`, `sha256`
-and `bytes` of an engine's first file). Fields are added, never renamed.
+Fields are added, never renamed.
 """
 
 from __future__ import annotations
 
+import functools
 import json
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, is_dataclass
-from pathlib import Path
-from typing import Any
+import re
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Final
 
-from exporter.artifact import EngineRecord, ModelSpec
+import cattrs
+
+from exporter.builds.codec import make_converter
+from exporter.builds.records import Manifest
 from exporter.errors import InputError
 
-SCHEMA = 1
-FILE_NAME = "manifest.json"
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+SCHEMA: Final = 1
+FILE_NAME: Final = "manifest.json"
+
+_NAME: Final = re.compile(r"\w[\w.+-]*")
+"""A model's name is part of file names."""
 
 
-def engine_entry(record: EngineRecord) -> dict[str, Any]:
-    """One element of the manifest's `engines`."""
-    engine = record.engine
-    first = engine.files[0]
-    return {
-        "id": engine.id,
-        "target": engine.target,
-        "precision": engine.precision,
-        "dialect": engine.dialect,
-        "path": first.path,
-        "sha256": first.sha256,
-        "bytes": sum(file.bytes for file in engine.files),
-        "graph": engine.graph,
-        "files": plain(engine.files),
-        "trained": engine.trained,
-        "requires": plain(engine.requires),
-        "receipt": plain(record.receipt),
-        "parity": plain(record.parity),
-        "accuracy": plain(record.accuracy),
-        "latency": plain(record.latency),
-        "latency_by_batch": plain(record.latency_by_batch),
-        "notes": plain(record.notes),
-        "predicted": plain(record.predicted),
-        "profile": plain(record.profile),
-    }
-
-
-def model_entry(spec: ModelSpec) -> dict[str, Any]:
-    """The manifest's `model`."""
-    entry: dict[str, Any] = plain(spec)
-    return entry
+@functools.cache
+def _converter() -> cattrs.Converter:
+    return make_converter()
 
 
 def plain(value: Any) -> Any:
-    """Dataclasses, enums and tuples as JSON's own types; a non-finite figure is a string."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return plain(asdict(value))
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, str):
-        return str(value)
-    if isinstance(value, Sequence):
-        return [plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value
+    """A record, or a container of some, as JSON's own types."""
+    return _converter().unstructure(value)
 
 
-def write(folder: Path, manifest: Mapping[str, Any]) -> Path:
+def to_json(manifest: Manifest) -> dict[str, Any]:
+    """The manifest as it stands in the file."""
+    return {"schema": SCHEMA, **plain(manifest)}
+
+
+def write(folder: Path, manifest: Manifest) -> Path:
     """Writes `manifest.json` into a build folder, whole or not at all."""
     path = folder / FILE_NAME
     temporary = folder / f".{FILE_NAME}.partial"
-    text = json.dumps(plain(manifest), indent=1, ensure_ascii=False) + "\n"
+    text = json.dumps(to_json(manifest), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     try:
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
@@ -84,24 +58,71 @@ def write(folder: Path, manifest: Mapping[str, Any]) -> Path:
     return path
 
 
-def read(folder: Path) -> dict[str, Any]:
+def read(folder: Path) -> Manifest:
     """The manifest of a build folder.
 
     Raises:
-        InputError: no manifest there, not JSON, or another schema.
+        InputError: no manifest there, not JSON, another schema, or fields that do not fit; the
+            message names the place.
     """
     path = folder / FILE_NAME
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(
             f"{folder} holds no {FILE_NAME}; give a folder that `exporter export` wrote"
         ) from None
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid JSON ({error}); export the model again") from None
-    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
-        found = manifest.get("schema") if isinstance(manifest, dict) else None
-        raise InputError(f"{path} has schema {found!r}, expected {SCHEMA}; export the model again")
+    return from_json(content, str(path))
+
+
+def from_json(content: Any, name: str) -> Manifest:
+    """The manifest in a parsed JSON file of that name.
+
+    Raises:
+        InputError: another schema, or fields that do not fit.
+    """
+    schema = content.get("schema") if isinstance(content, dict) else None
+    if type(schema) is not int or schema != SCHEMA:
+        raise InputError(f"{name} has schema {schema!r}, expected {SCHEMA}; export the model again")
+    fields = {key: value for key, value in content.items() if key != "schema"}
+    try:
+        manifest = _converter().structure(fields, Manifest)
+    except cattrs.BaseValidationError as error:
+        problem = cattrs.transform_error(error, path=FILE_NAME, format_exception=_explain)[0]
+        raise InputError(f"{name}: {' '.join(problem.split())}; export the model again") from None
+    _check_names(manifest, name)
     return manifest
+
+
+def _explain(error: BaseException, kind: type | None) -> str:
+    if isinstance(error, KeyError):
+        return "a required field is missing"
+    if isinstance(error, cattrs.ForbiddenExtraKeysError):
+        unknown = ", ".join(sorted(error.extra_fields))
+        return f"unknown field {unknown} (of a newer version, or a slip)"
+    if isinstance(error, ValueError):
+        return str(error)
+    return f"expected {getattr(kind, '__name__', kind)}"
+
+
+def _check_names(manifest: Manifest, name: str) -> None:
+    """Refuses names with which a file would be read or written outside the build."""
+    if not _NAME.fullmatch(manifest.model.name):
+        raise InputError(
+            f"{name}: the model's name {manifest.model.name!r} is no file name; "
+            "export the model again"
+        )
+    for path in _paths(manifest):
+        parts = PurePosixPath(path)
+        if parts.is_absolute() or ".." in parts.parts or "\\" in path or "\0" in path:
+            raise InputError(f"{name}: {path!r} leads out of the build; export the model again")
+
+
+def _paths(manifest: Manifest) -> Iterable[str]:
+    for engine in manifest.engines:
+        yield engine.built_from
+        yield from (file.path for file in engine.files)

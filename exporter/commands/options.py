@@ -80,7 +80,14 @@ DataPath = Annotated[
     ),
 ]
 Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Default: build/MODEL.")]
-Samples = Annotated[int, typer.Option(metavar="N", min=8, help="Evaluation inputs.")]
+Samples = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=8,
+        help="Evaluation inputs (default: 64; of a labelled set at most 2000).",
+    ),
+]
 CalibrationSamples = Annotated[
     int, typer.Option(metavar="N", min=1, help="Images that INT8 sees.", rich_help_panel=INT8)
 ]

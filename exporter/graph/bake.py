@@ -8,7 +8,7 @@ them first, so that parity is against the two-step path.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,11 @@ from exporter.progress import Progress
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+
+    from exporter.images.samples import Samples
+
+_BATCH: Final = 32
+"""Inputs that are looked at together."""
 
 
 def from_images(model: Model) -> Model:
@@ -44,10 +49,8 @@ def from_images(model: Model) -> Model:
     )
 
 
-def with_images(
-    model: Model, inputs: npt.NDArray[Any], progress: Progress
-) -> tuple[Model, npt.NDArray[np.uint8]]:
-    """The model taking images, and its normalised inputs (N, 3, H, W) as images.
+def with_images(model: Model, inputs: Samples, progress: Progress) -> tuple[Model, Samples]:
+    """The model taking images, and its normalised inputs, each (3, H, W), as images (H, W, 3).
 
     Where they were none to begin with (synthetic inputs, ready tensors), each value becomes the
     nearest pixel, and a note says so.
@@ -56,10 +59,13 @@ def with_images(
         UsageError: see `from_images`.
     """
     contract = _contract(model)
-    images, exact = nearest_pixels(inputs, contract.mean, contract.std)
-    if not exact:
+
+    def nearest(batch: npt.NDArray[Any]) -> tuple[npt.NDArray[np.uint8], bool]:
+        return nearest_pixels(batch, contract.mean, contract.std)
+
+    if not all(nearest(batch)[1] for batch in inputs.batches(_BATCH)):
         progress.note("the evaluation inputs were rounded to 8-bit pixels, for engines take images")
-    return from_images(model), images
+    return from_images(model), inputs.map(lambda image: nearest(image[None])[0][0])
 
 
 def bake(model: Model, graph: ir.Model, exact: ir.Model) -> tuple[ir.Model, PassReport]:

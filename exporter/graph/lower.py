@@ -12,7 +12,7 @@ from exporter.artifact import Dialect, PassReport, Precision
 from exporter.errors import UsageError, unknown_name
 from exporter.graph.files import check
 from exporter.passes.convert_fp16 import convert_fp16
-from exporter.passes.fuse_residual import fuse_residual as fuse
+from exporter.passes.fuse_residual import fuse_residual
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -46,10 +46,15 @@ def _to_int8(graph: ir.Model, to: Lowering) -> PassReport:
     return insert_qdq(graph, to.ranges, to.dialect, to.keep, reduce_range=to.reduce_range)
 
 
+def _fuse_residual(graph: ir.Model, to: Lowering) -> PassReport:  # noqa: ARG001
+    return fuse_residual(graph)
+
+
 Step = Callable[["ir.Model", Lowering], PassReport]
 
 LOWERINGS: dict[tuple[Precision, Dialect], tuple[Step, ...]] = {
     (Precision.FP32, Dialect.FLOAT): (),
+    (Precision.FP32, Dialect.FLOAT_FUSED): (_fuse_residual,),
     (Precision.FP16, Dialect.FLOAT): (_to_fp16,),
     (Precision.INT8, Dialect.U8_ASYMMETRIC): (_to_int8,),
     (Precision.INT8, Dialect.S8_SYMMETRIC): (_to_int8,),
@@ -63,7 +68,6 @@ def lower(
     precision: Precision,
     dialect: Dialect,
     *,
-    fuse_residual: bool,
     ranges: Ranges | None = None,
     keep: Keep = (),
     between: Precision = Precision.FP32,
@@ -90,8 +94,6 @@ def lower(
     if precision is Precision.INT8 and between is Precision.FP16:
         steps = (_to_fp16, *steps)
     reports = [step(lowered, to) for step in steps]
-    if fuse_residual:
-        reports.append(fuse(lowered))
     common.ShapeInferencePass()(lowered)
     check(lowered)
     return lowered, tuple(reports)

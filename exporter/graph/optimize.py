@@ -5,13 +5,14 @@ Standard ONNX only. Each pass is one file in `passes/`, and this is their order.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from onnx_ir.passes import common
 
-from exporter.artifact import PassReport
+from exporter.artifact import Model, PassReport
 from exporter.graph.files import check
-from exporter.passes.blocks import block_of_nodes, find_residual_blocks
+from exporter.passes.blocks import GraphFacts, block_of_nodes, find_residual_blocks
 from exporter.passes.canonicalize_head import canonicalize_head
 from exporter.passes.canonicalize_sum import canonicalize_sum
 from exporter.passes.fold_batchnorm import fold_batchnorm
@@ -21,6 +22,17 @@ from exporter.passes.strip_provenance import strip_provenance
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+
+
+@dataclass(frozen=True)
+class OptimizedModel:
+    """A model and its optimized graph: what lowering starts from and receipts count against."""
+
+    model: Model
+    """With the residual blocks in its specification."""
+    graph: ir.Model
+    facts: GraphFacts
+
 
 PASSES = (
     remove_export_noise,

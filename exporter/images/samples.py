@@ -30,6 +30,8 @@ Labels = npt.NDArray[np.int64]
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff")
 SYNTHETIC_SAMPLES = 512
 """Of each of the two synthetic sets; they are made as they are read."""
+HELD_BYTES = 2**30
+"""Inputs beyond this are read again each time instead of being kept in memory."""
 LARGEST_IMAGE_PIXELS = 80_000_000
 """Beyond this a small file that unpacks to gigabytes is likelier than a photograph."""
 
@@ -51,6 +53,23 @@ class Samples:
         for start in range(0, self.count, size):
             stop = min(start + size, self.count)
             yield np.stack([self._read(index) for index in range(start, stop)])
+
+    @classmethod
+    def of(cls, source: str, inputs: Array, labels: Labels | None = None) -> Samples:
+        """Inputs that are in memory, (N, ...)."""
+        digest = hashlib.sha256(inputs.tobytes()).hexdigest()
+        return cls(source, len(inputs), digest, labels, lambda index: inputs[index])
+
+    def held(self) -> Samples:
+        """The same, read once and kept in memory, where all of them fit into HELD_BYTES."""
+        if not self.count or self.count * self._read(0).nbytes > HELD_BYTES:
+            return self
+        inputs = np.stack([self._read(index) for index in range(self.count)])
+        return replace(self, _read=lambda index: inputs[index])
+
+    def map(self, change: Callable[[Array], Array]) -> Samples:
+        """The same samples, each input changed as it is read."""
+        return replace(self, _read=lambda index: change(self._read(index)))
 
     def take(self, count: int) -> Samples:
         """The first `count` samples (all of them where there are fewer)."""
@@ -116,10 +135,10 @@ def _digits() -> Data:
 
     train, held_out = digits.splits()
     return Data(
-        _in_memory(
+        Samples.of(
             "scikit-learn's digits, training split", digits.normalise(train.images), train.labels
         ),
-        _in_memory(
+        Samples.of(
             "scikit-learn's digits, held-out split",
             digits.normalise(held_out.images),
             held_out.labels,
@@ -295,11 +314,6 @@ def _split(hashes: list[str], samples: Callable[[list[str], str], Samples], name
         raise InputError(f"{name}: one distinct sample; two sets need at least two, better 128")
     calibration = samples(hashes[0::2], "calibration set")
     return Data(calibration, samples(hashes[1::2], "evaluation set"))
-
-
-def _in_memory(source: str, inputs: Array, labels: Labels) -> Samples:
-    digest = hashlib.sha256(inputs.tobytes()).hexdigest()
-    return Samples(source, len(inputs), digest, labels, lambda index: inputs[index])
 
 
 def _digest(hashes: Sequence[str]) -> str:

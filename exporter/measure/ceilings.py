@@ -11,10 +11,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Final
 
 from exporter.measure import ceiling_graphs as graphs
+from exporter.measure.timing import Ceilings
 from exporter.measure.worker import make_input
 
 KERNEL_S: Final = 0.25
@@ -22,18 +22,6 @@ KERNEL_S: Final = 0.25
 COPIED_BYTES: Final = 128 << 20
 
 Run = Callable[[], object]
-
-
-@dataclass(frozen=True)
-class Ceilings:
-    """Giga-operations (two to a multiply-accumulate) and gigabytes a second, on `threads`."""
-
-    threads: int
-    fp32_gops: float
-    int8_gops: float
-    copy_gb_s: float
-    kernels: dict[str, float]
-    """Each kernel that was tried, in GOP/s."""
 
 
 def measure_ceilings(threads: int) -> Ceilings:

@@ -24,8 +24,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -34,15 +34,15 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 
-from exporter.artifact import Latency, Model, Skipped, Speedup, TensorSpec
+from exporter.artifact import Model, Skipped, TensorSpec
 from exporter.errors import BuildError, UsageError
+from exporter.measure.timing import Conditions, Latency, Speedup
 from exporter.progress import Progress
 from exporter.targets import get_target
 
 if TYPE_CHECKING:
     import torch
 
-DEFAULT_ROUNDS: Final = 30
 ROUND_S: Final = 0.1
 """How long one engine is timed in one round, in seconds; at least one inference, at most 50."""
 MOST_IN_A_ROUND: Final = 50
@@ -51,6 +51,7 @@ STABLE_TAIL: Final = 1.5
 RESAMPLES: Final = 2000
 
 Results = dict[str, dict[int, Latency | Skipped]]
+"""Engine id -> batch size -> latency, or why there is none."""
 Floats = npt.NDArray[np.float64]
 
 
@@ -94,88 +95,168 @@ def baseline_of(model: Model) -> Baseline:
     return OnnxBaseline(model.given, model.spec.input)
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What a run found."""
+
+    latencies: Results
+    failures: Mapping[str, str]
+    """Engine id -> how its process failed or died; all others were measured to the end."""
+
+
 def measure(
     engines: Sequence[EngineToMeasure],
     baseline: Baseline,
-    *,
-    batches: Sequence[int],
-    threads: int,
-    rounds: int = DEFAULT_ROUNDS,
-    seed: int = 0,
+    conditions: Conditions,
     progress: Progress,
-) -> Results:
-    """Engine id -> batch size -> latency, or why there is none.
+) -> Measured:
+    """Measures the engines that run here, at every batch size.
+
+    An engine whose process fails costs itself alone. Where the baseline's does, nothing has a
+    latency, and each says why.
 
     Raises:
         UsageError: no batch size, or a count below one.
-        BuildError: an engine's process failed or died.
     """
-    if not batches or min(*batches, threads, rounds, 1) < 1:
+    counts = (*conditions.batches, conditions.threads, conditions.rounds)
+    if not conditions.batches or min(counts) < 1:
         raise UsageError("batch sizes, threads and rounds must be 1 or more, and one batch given")
-    results: Results = {}
-    running: list[EngineToMeasure] = []
+    results: Results = {engine.id: {} for engine in engines}
+    running = []
     for engine in engines:
         absent = get_target(engine.target).runs_here()
         if absent:
-            results[engine.id] = dict.fromkeys(batches, absent)
+            results[engine.id] = dict.fromkeys(conditions.batches, absent)
         else:
             running.append(engine)
+    failures: dict[str, str] = {}
     if running:
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="exporter-")))
-            results |= _measure_here(
-                running, baseline, folder, stack, batches, (threads, rounds, seed), progress
-            )
-    return {engine.id: results[engine.id] for engine in engines}
+            try:
+                run = _Run(conditions, baseline, progress)
+                run.load(running, folder, stack)
+                for batch in conditions.batches:
+                    for name, latency in run.measure_batch(batch).items():
+                        results[name][batch] = latency
+            except _BaselineFailed as error:
+                reason = Skipped(f"{baseline.name} cannot be timed here: {error}")
+                for engine in running:
+                    for batch in conditions.batches:
+                        results[engine.id].setdefault(batch, reason)
+            failures = run.failures
+    for name, reason_text in failures.items():
+        results[name] = dict.fromkeys(conditions.batches, Skipped(reason_text))
+    return Measured(results, failures)
 
 
-def _measure_here(
-    engines: Sequence[EngineToMeasure],
-    baseline: Baseline,
-    folder: Path,
-    stack: ExitStack,
-    batches: Sequence[int],
-    counts: tuple[int, int, int],
-    progress: Progress,
-) -> Results:
-    threads, rounds, seed = counts
-    shape, dtype = baseline.input.shape[1:], baseline.input.dtype
-    common = {"threads": threads, "shape": shape, "dtype": dtype, "seed": seed}
-    try:
-        job = _baseline_job(baseline, folder)
-    except _NotSendable as error:
-        return _all_skipped(engines, batches, str(error))
-    jobs = {baseline.name: job} | {
-        engine.id: {"kind": "engine", "target": engine.target, "path": str(engine.path)}
-        for engine in engines
-    }
-    with progress.stage("load what is to be measured", len(jobs)) as advance:
-        workers = [stack.enter_context(WorkerProcess(name, folder)) for name in jobs]
-        try:
-            for worker in workers:
-                worker.send(jobs[worker.name] | common)
-            for worker in workers:
-                worker.receive()
-                worker.suspend()
+class _Run:
+    """The processes of one run; the baseline is the first of them."""
+
+    def __init__(self, conditions: Conditions, baseline: Baseline, progress: Progress) -> None:
+        self.conditions = conditions
+        self.baseline = baseline
+        self.progress = progress
+        self.failures: dict[str, str] = {}
+        self._workers: list[WorkerProcess] = []
+
+    def load(self, engines: Sequence[EngineToMeasure], folder: Path, stack: ExitStack) -> None:
+        """Starts a process each and loads what it times.
+
+        Raises:
+            _BaselineFailed: the baseline's cannot be sent to its process, or does not load there.
+        """
+        given, conditions = self.baseline.input, self.conditions
+        common = {
+            "threads": conditions.threads,
+            "shape": given.shape[1:],
+            "dtype": given.dtype,
+            "seed": conditions.seed,
+        }
+        jobs = {self.baseline.name: _baseline_job(self.baseline, folder)} | {
+            engine.id: {"kind": "engine", "target": engine.target, "path": str(engine.path)}
+            for engine in engines
+        }
+        with self.progress.stage("load what is to be measured", len(jobs)) as advance:
+            self._workers = [stack.enter_context(WorkerProcess(name, folder)) for name in jobs]
+            for worker in list(self._workers):
+                with self._surviving(worker):
+                    worker.send(jobs[worker.name] | common)
+            for worker in list(self._workers):
+                with self._surviving(worker):
+                    worker.receive()
+                    worker.suspend()
                 advance(1)
-        except _NotSendable as error:
-            return _all_skipped(engines, batches, str(error))
-    results: Results = {engine.id: {} for engine in engines}
-    fixed = baseline.input.shape[0]
-    for batch in batches:
+
+    def measure_batch(self, batch: int) -> dict[str, Latency | Skipped]:
+        """One interleaved run over all processes that are left.
+
+        Raises:
+            _BaselineFailed: the baseline's process failed or died.
+        """
+        names = [worker.name for worker in self._workers[1:]]
+        fixed = self.baseline.input.shape[0]
         if isinstance(fixed, int) and batch != fixed:
-            reason = Skipped(f"the model takes batches of {fixed} only")
-            measured: Mapping[str, Latency | Skipped] = {e.id: reason for e in engines}
-        else:
-            measured = _measure_batch(workers, batch, threads, rounds, seed, progress)
-        for name, latency in measured.items():
-            results[name][batch] = latency
-    return results
+            return dict.fromkeys(names, Skipped(f"the model takes batches of {fixed} only"))
+        rounds, seed = self.conditions.rounds, self.conditions.seed
+        total = len(self._workers) + rounds
+        warm: dict[str, dict[str, Any]] = {}
+        with self.progress.stage(f"measure batch {batch}, {rounds} rounds", total) as advance:
+            for worker in list(self._workers):
+                with self._surviving(worker):
+                    warm[worker.name] = worker.ask({"warm_up": batch})
+                advance(1)
+            racing = list(self._workers)
+            samples: dict[str, list[list[float]]] = {worker.name: [] for worker in racing}
+            for order in orders(len(racing), rounds, seed):
+                for worker in (racing[index] for index in order):
+                    if worker.name in self.failures:
+                        continue
+                    with self._surviving(worker):
+                        reply = worker.ask(round_request(warm[worker.name]["median_s"]))
+                        samples[worker.name].append(reply["samples_s"])
+                advance(1)
+        return {
+            worker.name: self._latency(
+                batch, warm[worker.name], samples[worker.name], samples[self.baseline.name]
+            )
+            for worker in self._workers[1:]
+        }
 
+    def _latency(
+        self,
+        batch: int,
+        warm: Mapping[str, Any],
+        own: Sequence[Sequence[float]],
+        eager: Sequence[Sequence[float]],
+    ) -> Latency:
+        speedup = paired_speedup(eager, own, self.conditions.seed)
+        p50, p90, p99 = percentiles_ms(own)
+        eager_p50, eager_p90, _ = percentiles_ms(eager)
+        return Latency(
+            batch=batch,
+            threads=self.conditions.threads,
+            warmup=warm["inferences"],
+            rounds=self.conditions.rounds,
+            p50_ms=p50,
+            p90_ms=p90,
+            p99_ms=p99,
+            eager_p50_ms=eager_p50,
+            baseline=self.baseline.name,
+            speedup=speedup,
+            stable=is_stable(speedup, p90 / p50, eager_p90 / eager_p50),
+        )
 
-def _all_skipped(engines: Sequence[EngineToMeasure], batches: Sequence[int], why: str) -> Results:
-    skipped = Skipped(f"eager PyTorch cannot be timed in a process of its own: {why}")
-    return {engine.id: dict.fromkeys(batches, skipped) for engine in engines}
+    @contextmanager
+    def _surviving(self, worker: WorkerProcess) -> Iterator[None]:
+        """Takes a process that fails out of the run, with its reason."""
+        try:
+            yield
+        except (BuildError, _BaselineFailed) as error:
+            if worker is self._workers[0] and worker.name == self.baseline.name:
+                raise _BaselineFailed(str(error)) from None
+            self.failures[worker.name] = str(error)
+            self._workers.remove(worker)
 
 
 def _baseline_job(baseline: Baseline, folder: Path) -> dict[str, Any]:
@@ -189,52 +270,11 @@ def _baseline_job(baseline: Baseline, folder: Path) -> dict[str, Any]:
     try:
         torch.save(baseline.module, path)
     except (AttributeError, TypeError, pickle.PicklingError) as error:
-        raise _NotSendable(_one_line(str(error))) from None
+        reason = _one_line(str(error))
+        raise _BaselineFailed(
+            f"its module cannot be sent to a process of its own: {reason}"
+        ) from None
     return {"kind": "module", "path": str(path)}
-
-
-def _measure_batch(
-    workers: Sequence[WorkerProcess],
-    batch: int,
-    threads: int,
-    rounds: int,
-    seed: int,
-    progress: Progress,
-) -> dict[str, Latency]:
-    """One interleaved run; the first of the workers is the baseline."""
-    warm = []
-    samples: list[list[list[float]]] = [[] for _ in workers]
-    total = len(workers) + rounds
-    with progress.stage(f"measure batch {batch}, {rounds} rounds", total) as advance:
-        for worker in workers:
-            warm.append(worker.ask({"warm_up": batch}))
-            advance(1)
-        requests = [round_request(reply["median_s"]) for reply in warm]
-        for order in orders(len(workers), rounds, seed):
-            for index in order:
-                reply = workers[index].ask(requests[index])
-                samples[index].append(reply["samples_s"])
-            advance(1)
-    eager = samples[0]
-    eager_p50, eager_p90, _ = percentiles_ms(eager)
-    latencies = {}
-    for worker, reply, own in zip(workers[1:], warm[1:], samples[1:], strict=True):
-        speedup = paired_speedup(eager, own, seed)
-        p50, p90, p99 = percentiles_ms(own)
-        latencies[worker.name] = Latency(
-            batch=batch,
-            threads=threads,
-            warmup=reply["inferences"],
-            rounds=rounds,
-            p50_ms=p50,
-            p90_ms=p90,
-            p99_ms=p99,
-            eager_p50_ms=eager_p50,
-            baseline=workers[0].name,
-            speedup=speedup,
-            stable=is_stable(speedup, p90 / p50, eager_p90 / eager_p50),
-        )
-    return latencies
 
 
 def round_request(median_s: float) -> dict[str, int]:
@@ -279,8 +319,8 @@ def is_stable(speedup: Speedup, *tails: float) -> bool:
     return high - low <= STABLE_INTERVAL * speedup.median and max(tails) <= STABLE_TAIL
 
 
-class _NotSendable(Exception):  # noqa: N818 - becomes Skipped
-    """The baseline's module cannot be pickled, or not unpickled elsewhere."""
+class _BaselineFailed(Exception):  # noqa: N818 - becomes Skipped
+    """The baseline cannot be timed: then there is nothing to divide by."""
 
 
 class WorkerProcess:
@@ -358,7 +398,9 @@ class WorkerProcess:
             raise self._died()
         reply: dict[str, Any] = json.loads(line)
         if reply.get("unloadable"):
-            raise _NotSendable(f"{reply['error']}; define its class in a module that is importable")
+            raise _BaselineFailed(
+                f"{reply['error']}; define its class in a module that is importable"
+            )
         if "error" in reply:
             raise BuildError(f"measuring {self.name} failed: {reply['error']}")
         return reply

@@ -9,71 +9,57 @@ for each in equal parts. What lies in no block (stem, head, conversions) is `out
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any, Final
+from typing import Final
 
-from exporter.artifact import BlockTime, Kernel, LayerTime, Profile, Skipped
-from exporter.builds.folder import REJECTED
+from exporter.artifact import Engine, Kernel, ModelSpec, Skipped
 from exporter.errors import BuildError
 from exporter.measure.layers import Layer, layers_of
+from exporter.measure.timing import BlockTime, LayerTime, Profile
 from exporter.measure.worker import make_input
-from exporter.progress import Progress
 from exporter.prove.receipt import homes_of
-from exporter.targets import CanProfile, UnreadableKernels, get_target
+from exporter.targets import Array, CanProfile, UnreadableKernels, get_target
 
 BUDGET_S: Final = 0.5
 """How long the profiled inferences of one engine may take, after two to warm up."""
 
 
-def profile_records(
-    records: Sequence[Any],
+def profile_engine(
+    engine: Engine,
     root: Path,
-    portable: Path,
-    *,
-    blocks: Sequence[str],
+    network: Network,
     threads: int,
-    shape: Sequence[int | str],
-    dtype: str,
-    seed: int,
-    progress: Progress,
-) -> dict[str, Profile | Skipped]:
-    """Engine id -> profile, or why there is none; `records` are engines of a manifest.
-
-    `portable` is the FP32 ONNX file, which says what each layer computes and moves.
-    """
-    layers = layers_of(portable)
-    first = shape[0] if isinstance(shape[0], int) else 1
-    batch = make_input((first, *(int(side) for side in shape[1:])), dtype, seed)
-    found = {}
-    with progress.stage("profile the blocks", len(records)) as advance:
-        for entry in records:
-            found[entry["id"]] = _profile(entry, root, layers, blocks, threads, batch)
-            advance(1)
-    return found
-
-
-def _profile(
-    entry: Mapping[str, Any],
-    root: Path,
-    layers: Mapping[str, Layer],
-    blocks: Sequence[str],
-    threads: int,
-    batch: Any,
 ) -> Profile | Skipped:
-    if entry["path"].endswith(REJECTED):
-        return Skipped("rejected: it failed a gate")
-    target = get_target(entry["target"])
-    absent = target.runs_here()
-    if absent is not None:
-        return absent
+    """Where the time of one engine of the build in `root` goes, or why that is not known."""
+    target = get_target(engine.target)
     if not isinstance(target, CanProfile):
-        return Skipped(f"{entry['target']} is not profiled by this tool")
+        return Skipped(f"{engine.target} is not profiled by this tool")
+    batch = network.batch
     try:
-        runs, source = target.profile(root / entry["path"], threads, batch, BUDGET_S)
+        runs, source = target.profile(root / engine.path, threads, batch, BUDGET_S)
     except (BuildError, UnreadableKernels) as error:
         return Skipped(f"its profiler gave nothing to read: {error}")
-    return summarize(runs, source, layers, blocks, len(batch), threads)
+    return summarize(runs, source, network.layers, network.blocks, len(batch), threads)
+
+
+@dataclass(frozen=True)
+class Network:
+    """What a profile needs to know of the network that was compiled."""
+
+    layers: Mapping[str, Layer]
+    """What each layer computes and moves, from the portable FP32 file."""
+    blocks: tuple[str, ...]
+    batch: Array
+    """The seeded input that is profiled, (N, ...)."""
+
+    @classmethod
+    def of(cls, spec: ModelSpec, portable_path: Path, seed: int) -> Network:
+        first, *sides = spec.input.shape
+        shape = (first if isinstance(first, int) else 1, *map(int, sides))
+        batch = make_input(shape, spec.input.dtype, seed)
+        return cls(layers_of(portable_path), spec.residual_blocks, batch)
 
 
 def summarize(

@@ -1,92 +1,118 @@
-"""The measuring stage on a build's engines: who is measured and profiled, who is not and why."""
+"""The measuring stage: the same for a build that was just made and for one from long ago."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from exporter.artifact import EngineRecord, Latency, Model, Skipped
-from exporter.builds import manifest
-from exporter.builds.folder import REJECTED
-from exporter.measure import interleaved as measure
-from exporter.measure.profile import profile_records
-from exporter.progress import Progress
+from exporter.artifact import Engine, Model, Skipped
+from exporter.errors import ExporterError
+from exporter.measure.ceilings import measure_ceilings
+from exporter.measure.interleaved import EngineToMeasure, Measured, baseline_of, measure
+from exporter.measure.profile import Network, profile_engine
+from exporter.measure.timing import Ceilings, Conditions, Latency, Profile
+from exporter.progress import Clock, Progress
 from exporter.targets import get_target
 
 
-def measure_records(
-    model: Model,
-    records: list[EngineRecord],
+@dataclass(frozen=True)
+class Measurement:
+    """What was measured of one engine."""
+
+    latency: Latency | Skipped
+    """At the first batch size."""
+    latency_by_batch: tuple[Latency, ...]
+    profile: Profile | Skipped
+    failure: str | None = None
+    """How its process failed or died while it was measured."""
+
+    @classmethod
+    def skipped(cls, reason: str) -> Measurement:
+        return cls(Skipped(reason), (), Skipped(reason))
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """What was measured of a build, on one machine in one run."""
+
+    engines: dict[str, Measurement]
+    """An entry for every engine that was given, by its id."""
+    ceilings: Ceilings | Skipped
+
+
+def measure_engines(
+    engines: Sequence[Engine],
     root: Path,
-    *,
-    batches: tuple[int, ...],
-    threads: int,
-    rounds: int,
-    seed: int,
+    model: Model,
+    portable_path: Path,
+    conditions: Conditions,
+    clock: Clock,
     progress: Progress,
-) -> list[EngineRecord]:
-    """Measures every engine that passed and runs here; the others say why they were not."""
-    reasons = {record.engine.id: _not_measured(record) for record in records}
-    engines = [
-        measure.EngineToMeasure(r.engine.id, r.engine.target, root / r.engine.path)
-        for r in records
-        if reasons[r.engine.id] is None
-    ]
+) -> Measurements:
+    """Measures and profiles the engines of the build in `root`; the others say why they were not.
+
+    `model` is what they were made from, `portable_path` its FP32 ONNX file.
+    """
+    found = {
+        engine.id: Measurement.skipped(reason) for engine in engines if (reason := _why(engine))
+    }
+    here = [engine for engine in engines if engine.id not in found]
     declared = model.spec.input.shape[0]
-    sizes = (declared,) if isinstance(declared, int) else batches
-    results = measure.measure(
-        engines,
-        measure.baseline_of(model),
-        batches=sizes,
-        threads=threads,
-        rounds=rounds,
-        seed=seed,
-        progress=progress,
-    )
-    measured = []
-    for record in records:
-        reason = reasons[record.engine.id]
-        if reason is not None:
-            measured.append(replace(record, latency=reason))
-            continue
-        by_batch = results[record.engine.id]
-        measured.append(
-            replace(
-                record,
-                latency=by_batch[sizes[0]],
-                latency_by_batch=tuple(x for x in by_batch.values() if isinstance(x, Latency)),
-            )
-        )
-    return measured
+    if isinstance(declared, int):
+        conditions = replace(conditions, batches=(declared,))
+    with clock.time("measure"):
+        measured = _measure(here, root, model, conditions, progress)
+    with clock.time("profile"):
+        network = Network.of(model.spec, portable_path, conditions.seed)
+        with progress.stage("profile the blocks", len(here)) as advance:
+            for engine in here:
+                by_batch = measured.latencies[engine.id]
+                failure = measured.failures.get(engine.id)
+                profile: Profile | Skipped = Skipped(f"not profiled: {failure}")
+                if failure is None:
+                    profile = profile_engine(engine, root, network, conditions.threads)
+                found[engine.id] = Measurement(
+                    latency=by_batch[conditions.batches[0]],
+                    latency_by_batch=tuple(x for x in by_batch.values() if isinstance(x, Latency)),
+                    profile=profile,
+                    failure=failure,
+                )
+                advance(1)
+        ceilings = _ceilings(conditions.threads)
+    return Measurements(found, ceilings)
 
 
-def profile_built(
-    model: Model,
-    records: list[EngineRecord],
+def _measure(
+    engines: Sequence[Engine],
     root: Path,
-    portable: Path,
-    *,
-    threads: int,
-    seed: int,
+    model: Model,
+    conditions: Conditions,
     progress: Progress,
-) -> list[EngineRecord]:
-    """The records with the time of each block; `portable` is the FP32 ONNX file."""
-    spec = model.spec
-    profiles = profile_records(
-        [manifest.engine_entry(record) for record in records],
-        root,
-        portable,
-        blocks=spec.residual_blocks,
-        threads=threads,
-        shape=spec.input.shape,
-        dtype=spec.input.dtype,
-        seed=seed,
-        progress=progress,
-    )
-    return [replace(record, profile=profiles[record.engine.id]) for record in records]
+) -> Measured:
+    """The timed run; where it cannot be set up, every engine says why."""
+    given = [EngineToMeasure(engine.id, engine.target, root / engine.path) for engine in engines]
+    try:
+        return measure(given, baseline_of(model), conditions, progress)
+    except OSError as error:
+        reason = Skipped(f"nothing could be timed here: {error.strerror or error}")
+        return Measured({e.id: dict.fromkeys(conditions.batches, reason) for e in engines}, {})
 
 
-def _not_measured(record: EngineRecord) -> Skipped | None:
-    if record.engine.path.endswith(REJECTED):
-        return Skipped("rejected: it failed a gate")
-    return get_target(record.engine.target).runs_here()
+def _why(engine: Engine) -> str | None:
+    """Why an engine is not measured here."""
+    if engine.rejected:
+        return "rejected: it failed a gate"
+    try:
+        absent = get_target(engine.target).runs_here()
+    except ExporterError as error:
+        return f"not run here: {error}"
+    return absent.skipped if absent else None
+
+
+def _ceilings(threads: int) -> Ceilings | Skipped:
+    """What the machine can do; a report without it is worth more than none."""
+    try:
+        return measure_ceilings(threads)
+    except (ImportError, RuntimeError, ExporterError) as error:
+        return Skipped(f"the ceilings were not measured: {' '.join(str(error).split())}")

@@ -8,7 +8,15 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from exporter.artifact import Model, ModelSpec, Preprocessing, Skipped, TensorSpec, WeightsInfo
+from exporter.artifact import (
+    Model,
+    ModelKind,
+    ModelSpec,
+    Preprocessing,
+    Skipped,
+    TensorSpec,
+    WeightsInfo,
+)
 from exporter.errors import InputError
 
 
@@ -22,7 +30,7 @@ class Loaded:
     notes: tuple[str, ...] = ()
 
 
-def describe(loaded: Loaded, *, name: str, source: str, kind: str, size: int) -> Model:
+def describe(loaded: Loaded, *, name: str, source: str, kind: ModelKind, size: int) -> Model:
     """The `Model` of a module that takes (B, 3, size, size).
 
     Raises:

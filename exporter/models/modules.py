@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from exporter.artifact import Model, Preprocessing, Skipped, WeightsInfo
+from exporter.artifact import Model, ModelKind, Preprocessing, Skipped, WeightsInfo
 from exporter.errors import InputError, UsageError
 from exporter.models import weights
 from exporter.models.describe import Loaded, describe, file_name, one_line
@@ -42,7 +42,7 @@ def from_factory(
     contract = Skipped("a module does not say how images become its input")
     loaded = with_weights(module.eval(), source, weights_name, contract, size, seed)
     name = file_name(source.rpartition(":")[2])
-    return describe(loaded, name=name, source=source, kind="module", size=size)
+    return describe(loaded, name=name, source=source, kind=ModelKind.MODULE, size=size)
 
 
 def with_weights(

@@ -18,7 +18,7 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx_ir.passes import common
 
-from exporter.artifact import Model, ModelSpec, Skipped, TensorSpec, WeightsInfo
+from exporter.artifact import Model, ModelKind, ModelSpec, Skipped, TensorSpec, WeightsInfo
 from exporter.errors import InputError
 from exporter.models import onnx_checks as checks
 from exporter.passes.values import constant, dims, is_op
@@ -208,7 +208,7 @@ def _describe(graph: ir.Model, path: Path, dtype: str, given: bytes) -> ModelSpe
     return ModelSpec(
         name=re.sub(r"[^A-Za-z0-9._-]+", "_", path.stem).strip("._") or "model",
         source=path.name,
-        kind="onnx",
+        kind=ModelKind.ONNX,
         parameters=sum(w.size for w in weights if w is not None and w.dtype is ir.DataType.FLOAT),
         macs=sum(_macs(node) for node in graph.graph),
         input=_tensor_spec(x, dtype),

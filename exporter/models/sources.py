@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.artifact import Model, Preprocessing, WeightsInfo
+from exporter.artifact import Model, ModelKind, Preprocessing, WeightsInfo
 from exporter.errors import InputError, UsageError
 from exporter.images.digits import PREPROCESSING
 from exporter.models import digits, weights
@@ -76,7 +76,7 @@ def _from_table(
             f"{smallest}; give at least {smallest}"
         )
     loaded = _load_variant(name, variant, weights_name, num_classes, size, seed, progress)
-    return describe(loaded, name=name, source=name, kind="builtin", size=size)
+    return describe(loaded, name=name, source=name, kind=ModelKind.BUILTIN, size=size)
 
 
 def smallest_image(variant: Variant) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from exporter.artifact import Model, Preprocessing, Skipped, WeightsInfo
+from exporter.artifact import Model, ModelKind, Preprocessing, Skipped, WeightsInfo
 from exporter.errors import MissingDependencyError, unknown_name
 from exporter.images.preprocess import FILTERS
 from exporter.models import weights
@@ -52,7 +52,7 @@ def from_timm(
             loaded = _pretrained(name, source, contract, size, seed)
     else:
         loaded = with_weights(module.eval(), source, weights_name, contract, size, seed)
-    return describe(loaded, name=file_name(name), source=source, kind="timm", size=size)
+    return describe(loaded, name=file_name(name), source=source, kind=ModelKind.TIMM, size=size)
 
 
 def _pretrained(

@@ -18,8 +18,8 @@ from typing import Any, Final
 import numpy as np
 
 import exporter
+from exporter.artifact import REJECTED
 from exporter.builds import manifest as manifests
-from exporter.builds.folder import REJECTED
 from exporter.errors import GateError, InputError, UsageError, unknown_name
 from exporter.images.pixels import recover_pixels
 from exporter.progress import Progress
@@ -137,7 +137,7 @@ def open_release(
         InputError: no build, or its files are unusable or were changed.
         GateError: an engine that runs here no longer answers as it was validated.
     """
-    manifest = manifests.read(build)
+    manifest = manifests.to_json(manifests.read(build))
     _check_trained(manifest, allow_untrained)
     chosen, left_out = _choose(manifest, engines)
     goldens = _goldens(build, manifest)

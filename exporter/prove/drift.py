@@ -13,22 +13,21 @@ into its blocks.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from exporter import host
-from exporter.artifact import BlockDrift, Precision
-from exporter.builds import manifest
-from exporter.builds.folder import REJECTED
-from exporter.errors import BuildError
+from exporter.artifact import Engine, ModelSpec, Precision, Preprocessing, Skipped
+from exporter.errors import BuildError, ExporterError
 from exporter.graph.files import load, save
 from exporter.passes.blocks import ResidualBlock, find_residual_blocks
 from exporter.passes.expose_tensors import expose, isolate
 from exporter.progress import Progress
+from exporter.prove.certificate import BlockDrift
 from exporter.prove.parity import relative_l2, sqnr_db
 from exporter.runtime.images import Normalisation
 from exporter.targets import Array, BuildOptions, Session, Target, get_target
@@ -48,86 +47,113 @@ INEXACT_COPIES: Final[Mapping[tuple[str, Precision], float]] = MappingProxyType(
 Exact = dict[str, Array]
 
 
-def add_drift(
-    folder: Path, described: dict[str, Any], threads: int | None, progress: Progress
-) -> list[str]:
-    """Adds `parity.blocks` to every engine of a manifest that runs here; returns failures.
+def measure_drift(
+    folder: Path, engines: Sequence[Engine], spec: ModelSpec, threads: int, progress: Progress
+) -> Drift:
+    """The drift of every engine that runs here, on the golden inputs.
 
-    The golden inputs are the data. Engines that cannot run here, and models without residual
-    blocks, are left as they are.
+    Engines that cannot run here, and models without residual blocks, have none.
     """
-    name = described["model"]["name"]
-    portable = load(folder / "onnx" / f"{name}.fp32.onnx")
+    portable = load(folder / "onnx" / f"{spec.name}.fp32.onnx")
     blocks = find_residual_blocks(portable)
     if not blocks:
-        progress.note(f"{name} has no residual blocks: there is no drift to tell")
-        return []
-    threads = threads or host.usable_threads()
+        progress.note(f"{spec.name} has no residual blocks: there is no drift to tell")
+        return Drift({}, ())
     with np.load(folder / "golden.npz", allow_pickle=False) as goldens:
         inputs, expected = goldens["inputs"], goldens["outputs"]
     tensors = sorted({tensor for block in blocks for tensor in (block.input, block.output)})
-    failures = []
+    found, failures = {}, []
     with tempfile.TemporaryDirectory(prefix="exporter-drift-") as scratch:
-        prepared = _prepared(inputs, described["model"]["preprocessing"])
-        exact = _exact_values(portable, tensors, prepared, expected, Path(scratch), threads)
-        for engine in described["engines"]:
-            target = get_target(engine["target"])
-            if target.runs_here() is not None or engine["path"].endswith(REJECTED):
+        place = _Place(folder, Path(scratch), threads, spec.input.shape[0])
+        prepared = _prepared(inputs, spec.preprocessing)
+        exact = _exact_values(portable, tensors, prepared, expected, place)
+        for engine in engines:
+            if engine.rejected:
                 continue
-            with progress.stage(f"drift of {engine['id']}"):
-                try:
-                    drift = engine_drift(
-                        folder, engine, target, blocks, inputs, exact, Path(scratch), threads
-                    )
-                except BuildError as error:
-                    failures.append(f"{engine['id']}: drift: {error}")
+            try:
+                target = get_target(engine.target)
+                if target.runs_here() is not None:
                     continue
-            engine["parity"]["blocks"] = manifest.plain(drift)
-    return failures
+                with progress.stage(f"drift of {engine.id}"):
+                    found[engine.id] = engine_drift(engine, target, blocks, inputs, exact, place)
+            except ExporterError as error:
+                failures.append(f"{engine.id}: drift: {error}")
+    return Drift(found, tuple(failures))
 
 
-def _prepared(inputs: Array, preprocessing: Mapping[str, Any]) -> Array:
+@dataclass(frozen=True)
+class Drift:
+    """What was found of a build's engines."""
+
+    blocks: Mapping[str, tuple[BlockDrift, ...]]
+    """By the engine's id."""
+    failures: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where and how debug copies are built and run."""
+
+    folder: Path
+    """The build."""
+    scratch: Path
+    threads: int
+    batch: int | str
+    """The model's batch: a fixed size, or the name of a dynamic one."""
+
+    def run(self, session: Session, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Every output for (N, ...) inputs, in batches of the size that the model takes.
+
+        What is missing from the last batch is filled up with its last input.
+        """
+        count = len(next(iter(feeds.values())))
+        size = self.batch if isinstance(self.batch, int) else count
+        parts = []
+        for start in range(0, count, size):
+            rows = np.minimum(np.arange(start, start + size), count - 1)
+            parts.append(session.run_named({name: feed[rows] for name, feed in feeds.items()}))
+        return {name: np.concatenate([p[name] for p in parts])[:count] for name in parts[0]}
+
+
+def _prepared(inputs: Array, preprocessing: Preprocessing | Skipped) -> Array:
     """What the portable graph takes: images normalised, where the engines take images."""
-    if inputs.dtype != np.uint8 or "skipped" in preprocessing:
+    if inputs.dtype != np.uint8 or isinstance(preprocessing, Skipped):
         return inputs
     normalise = Normalisation(
-        preprocessing["mean"], preprocessing["std"], dtype=np.dtype(np.float32), nhwc=False
+        preprocessing.mean, preprocessing.std, dtype=np.dtype(np.float32), nhwc=False
     )
     return normalise(inputs)
 
 
 def engine_drift(
-    folder: Path,
-    engine: Mapping[str, Any],
+    engine: Engine,
     target: Target,
     blocks: tuple[ResidualBlock, ...],
     inputs: Array,
     exact: Exact,
-    scratch: Path,
-    threads: int,
+    place: _Place,
 ) -> tuple[BlockDrift, ...]:
     """The drift of one engine at every block.
 
     Raises:
         BuildError: a debug copy cannot be built, or its final output is not the engine's.
     """
-    graph = folder / engine["graph"]
-    precision = Precision(engine["precision"])
-
-    exposed_graph = load(graph)
+    lowered_path = place.folder / engine.built_from
+    exposed_graph = load(lowered_path)
     _, names = expose(exposed_graph, [block.output for block in blocks])
-    with _built(exposed_graph, target, precision, scratch / "exposed", threads) as copy:
-        answers = copy.run_named({_first_input(exposed_graph): inputs})
-    with target.open(folder / engine["path"], threads) as release:
-        final = release.run(inputs)
-    tolerance = INEXACT_COPIES.get((target.name, precision), COPY_TOLERANCE)
-    _check_copy(engine["id"], final, answers[_first_output(exposed_graph)], tolerance)
+    given, final = _first_input(exposed_graph), _first_output(exposed_graph)
+    with _built(exposed_graph, target, engine.precision, place, "exposed") as copy:
+        answers = place.run(copy, {given: inputs})
+    with target.open(place.folder / engine.path, place.threads) as release:
+        served = place.run(release, {given: inputs})[final]
+    tolerance = INEXACT_COPIES.get((target.name, engine.precision), COPY_TOLERANCE)
+    _check_copy(engine.id, served, answers[final], tolerance)
 
-    alone_graph = load(graph)
+    alone_graph = load(lowered_path)
     isolate(alone_graph, {block.name: (block.input, block.output) for block in blocks})
     feeds = {f"exact.{block.input}": exact[block.input] for block in blocks}
-    with _built(alone_graph, target, precision, scratch / "alone", threads) as copy:
-        alone = copy.run_named(feeds)
+    with _built(alone_graph, target, engine.precision, place, "alone") as copy:
+        alone = place.run(copy, feeds)
 
     drift = []
     for block in blocks:
@@ -147,34 +173,30 @@ def engine_drift(
 
 
 def _exact_values(
-    portable: ir.Model,
-    tensors: list[str],
-    inputs: Array,
-    expected: Array,
-    scratch: Path,
-    threads: int,
+    portable: ir.Model, tensors: list[str], inputs: Array, expected: Array, place: _Place
 ) -> Exact:
     """The FP32 graph's own values of the given tensors, checked at its end against the goldens."""
     copy = portable.clone()
     source = _first_input(copy)
     inner = [tensor for tensor in tensors if tensor != source]
     _, names = expose(copy, inner)
-    path = scratch / "exact.onnx"
+    path = place.scratch / "exact.onnx"
     save(copy, path)
-    with open_graph(path, threads) as session:
-        values = session.run_named({source: inputs})
+    with open_graph(path, place.threads) as session:
+        values = place.run(session, {source: inputs})
     _check_copy("the FP32 graph", expected, values[_first_output(copy)], COPY_TOLERANCE)
     exact = {tensor: values[names[tensor]] for tensor in inner}
     return {**exact, source: inputs}
 
 
 def _built(
-    graph: ir.Model, target: Target, precision: Precision, out: Path, threads: int
+    graph: ir.Model, target: Target, precision: Precision, place: _Place, name: str
 ) -> Session:
+    out = place.scratch / name
     path = out.with_suffix(".graph.onnx")
     save(graph, path)
     built = target.build(path, precision, out, BuildOptions())
-    return target.open(built.files[0], threads)
+    return target.open(built.files[0], place.threads)
 
 
 def _check_copy(name: str, expected: Array, answer: Array, tolerance: float) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from exporter.artifact import Parity, PassReport, Receipt, Verdict
+from exporter.artifact import PassReport, Verdict
+from exporter.prove.certificate import Parity, Receipt
+from exporter.prove.engine import Proof
 
 _ORDER = (Verdict.UNVERIFIED, Verdict.PARTIAL, Verdict.FUSED)
 
 
-def problems(receipt: Receipt, parity: Parity, *, allow_partial: bool) -> list[str]:
-    """Each gate that the engine failed, in words."""
-    found = [f"parity: {failure}" for failure in parity.failures]
+def failed_gates(receipt: Receipt, proof: Proof, *, allow_partial: bool) -> list[str]:
+    """Each gate that the engine failed, in words; empty: it may be released."""
+    found = []
+    if proof.failure is not None:
+        found.append(proof.failure)
+    if isinstance(proof.parity, Parity):
+        found.extend(f"parity: {failure}" for failure in proof.parity.failures)
     below = _ORDER.index(receipt.verdict) < _ORDER.index(receipt.expected)
     if below and not allow_partial:
         found.append(

@@ -7,7 +7,7 @@ optimizations off.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -15,12 +15,16 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from exporter.artifact import Accuracy, Model, Parity, Precision, Skipped
-from exporter.errors import BuildError
+from exporter.artifact import Model, Skipped
+from exporter.errors import BuildError, InputError
+from exporter.images.samples import Samples
 from exporter.progress import Progress
-from exporter.prove.limits import AT_LEAST, LIMITS
+from exporter.prove.certificate import Accuracy, Parity, Scope
+from exporter.prove.limits import AT_LEAST
 
 if TYPE_CHECKING:
+    import torch
+
     from exporter.targets import Session
 
 Array = npt.NDArray[Any]
@@ -28,6 +32,7 @@ Floats = npt.NDArray[np.float64]
 
 BATCH: Final = 8
 """Inputs are run in batches of this size, and the first of them one at a time as well."""
+SINGLE_SAMPLES: Final = 8
 GOLDEN_SAMPLES: Final = 8
 EAGER_BATCH: Final = 32
 FLOAT64_SAMPLES: Final = 8
@@ -38,13 +43,14 @@ class Reference:
     """What the engines are compared with."""
 
     source: str
-    inputs: Array
-    """(N, ...) model-ready inputs."""
+    inputs: Samples
+    """Model-ready inputs, with labels where the data has them."""
     outputs: Floats
     """(N, classes) of the float32 reference; further dimensions are flattened."""
     outputs_float64: Floats | Skipped
     """(n, classes) for the first n inputs."""
-    labels: npt.NDArray[np.int64] | None = None
+    fixed_batch: int | None = None
+    """The only batch size that the model takes; None: any."""
 
     @property
     def own_max_abs(self) -> float:
@@ -55,12 +61,10 @@ class Reference:
         return float(np.abs(self.outputs[:count] - self.outputs_float64).max())
 
 
-def make_reference(
-    model: Model, inputs: Array, labels: npt.NDArray[np.int64] | None, progress: Progress
-) -> Reference:
-    """Runs the reference on `inputs`, (N, ...) as the model takes them."""
+def make_reference(model: Model, inputs: Samples, progress: Progress) -> Reference:
+    """Runs the reference on all `inputs`, batch after batch."""
     if model.module is None:
-        return _reference_of_file(model, inputs, labels, progress)
+        return _reference_of_file(model, inputs, progress)
     import copy
 
     import torch
@@ -70,31 +74,31 @@ def make_reference(
             output: Array = module(torch.from_numpy(batch).to(dtype)).numpy()
         return _rows(output)
 
-    exact_inputs = inputs[:FLOAT64_SAMPLES]
-    with progress.stage("reference: eager PyTorch", len(inputs) + len(exact_inputs)) as advance:
+    first = inputs.take(FLOAT64_SAMPLES)
+    with progress.stage("reference: eager PyTorch", inputs.count + first.count) as advance:
         outputs = []
-        for batch in _batches(inputs, EAGER_BATCH):
+        for batch in inputs.batches(EAGER_BATCH):
             outputs.append(run(model.module, torch.float32, batch))
             advance(len(batch))
         double = copy.deepcopy(model.module).double()
         exact = []
-        for batch in _batches(exact_inputs, EAGER_BATCH):
+        for batch in first.batches(EAGER_BATCH):
             exact.append(run(double, torch.float64, batch))
             advance(len(batch))
     return Reference(
         source=f"torch {torch.__version__.partition('+')[0]} eager float32, "
-        f"float64 on {len(exact_inputs)} inputs",
+        f"float64 on {first.count} inputs",
         inputs=inputs,
         outputs=np.concatenate(outputs),
         outputs_float64=np.concatenate(exact),
-        labels=labels,
     )
 
 
 def save_goldens(path: Path, reference: Reference) -> None:
     """Writes an `.npz`: the first inputs, what eager answers, and what it answers in float64."""
+    first = reference.inputs.take(GOLDEN_SAMPLES)
     arrays = {
-        "inputs": reference.inputs[:GOLDEN_SAMPLES],
+        "inputs": next(first.batches(GOLDEN_SAMPLES)),
         "outputs": reference.outputs[:GOLDEN_SAMPLES].astype(np.float32),
     }
     if not isinstance(reference.outputs_float64, Skipped):
@@ -102,9 +106,30 @@ def save_goldens(path: Path, reference: Reference) -> None:
     np.savez(path, allow_pickle=False, **arrays)
 
 
-def _reference_of_file(
-    model: Model, inputs: Array, labels: npt.NDArray[np.int64] | None, progress: Progress
-) -> Reference:
+def read_goldens(path: Path, fixed_batch: int | None) -> Reference:
+    """The golden inputs and what the reference answered to them.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            inputs, outputs = arrays["inputs"], arrays["outputs"]
+            exact = arrays.get("outputs_float64")
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise InputError(f"{path} cannot be read ({error}); export the model again") from None
+    return Reference(
+        source=path.name,
+        inputs=Samples.of(path.name, inputs),
+        outputs=_rows(outputs),
+        outputs_float64=Skipped("the build has no float64 goldens")
+        if exact is None
+        else _rows(exact),
+        fixed_batch=fixed_batch,
+    )
+
+
+def _reference_of_file(model: Model, inputs: Samples, progress: Progress) -> Reference:
     import onnxruntime as ort
 
     options = ort.SessionOptions()
@@ -112,69 +137,60 @@ def _reference_of_file(
     options.log_severity_level = 3
     session = ort.InferenceSession(model.given, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
-    size = batch_size(model)
-    outputs = []
-    with progress.stage("reference: the given file, optimizations off", len(inputs)) as advance:
-        for batch in _batches(inputs, size):
-            outputs.append(_rows(session.run(None, {name: batch})[0]))
-            advance(len(batch))
+    declared = model.spec.input.shape[0]
+    fixed = declared if isinstance(declared, int) else None
+    with progress.stage("reference: the given file, optimizations off", inputs.count) as advance:
+        outputs = run_all(lambda batch: session.run(None, {name: batch})[0], inputs, fixed, advance)
     return Reference(
         source=f"the given ONNX file, onnxruntime {ort.__version__} with optimizations off",
         inputs=inputs,
-        outputs=np.concatenate(outputs),
+        outputs=outputs,
         outputs_float64=Skipped("an ONNX file has no float64 reference: its reference is float32"),
-        labels=labels,
+        fixed_batch=fixed,
     )
 
 
-def batch_size(model: Model) -> int:
-    """The batch that inputs are run in: the model's own where it is static, else BATCH."""
-    declared = model.spec.input.shape[0]
-    return declared if isinstance(declared, int) else BATCH
+def run_all(
+    run: Callable[[Array], Array],
+    inputs: Samples,
+    fixed_batch: int | None,
+    advance: Callable[[int], None] = lambda _count: None,
+) -> Floats:
+    """(N, classes): every input through `run`, in batches of BATCH or of the one size it takes.
 
-
-def run_all(session: Session, inputs: Array, size: int) -> Floats:
-    """(N, classes): every input through the session, `size` at a time."""
-    return np.concatenate([_rows(session.run(batch)) for batch in _batches(inputs, size)])
+    What is missing from the last batch of a fixed size is filled up with its last input.
+    """
+    outputs = []
+    for batch in inputs.batches(fixed_batch or BATCH):
+        missing = (fixed_batch or 0) - len(batch)
+        filled = np.concatenate([batch, *[batch[-1:]] * missing]) if missing > 0 else batch
+        outputs.append(_rows(run(filled))[: len(batch)])
+        advance(len(batch))
+    return np.concatenate(outputs)
 
 
 def check_parity(
     session: Session,
     reference: Reference,
-    precision: Precision,
+    limits: Mapping[str, float],
     *,
-    trained: bool,
-    scope: str,
-    size: int,
-    dynamic: bool,
+    scope: Scope,
     progress: Progress,
     title: str,
 ) -> tuple[Parity, Floats]:
     """The parity certificate of a loaded engine, and its outputs (N, classes).
 
-    `size` is the batch to run in; with a `dynamic` batch the first inputs are also run singly.
+    Where the batch is dynamic, the first inputs are run one at a time as well, since that is what
+    is timed and served: those answers must keep every limit, too.
     """
-    single = min(FLOAT64_SAMPLES, len(reference.inputs)) if dynamic else 0
-    outputs = []
-    with progress.stage(f"parity of {title}", len(reference.inputs) + single) as advance:
-        for batch in _batches(reference.inputs, size):
-            outputs.append(_rows(session.run(batch)))
-            advance(len(batch))
-        ones = []
-        for batch in _batches(reference.inputs[:single], 1):
-            ones.append(_rows(session.run(batch)))
-            advance(1)
-    result = np.concatenate(outputs)
-    batch_max_abs = float(np.abs(np.concatenate(ones) - result[:single]).max()) if single else 0.0
-    certificate = compare(
-        result,
-        reference,
-        LIMITS[precision, trained],
-        scope=scope,
-        batch_sizes=(1, size) if single else (size,),
-        batch_max_abs=batch_max_abs,
-    )
-    return certificate, result
+    inputs = reference.inputs
+    alone = inputs.take(0 if reference.fixed_batch else SINGLE_SAMPLES)
+    with progress.stage(f"parity of {title}", inputs.count + alone.count) as advance:
+        outputs = run_all(session.run, inputs, reference.fixed_batch, advance)
+        singly: Floats | None = None
+        if alone.count:
+            singly = run_all(session.run, alone, 1, advance)
+    return compare(outputs, reference, limits, scope=scope, singly=singly), outputs
 
 
 def compare(
@@ -182,89 +198,128 @@ def compare(
     reference: Reference,
     limits: Mapping[str, float],
     *,
-    scope: str,
-    batch_sizes: tuple[int, ...],
-    batch_max_abs: float,
+    scope: Scope = Scope.ENGINE,
+    singly: Floats | None = None,
 ) -> Parity:
-    """The figures of outputs (N, classes) against the reference, and which limits they miss."""
+    """The figures of outputs (N, classes) against the reference, and which limits they miss.
+
+    `singly` are the answers to the first inputs when each is a batch of its own.
+    """
     expected = reference.outputs
     if outputs.shape != expected.shape:
         raise BuildError(
             f"the engine answers with shape {outputs.shape}, the reference with {expected.shape}"
         )
-    finite = np.isfinite(outputs).all(axis=1)
-    answers = np.where(np.isfinite(outputs), outputs, np.inf)
-    error = answers - expected
-    own_error = reference.own_max_abs
-    margins = _top1_margin(expected)
-    near_tie = margins <= 2 * own_error
-    flipped = (outputs.argmax(axis=1) != expected.argmax(axis=1)) & ~near_tie
-    judged = max(1, int((~near_tie).sum()))
-    figures: dict[str, float] = {
-        "max_abs": float(np.abs(error).max()),
-        "rel_l2": relative_l2(error, expected),
-        "cosine": _cosine(outputs, expected) if finite.all() else 0.0,
-        "sqnr_db": sqnr_db(error, expected),
-        "top1_agreement": 1.0 - float(flipped.sum()) / judged,
-    }
+    figures = _figures(outputs, reference)
+    applied = {key: value for key, value in limits.items() if key in figures.values}
+    failures = _missed(figures, applied)
+    between_batches = 0.0
+    if singly is not None:
+        alone = _figures(singly, reference)
+        failures += [f"at batch 1: {failure}" for failure in _missed(alone, applied)]
+        between_batches = _largest(singly - outputs[: len(singly)])
+        allowed = limits["batch_max_abs"] * _largest(expected)
+        applied["batch_max_abs"] = allowed
+        if not between_batches <= allowed:
+            failures.append(
+                f"batch_max_abs {between_batches:.3g} > limit {allowed:.3g} (the same inputs one "
+                "at a time and in batches)"
+            )
     exact = reference.outputs_float64
-    float64_error: float | Skipped
-    own: float | Skipped
-    if isinstance(exact, Skipped):
-        float64_error = own = exact
-    else:
-        float64_error = relative_l2(answers[: len(exact)] - exact, exact)
-        own = relative_l2(expected[: len(exact)] - exact, exact)
-        figures["rel_l2_float64"] = float64_error
-    applied = {key: value for key, value in limits.items() if key in figures}
-    per_input = np.linalg.norm(error, axis=1) / np.maximum(np.linalg.norm(expected, axis=1), 1e-30)
-    worst = int(np.argmax(per_input))
-    failures = tuple(
-        f"{key} {figures[key]:.3g} {'<' if key in AT_LEAST else '>'} limit {limit:g} "
-        f"(worst input: {worst} of {len(outputs)}, relative error {per_input[worst]:.3g})"
-        for key, limit in applied.items()
-        if _misses(key, figures[key], limit)
-    )
     return Parity(
         scope=scope,
         reference=reference.source,
         samples=len(outputs),
-        max_abs=figures["max_abs"],
-        rel_l2=figures["rel_l2"],
-        cosine=figures["cosine"],
-        sqnr_db=figures["sqnr_db"],
-        top1_agreement=figures["top1_agreement"],
-        flips=int(flipped.sum()),
-        limits=dict(applied),
+        max_abs=figures.values["max_abs"],
+        rel_l2=figures.values["rel_l2"],
+        cosine=figures.values["cosine"],
+        sqnr_db=figures.values["sqnr_db"],
+        top1_agreement=figures.values["top1_agreement"],
+        flips=figures.flips,
+        limits=applied,
         passed=not failures,
-        failures=failures,
-        rel_l2_float64=float64_error,
-        reference_rel_l2_float64=own,
-        near_ties=int(near_tie.sum()),
-        batch_sizes=batch_sizes,
-        batch_max_abs=batch_max_abs,
+        failures=tuple(failures),
+        rel_l2_float64=exact if isinstance(exact, Skipped) else figures.values["rel_l2_float64"],
+        reference_rel_l2_float64=exact
+        if isinstance(exact, Skipped)
+        else relative_l2(expected[: len(exact)] - exact, exact),
+        near_ties=figures.near_ties,
+        batch_sizes=(*([1] if singly is not None else []), reference.fixed_batch or BATCH),
+        batch_max_abs=between_batches,
     )
 
 
-def check_accuracy(outputs: Floats, reference: Reference, dataset: str) -> Accuracy | None:
+@dataclass(frozen=True)
+class _Figures:
+    """How far some answers are from the reference's to the same inputs."""
+
+    values: Mapping[str, float]
+    flips: int
+    near_ties: int
+    worst: str
+    """The input with the largest error of its own, in words."""
+
+
+def _figures(outputs: Floats, reference: Reference) -> _Figures:
+    """Of the answers to the first inputs; what is not finite counts as infinitely far away."""
+    expected = reference.outputs[: len(outputs)]
+    answers = np.where(np.isfinite(outputs), outputs, np.inf)
+    error = answers - expected
+    near_tie = _top1_margin(expected) <= 2 * reference.own_max_abs
+    flipped = (outputs.argmax(axis=1) != expected.argmax(axis=1)) & ~near_tie
+    judged = max(1, int((~near_tie).sum()))
+    values: dict[str, float] = {
+        "max_abs": _largest(error),
+        "rel_l2": relative_l2(error, expected),
+        "cosine": _cosine(outputs, expected) if np.isfinite(outputs).all() else 0.0,
+        "sqnr_db": sqnr_db(error, expected),
+        "top1_agreement": 1.0 - float(flipped.sum()) / judged,
+    }
+    exact = reference.outputs_float64
+    if not isinstance(exact, Skipped):
+        exact = exact[: len(outputs)]
+        values["rel_l2_float64"] = relative_l2(answers[: len(exact)] - exact, exact)
+    own = np.linalg.norm(error, axis=1) / np.maximum(np.linalg.norm(expected, axis=1), 1e-30)
+    index = int(np.argmax(own))
+    worst = f"worst input: {index} of {len(outputs)}, relative error {own[index]:.3g}"
+    return _Figures(values, int(flipped.sum()), int(near_tie.sum()), worst)
+
+
+def _missed(figures: _Figures, limits: Mapping[str, float]) -> list[str]:
+    return [
+        f"{key} {figures.values[key]:.3g} {'<' if key in AT_LEAST else '>'} limit {limit:g} "
+        f"({figures.worst})"
+        for key, limit in limits.items()
+        if _misses(key, figures.values[key], limit)
+    ]
+
+
+def _largest(values: Array) -> float:
+    return float(np.abs(values).max(initial=0.0))
+
+
+def check_accuracy(outputs: Floats, reference: Reference) -> Accuracy | None:
     """Top-1 against labels, of the engine and of the reference; None where there are no labels."""
-    if reference.labels is None:
+    labels = reference.inputs.labels
+    if labels is None:
         return None
     answers = outputs.argmax(axis=1)
     expected = reference.outputs.argmax(axis=1)
     return Accuracy(
-        dataset=dataset,
+        dataset=reference.inputs.source,
         samples=len(answers),
-        top1=float((answers == reference.labels).mean()),
-        top1_reference=float((expected == reference.labels).mean()),
+        top1=float((answers == labels).mean()),
+        top1_reference=float((expected == labels).mean()),
         flips=int((answers != expected).sum()),
     )
 
 
 def relative_l2(error: Array, reference: Array) -> float:
     """||error|| / ||reference||, over everything."""
-    norm = float(np.linalg.norm(reference))
-    return float(np.linalg.norm(error)) / norm if norm else float("inf")
+    norm, off = float(np.linalg.norm(reference)), float(np.linalg.norm(error))
+    if not norm:
+        return float("inf") if off else 0.0
+    return off / norm
 
 
 def sqnr_db(error: Array, reference: Array) -> float:
@@ -293,7 +348,3 @@ def _top1_margin(outputs: Floats) -> Floats:
 
 def _rows(output: Array) -> Floats:
     return output.reshape(len(output), -1).astype(np.float64)
-
-
-def _batches(inputs: Array, size: int) -> list[Array]:
-    return [inputs[start : start + size] for start in range(0, len(inputs), size)]

@@ -32,7 +32,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-from exporter.artifact import BlockReceipt, Dialect, Kernel, Precision, Receipt, Verdict
+from exporter.artifact import Dialect, Kernel, Precision, Verdict
+from exporter.prove.certificate import BlockReceipt, Receipt
 
 if TYPE_CHECKING:
     from exporter.passes.blocks import GraphFacts, ResidualBlock

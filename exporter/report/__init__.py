@@ -7,10 +7,10 @@ places what is drawn, `traced.py` ties every figure to its place in the manifest
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from exporter.builds.manifest import to_json
+from exporter.builds.records import Manifest
 from exporter.errors import InputError
 from exporter.report.flat import flat
 from exporter.report.page import render
@@ -18,15 +18,16 @@ from exporter.report.page import render
 __all__ = ["flat", "render", "write_report"]
 
 
-def write_report(folder: Path, manifest: Mapping[str, Any]) -> tuple[Path, Path]:
+def write_report(folder: Path, manifest: Manifest) -> tuple[Path, Path]:
     """Writes report.html and report.json into a build folder, each whole or not at all.
 
     Raises:
         InputError: the folder cannot be written, or the manifest lacks a field of its schema.
     """
     page, data = folder / "report.html", folder / "report.json"
-    html = render(manifest)
-    _write(data, json.dumps(flat(manifest), indent=1, ensure_ascii=False) + "\n")
+    content = to_json(manifest)
+    html = render(content)
+    _write(data, json.dumps(flat(content), indent=1, ensure_ascii=False) + "\n")
     _write(page, html)
     return page, data
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from exporter.artifact import Verdict
-from exporter.builds.ranking import fastest
+from exporter.builds.manifest import from_json
 from exporter.prove.limits import AT_LEAST
 from exporter.report.engines import PRECISIONS, EngineView
 from exporter.report.traced import (
@@ -61,7 +62,7 @@ class Advice:
 
 def advise(manifest: Traced, engines: Sequence[EngineView]) -> Advice:
     """The advice of a whole manifest."""
-    chosen = fastest(manifest.raw)
+    chosen = _fastest(manifest.raw)
     best = next((e for e in engines if e.id == chosen), None)
     return Advice(
         best=best,
@@ -271,3 +272,8 @@ def _low(engine: EngineView) -> float:
 
 def _high(engine: EngineView) -> float:
     return float(engine.entry["latency"]["speedup"]["ci95"][1].raw)
+
+
+def _fastest(manifest: Mapping[str, Any]) -> str | None:
+    best = from_json(dict(manifest), "the manifest").fastest
+    return best.id if best else None

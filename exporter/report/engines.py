@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from exporter.builds.folder import REJECTED
+from exporter.artifact import REJECTED
 from exporter.report.traced import Traced
 
 SHAPES: Final[Mapping[str, str]] = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from exporter.builds.folder import REJECTED
-from exporter.builds.ranking import fastest
+from exporter.artifact import REJECTED
+from exporter.builds.manifest import from_json
 
 KIND: Final = "report"
 HOST_KEYS: Final = ("cpu", "system", "logical_cpus", "cpu_flags", "gpu", "compute_capability")
@@ -25,7 +25,7 @@ def flat(manifest: Mapping[str, Any]) -> dict[str, Any]:
         "evaluation_sha256": data["evaluation"].get("sha256"),
         "host": {key: host.get(key) for key in HOST_KEYS},
         "versions": host["versions"],
-        "recommended": fastest(manifest),
+        "recommended": _fastest(manifest),
         "failures": manifest["failures"],
         "engines": [_row(engine) for engine in manifest["engines"]],
     }
@@ -80,3 +80,8 @@ def _timing(latency: Mapping[str, Any]) -> dict[str, Any]:
         "speedup_high": high,
         "stable": latency["stable"],
     }
+
+
+def _fastest(manifest: Mapping[str, Any]) -> str | None:
+    best = from_json(dict(manifest), "the manifest").fastest
+    return best.id if best else None

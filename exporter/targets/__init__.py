@@ -70,10 +70,6 @@ class Target(Protocol):
         """Which dialect this runtime fuses. Raises UsageError for a precision it does not have."""
         ...
 
-    def fuses_residual(self, precision: Precision) -> bool:
-        """Whether the lowering ends with `fuse_residual` (com.microsoft.FusedConv)."""
-        ...
-
     def expected(self, precision: Precision) -> Verdict:
         """The receipt's verdict that this target and precision are known to reach."""
         ...

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from exporter.artifact import Precision
+from exporter.artifact import Precision, Prediction
 from exporter.targets import UnreadableKernels
 
 
 def foresee(
     target: str, precision: Precision, engine: Path, batches: tuple[int, ...]
-) -> tuple[tuple[dict[str, Any], ...], tuple[str, ...]]:
+) -> tuple[tuple[Prediction, ...], tuple[str, ...]]:
     """Predicted costs and advice; both empty where the runtime tells nothing to go by."""
     if not target.startswith("tensorrt-rtx"):
         return (), ()

@@ -69,9 +69,6 @@ class OpenVino:
     def dialect(self, precision: Precision) -> Dialect:
         return Dialect.U8_ASYMMETRIC if precision is Precision.INT8 else Dialect.FLOAT
 
-    def fuses_residual(self, precision: Precision) -> bool:  # noqa: ARG002 - never: standard ONNX
-        return False
-
     def expected(self, precision: Precision) -> Verdict:
         # Without FP16 arithmetic the plugin computes such a graph in FP32.
         if precision is Precision.FP16 and not _has_fp16():

@@ -10,9 +10,9 @@ from benchmarks.int8_data import blue_first, draws_of
 from benchmarks.int8_recipes import FLOAT_HEAD, NNCF, STATIC
 from benchmarks.int8_verdict import goals_of
 from benchmarks.logit_errors import Answers, Ratio, ratio_of
-from exporter.artifact import Latency, Speedup
 from exporter.errors import InputError
 from exporter.images.samples import Data
+from exporter.measure.timing import Latency, Speedup
 from tests.graphs import graph, operators, random, run
 from tests.samples import samples_of
 

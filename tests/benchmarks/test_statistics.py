@@ -15,8 +15,8 @@ from benchmarks.statistics import (
     speedup,
     versus_best,
 )
-from exporter.artifact import Speedup
 from exporter.measure.interleaved import paired_speedup
+from exporter.measure.timing import Speedup
 from tests.benchmarks.noise import delayed, recorded
 
 NOISE = recorded()

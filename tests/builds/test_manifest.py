@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from exporter.artifact import Latency, Skipped, Speedup, Verdict
+from exporter.artifact import Skipped, Verdict
 from exporter.builds import manifest
 from exporter.errors import InputError
+from exporter.measure.timing import Latency, Speedup
 
 
 def test_dataclasses_enums_and_infinities_become_plain_json() -> None:

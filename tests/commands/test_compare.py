@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from exporter.artifact import Precision, Skipped, Speedup
+from exporter.artifact import Precision, Skipped
 from exporter.commands.compare import Comparison, compare, load, render
 from exporter.commands.compare_engine import ROUNDING, Change, relative_time
 from exporter.errors import InputError, UsageError
 from exporter.measure.interleaved import paired_speedup
+from exporter.measure.timing import Speedup
 from exporter.report import flat, write_report
 from tests import manifests
 from tests.manifests import latency, record

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from exporter.artifact import Precision
+from exporter.builds.request import ExportRequest
 from exporter.commands import recheck
 from exporter.errors import UsageError
 from exporter.graph.bake import with_images
@@ -23,7 +24,6 @@ from exporter.models.sources import define
 from exporter.pack.formats import pack
 from exporter.pack.packable import PackRequest
 from exporter.pipeline import export_model
-from exporter.plan import ExportRequest
 from exporter.progress import Silent
 from exporter.runtime import load
 from tests.packed import baked_build, digits_build

@@ -23,7 +23,7 @@ import psutil
 import pytest
 import torch
 
-from exporter.artifact import Latency, Skipped, Speedup, TensorSpec
+from exporter.artifact import Skipped, TensorSpec
 from exporter.errors import BuildError, UsageError
 from exporter.measure import worker as measure_worker
 from exporter.measure.interleaved import (
@@ -39,6 +39,7 @@ from exporter.measure.interleaved import (
     percentiles_ms,
     round_request,
 )
+from exporter.measure.timing import Latency, Speedup
 from exporter.progress import Silent
 
 INPUT = TensorSpec("x", "float32", ("N", 3, 8, 8))

@@ -36,7 +36,7 @@ def check_same_numbers(path: Path, *, channels_last: bool, batches: tuple[int, .
     assert model.graph is not None
     assert model.given is not None
     optimized, _ = optimize(export(model))
-    fused, _ = lower(optimized, Precision.FP32, Dialect.FLOAT, fuse_residual=True)
+    fused, _ = lower(optimized, Precision.FP32, Dialect.FLOAT_FUSED)
     assert operators(fused).count("FusedConv") == 13
     for batch in batches:
         x = images(batch, channels_last=channels_last)

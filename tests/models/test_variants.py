@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from exporter.artifact import Precision
+from exporter.builds.request import ExportRequest
 from exporter.models.variants import VARIANTS
 from exporter.pipeline import export_model
-from exporter.plan import ExportRequest
 from exporter.progress import Silent
 
 FLOAT = (Precision.FP32, Precision.FP16)

@@ -206,7 +206,7 @@ def test_an_nhwc_input_stays_nhwc() -> None:
 
 def test_fp16_keeps_its_rounding() -> None:
     model, pixels = network(), images()
-    lowered, _ = lower(model, Precision.FP16, Dialect.FLOAT, fuse_residual=False)
+    lowered, _ = lower(model, Precision.FP16, Dialect.FLOAT)
     expected = run(lowered, two_step(pixels))
     assert bake_preprocess(lowered, CONTRACT).fired == 1
     assert relative_error(run(lowered, pixels), expected) < 1e-3  # one FP16 rounding of the input
@@ -229,7 +229,6 @@ def quantized_stem(
         exact,
         Precision.INT8,
         Dialect.U8_ASYMMETRIC,
-        fuse_residual=False,
         ranges=ranges_of(exact, x),
     )
     report = bake_preprocess(lowered, contract, exact)
@@ -296,7 +295,6 @@ def test_no_float_tensor_before_the_first_quantized_convolution() -> None:
         exact,
         Precision.INT8,
         Dialect.U8_ASYMMETRIC,
-        fuse_residual=False,
         ranges=ranges_of(exact, two_step(pixels)),
     )
     expected = run(exact, two_step(pixels))
@@ -328,7 +326,6 @@ def test_identity_needs_the_float_weights() -> None:
         exact,
         Precision.INT8,
         Dialect.U8_ASYMMETRIC,
-        fuse_residual=False,
         ranges=ranges_of(exact, two_step(pixels)),
     )
     expected = run(lowered, two_step(pixels))
@@ -343,7 +340,6 @@ def test_symmetric_int8_takes_the_prefix() -> None:
         exact,
         Precision.INT8,
         Dialect.S8_SYMMETRIC,
-        fuse_residual=False,
         ranges=ranges_of(exact, two_step(pixels)),
     )
     expected = run(lowered, two_step(pixels))

@@ -12,11 +12,11 @@ import onnx_ir as ir
 import pytest
 
 from exporter.artifact import Precision
+from exporter.builds.request import ExportRequest
 from exporter.errors import BuildError
 from exporter.graph.files import load, save
 from exporter.passes.expose_tensors import expose, isolate
 from exporter.pipeline import export_model
-from exporter.plan import ExportRequest
 from exporter.progress import Silent
 from exporter.prove import drift
 

@@ -7,8 +7,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from exporter.artifact import Parity, Precision, Skipped
+from exporter.artifact import Precision, Skipped
 from exporter.errors import BuildError
+from exporter.prove.certificate import Parity
 from exporter.prove.limits import LIMITS
 from exporter.prove.parity import Floats, Reference, check_accuracy, compare, relative_l2, sqnr_db
 

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from exporter.artifact import Dialect, Kernel, Precision, Receipt, Verdict
+from exporter.artifact import Dialect, Kernel, Precision, Verdict
 from exporter.passes.blocks import GraphFacts, ResidualBlock
+from exporter.prove.certificate import Receipt
 from exporter.prove.receipt import make_receipt, unverified_receipt
 
 

@@ -40,9 +40,7 @@ def convolution(attributes: str = "pads=[1,1,1,1]", weight: Array | None = None)
 
 def quantized(model: ir.Model, x: Array, dialect: Dialect, keep: tuple[str, ...] = ()) -> ir.Model:
     ranges = calibrate(model, samples_of(x), progress=Silent())
-    lowered, _ = lower(
-        model, Precision.INT8, dialect, fuse_residual=False, ranges=ranges, keep=keep
-    )
+    lowered, _ = lower(model, Precision.INT8, dialect, ranges=ranges, keep=keep)
     return lowered
 
 
@@ -146,7 +144,6 @@ def test_a_reduced_range_stays_reduced() -> None:
         model,
         Precision.INT8,
         Dialect.U8_ASYMMETRIC,
-        fuse_residual=False,
         ranges=ranges,
         reduce_range=True,
     )

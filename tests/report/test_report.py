@@ -19,8 +19,9 @@ from typing import Any
 
 import pytest
 
-from exporter.artifact import Parity, Precision, Skipped, Verdict
+from exporter.artifact import Precision, Skipped, Verdict
 from exporter.errors import InputError
+from exporter.prove.certificate import Parity
 from exporter.report import charts, flat, render, scales, write_report
 from exporter.report.advice import advise
 from exporter.report.engines import views

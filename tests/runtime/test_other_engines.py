@@ -12,11 +12,11 @@ import onnx
 import pytest
 
 from exporter.artifact import Precision
+from exporter.builds.request import ExportRequest
 from exporter.images import digits
 from exporter.pack.formats import pack
 from exporter.pack.packable import PackRequest
 from exporter.pipeline import export_model
-from exporter.plan import ExportRequest
 from exporter.progress import Silent
 from exporter.runtime import InputError, load
 from tests.graphs import Array

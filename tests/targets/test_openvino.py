@@ -36,7 +36,7 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[Precision, Pa
     paths = {}
     for precision in Precision:
         dialect = OpenVino().dialect(precision)
-        lowered, _ = lower(graph, precision, dialect, fuse_residual=False, ranges=ranges)
+        lowered, _ = lower(graph, precision, dialect, ranges=ranges)
         paths[precision] = folder / f"{precision}.onnx"
         save(lowered, paths[precision])
     return paths, GraphFacts.of(graph, reports, find_residual_blocks(graph))

@@ -56,10 +56,9 @@ class OrtCpu:
     def dialect(self, precision: Precision) -> Dialect:
         if self._amx and precision is not Precision.INT8:
             raise UsageError(f"target {self.name} is for int8 alone; use ort-cpu for {precision}")
-        return Dialect.U8_ASYMMETRIC if precision is Precision.INT8 else Dialect.FLOAT
-
-    def fuses_residual(self, precision: Precision) -> bool:
-        return precision is Precision.FP32
+        if precision is Precision.INT8:
+            return Dialect.U8_ASYMMETRIC
+        return Dialect.FLOAT_FUSED if precision is Precision.FP32 else Dialect.FLOAT
 
     def expected(self, precision: Precision) -> Verdict:
         return Verdict.PARTIAL if precision is Precision.FP16 else Verdict.FUSED

@@ -69,10 +69,7 @@ class OrtCuda:
                 "ONNX Runtime's CUDA provider has no 8-bit convolution and would dequantize "
                 "around each one; for int8 on this GPU use --target tensorrt"
             )
-        return Dialect.FLOAT
-
-    def fuses_residual(self, precision: Precision) -> bool:
-        return precision is Precision.FP32
+        return Dialect.FLOAT_FUSED if precision is Precision.FP32 else Dialect.FLOAT
 
     def expected(self, precision: Precision) -> Verdict:
         # FP32 depends on the cuDNN that is installed: whatever the profile says is news.

@@ -45,9 +45,6 @@ class OrtTensorRt:
     def dialect(self, precision: Precision) -> Dialect:
         return Dialect.S8_SYMMETRIC if precision is Precision.INT8 else Dialect.FLOAT
 
-    def fuses_residual(self, precision: Precision) -> bool:  # noqa: ARG002
-        return False
-
     def expected(self, precision: Precision) -> Verdict:  # noqa: ARG002
         return Verdict.UNVERIFIED
 

@@ -27,10 +27,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from exporter.artifact import Prediction
 from exporter.errors import UsageError, unknown_name
 from exporter.targets import UnreadableKernels
 from exporter.targets.tensorrt.operations import NO_KERNELS
@@ -91,23 +92,6 @@ class KernelCost:
     time_ms: float
     bound: str
     """"memory" or "arithmetic"."""
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """One plan on one GPU at one batch size."""
-
-    gpu: str
-    batch: int
-    time_ms: float
-    macs: int
-    bytes_moved: int
-    kernels: int
-    memory_bound: int
-    """How many of the kernels the memory bounds."""
-    basis: str
-    source: str
-    """Where the GPU's peaks come from."""
 
 
 def find_gpu(name: str) -> Gpu:
@@ -193,7 +177,7 @@ def _positions(output: LayerTensor, batch: int) -> int:
     return output.elements(batch) // output.dims[1]
 
 
-def predictions(engine: Path, target: str, batches: Iterable[int]) -> tuple[dict[str, Any], ...]:
+def predictions(engine: Path, target: str, batches: Iterable[int]) -> tuple[Prediction, ...]:
     """Predictions for every GPU of `GPUS` that a built plan is for, as the manifest keeps them.
 
     Empty for targets other than `tensorrt-rtx`, and where the layer list cannot be read: what is
@@ -208,7 +192,7 @@ def predictions(engine: Path, target: str, batches: Iterable[int]) -> tuple[dict
         return ()
     wanted = variant or "portable"
     return tuple(
-        asdict(predict(listed, gpu, batch))
+        predict(listed, gpu, batch)
         for gpu in GPUS
         if wanted in {"portable", gpu.variant}
         for batch in batches

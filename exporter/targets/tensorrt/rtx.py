@@ -73,9 +73,6 @@ class TensorRtRtx:
             )
         return Dialect.S8_SYMMETRIC if precision is Precision.INT8 else Dialect.FLOAT
 
-    def fuses_residual(self, precision: Precision) -> bool:  # noqa: ARG002
-        return False
-
     def expected(self, precision: Precision) -> Verdict:
         return Verdict.PARTIAL if precision is Precision.INT8 else Verdict.FUSED
 

@@ -10,7 +10,7 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
-from exporter.artifact import Dialect, Precision, Ranges, Receipt, Verdict
+from exporter.artifact import Dialect, Precision, Ranges, Verdict
 from exporter.errors import BuildError, UsageError
 from exporter.graph.files import save, serialize
 from exporter.graph.lower import lower
@@ -20,6 +20,7 @@ from exporter.passes.blocks import GraphFacts, find_residual_blocks
 from exporter.passes.qdq.insert import insert_qdq
 from exporter.passes.values import constant
 from exporter.progress import Silent
+from exporter.prove.certificate import Receipt
 from exporter.prove.receipt import make_receipt
 from exporter.quantize.calibrate import calibrate
 from exporter.targets.ort.cpu import OrtCpu
@@ -42,9 +43,7 @@ class Network:
         self.expected = run(self.graph, IMAGES)
 
     def lowered(self, keep: tuple[str, ...] = ()) -> ir.Model:
-        return lower(
-            self.graph, Precision.INT8, U8, fuse_residual=False, ranges=self.ranges, keep=keep
-        )[0]
+        return lower(self.graph, Precision.INT8, U8, ranges=self.ranges, keep=keep)[0]
 
     def receipt(self, lowered: ir.Model, folder: Path, keep: tuple[str, ...] = ()) -> Receipt:
         path = folder / "int8.onnx"
@@ -159,9 +158,7 @@ def test_a_second_run_changes_nothing(resnet18: Network) -> None:
 
 def test_what_is_kept_computes_in_float_and_is_named(resnet18: Network, tmp_path: Path) -> None:
     keep = ("layer1.0", "layer3.1.conv2", "fc")
-    model, (report,) = lower(
-        resnet18.graph, Precision.INT8, U8, fuse_residual=False, ranges=resnet18.ranges, keep=keep
-    )
+    model, (report,) = lower(resnet18.graph, Precision.INT8, U8, ranges=resnet18.ranges, keep=keep)
     reasons = dict(report.refused)
     for name in ("layer1.0.conv1", "layer1.0.add", "layer3.1.conv2", "fc"):
         assert reasons[name] == "kept in float as asked"
@@ -215,9 +212,7 @@ def test_a_near_dead_channel_is_fused_and_harms_nothing(tmp_path: Path) -> None:
         weight.const_value = ir.tensor(changed, name=weight.name)
     network.expected = run(network.graph, IMAGES)
     network.ranges = calibrate(network.graph, samples_of(IMAGES), progress=Silent())
-    model, (report,) = lower(
-        network.graph, Precision.INT8, U8, fuse_residual=False, ranges=network.ranges
-    )
+    model, (report,) = lower(network.graph, Precision.INT8, U8, ranges=network.ranges)
     assert report.counts["raised channels"] == 2
     receipt = network.receipt(model, tmp_path)
     assert receipt.verdict is Verdict.FUSED, receipt.reason

@@ -46,7 +46,6 @@ def lowered(
         graph,
         Precision.INT8,
         S8,
-        fuse_residual=False,
         ranges=ranges,
         between=request.param,
     )
@@ -146,7 +145,6 @@ def test_what_has_no_float_between_takes_no_fp16(
             resnet50[0],
             Precision.INT8,
             Dialect.U8_ASYMMETRIC,
-            fuse_residual=False,
             ranges=resnet50[1],
             between=Precision.FP16,
         )
@@ -157,9 +155,7 @@ def test_a_reduced_range_leaves_room_for_two_products_in_16_bits(
     dialect: Dialect, resnet50: tuple[ir.Model, Ranges, Array]
 ) -> None:
     graph, ranges, exact = resnet50
-    reduced, _ = lower(
-        graph, Precision.INT8, dialect, fuse_residual=False, ranges=ranges, reduce_range=True
-    )
+    reduced, _ = lower(graph, Precision.INT8, dialect, ranges=ranges, reduce_range=True)
     largest = 0
     for node in reduced.graph:
         if is_op(node, "Conv", "Gemm"):

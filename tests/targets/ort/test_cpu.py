@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from exporter.artifact import Precision, Receipt, Verdict
+from exporter.artifact import Precision, Verdict
 from exporter.errors import BuildError, UsageError
 from exporter.graph.files import save
 from exporter.graph.lower import lower
@@ -20,6 +20,7 @@ from exporter.graph.to_onnx import export
 from exporter.models.sources import define
 from exporter.passes.blocks import GraphFacts, ResidualBlock, find_residual_blocks
 from exporter.progress import Silent
+from exporter.prove.certificate import Receipt
 from exporter.prove.receipt import make_receipt
 from exporter.targets import Array, BuildOptions, UnreadableKernels, get_target
 from exporter.targets.ort import session as ort_session

@@ -21,7 +21,7 @@ from exporter.targets.tensorrt.full import (
 from exporter.targets.tensorrt.session import choose_profile
 from exporter.targets.tensorrt.settings import ALL_KEYS, Profile, TensorRtSettings
 
-TARGETS = Path(__file__).parents[3] / "exporter" / "targets"
+TARGETS = Path(__file__).parents[3] / "exporter" / "targets" / "tensorrt"
 
 
 def machine(gpu: str | None = "NVIDIA L4", driver: str = "580.1", **versions: str) -> host.Host:
@@ -194,7 +194,7 @@ def attributes_of_trt(module: str) -> set[str]:
 def test_what_is_used_of_tensorrt_exists_in_its_sibling() -> None:
     """TensorRT-RTX's API is TensorRT's, save for what only the full one has."""
     trt = pytest.importorskip("tensorrt_rtx")
-    used = attributes_of_trt("tensorrt_build") | attributes_of_trt("tensorrt_session")
+    used = attributes_of_trt("build") | attributes_of_trt("session")
     assert len(used) >= 8
     for name in used:
         value = trt
@@ -207,7 +207,7 @@ def test_what_is_used_of_tensorrt_exists_in_its_sibling() -> None:
 
 def test_what_is_used_of_an_engine_exists_in_its_sibling() -> None:
     trt = pytest.importorskip("tensorrt_rtx")
-    source = (TARGETS / "tensorrt_session.py").read_text(encoding="utf-8")
+    source = (TARGETS / "session.py").read_text(encoding="utf-8")
     for cls, names in {
         trt.ICudaEngine: (
             "get_tensor_name", "num_io_tensors", "get_tensor_mode", "get_tensor_dtype",

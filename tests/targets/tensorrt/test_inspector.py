@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from exporter.artifact import Dialect, Precision, Receipt, Verdict
+from exporter.artifact import Dialect, Precision, Verdict
 from exporter.passes.blocks import GraphFacts, ResidualBlock
+from exporter.prove.certificate import Receipt
 from exporter.prove.receipt import make_receipt
 from exporter.targets import UnreadableKernels
 from exporter.targets.tensorrt.inspector import parse_engine

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from exporter.artifact import Dialect, Precision, Receipt, Skipped, Verdict
+from exporter.artifact import Dialect, Precision, Skipped, Verdict
 from exporter.errors import BuildError, MissingDependencyError, UsageError
 from exporter.graph.files import save
 from exporter.graph.lower import lower
@@ -20,6 +20,7 @@ from exporter.images.samples import open_data
 from exporter.models.sources import define
 from exporter.passes.blocks import GraphFacts, find_residual_blocks
 from exporter.progress import Silent
+from exporter.prove.certificate import Receipt
 from exporter.prove.receipt import make_receipt
 from exporter.quantize.calibrate import calibrate
 from exporter.targets import BuildOptions, UnreadableKernels, get_target
@@ -55,7 +56,7 @@ def lowered(name: str, folder: Path, image_size: int | None, precisions: str) ->
             dialect = Dialect.S8_SYMMETRIC
             images = open_data(model.spec, None).calibration.take(4)
             ranges = calibrate(graph, images, progress=Silent())
-        low, _ = lower(graph, precision, dialect, fuse_residual=False, ranges=ranges)
+        low, _ = lower(graph, precision, dialect, ranges=ranges)
         files[precision] = folder / f"{name}.{precision}.onnx"
         save(low, files[precision])
     return Lowered(files, facts)

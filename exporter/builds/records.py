@@ -1,0 +1,126 @@
+"""What manifest.json holds, as the pipeline made it and as it is read back: frozen data.
+
+A field's name here is its name in the file, but for `Engine.built_from`, which is `graph` there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from exporter.artifact import Engine, ModelSpec, Precision, Prediction, Skipped
+from exporter.builds.request import ExportRequest
+from exporter.host import Host
+from exporter.measure.stage import Measurement
+from exporter.measure.timing import Ceilings, Latency, Profile
+from exporter.prove.certificate import Accuracy, Parity, Receipt
+
+NOT_MEASURED: Final = "nothing was measured"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineRecord(Engine):
+    """An engine and everything that was proved about it: one entry of the manifest."""
+
+    receipt: Receipt
+    parity: Parity | Skipped
+    accuracy: Accuracy | None = None
+    latency: Latency | Skipped = Skipped("not measured")
+    """At the first batch size that was asked for."""
+    latency_by_batch: tuple[Latency, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What the user should know of this engine: a recommendation, a count of flushed values."""
+    predicted: tuple[Prediction, ...] = ()
+    """Roofline estimates for named GPUs; never mixed with measured figures."""
+    profile: Profile | Skipped = Skipped("not profiled: it was not measured")
+    failures: tuple[str, ...] = ()
+    """Each gate that it failed, and the stage in which it broke; then it is rejected."""
+
+    @property
+    def passed(self) -> bool:
+        """Parity was checked and passed, and nothing rejected the engine."""
+        return isinstance(self.parity, Parity) and self.parity.passed and not self.rejected
+
+    @property
+    def latencies(self) -> tuple[Latency, ...]:
+        """All measurements, one a batch size."""
+        if self.latency_by_batch:
+            return self.latency_by_batch
+        return (self.latency,) if isinstance(self.latency, Latency) else ()
+
+
+def with_measurement(engine: EngineRecord, found: Measurement) -> EngineRecord:
+    """The engine with what was measured of it last; whatever was known before is gone."""
+    return replace(
+        engine,
+        latency=found.latency,
+        latency_by_batch=found.latency_by_batch,
+        profile=found.profile,
+    )
+
+
+@dataclass(frozen=True)
+class FailedEngine:
+    """An engine that was asked for and of which there is no file."""
+
+    id: str
+    target: str
+    precision: Precision
+    stage: str
+    """Where it failed: "lower" or "build"."""
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostRecord(Host):
+    """The machine that measured the build (its builder, where nothing was measured)."""
+
+    ceilings: Ceilings | Skipped = Skipped(NOT_MEASURED)
+
+
+@dataclass(frozen=True)
+class SamplesRecord:
+    """Which inputs were used."""
+
+    source: str
+    samples: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class DataRecord:
+    """The inputs that calibrated INT8, and those that all engines were compared on."""
+
+    calibration: SamplesRecord | Skipped
+    evaluation: SamplesRecord
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The one record of a build; the report and the bundle are views of it."""
+
+    model: ModelSpec
+    request: ExportRequest
+    """As it was carried out: defaults filled in, paths reduced to their last part."""
+    host: HostRecord
+    data: DataRecord
+    engines: tuple[EngineRecord, ...]
+    failures: tuple[str, ...] = ()
+    """"engine: what failed", a line each; the command then ended with exit code 1."""
+    timings: dict[str, float] = field(default_factory=dict)
+    """Stage -> seconds."""
+    failed_engines: tuple[FailedEngine, ...] = ()
+
+    def engine(self, identity: str) -> EngineRecord | None:
+        """The engine of that id; None: the build has none."""
+        return next((engine for engine in self.engines if engine.id == identity), None)
+
+    @property
+    def fastest(self) -> EngineRecord | None:
+        """The engine with the highest speedup among those that passed every gate, if any was."""
+        measured = [
+            (engine.latency.speedup.median, engine)
+            for engine in self.engines
+            if engine.passed and isinstance(engine.latency, Latency)
+        ]
+        return max(measured, key=lambda pair: pair[0])[1] if measured else None

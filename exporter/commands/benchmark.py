@@ -1,0 +1,104 @@
+"""`exporter benchmark`: measure a build again, here and now, against the model that it was made of.
+
+It changes the build's manifest and report, never its engines.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from exporter import host
+from exporter.artifact import Model, Precision
+from exporter.builds import manifest as manifests
+from exporter.builds.describe import describe_host
+from exporter.builds.folder import BuildFolder
+from exporter.builds.records import Manifest, with_measurement
+from exporter.errors import UsageError
+from exporter.graph.bake import from_images
+from exporter.measure.stage import measure_engines
+from exporter.measure.timing import Conditions
+from exporter.models.sources import define
+from exporter.progress import Clock, Progress
+from exporter.report import write_report
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A build as it was measured last, and each engine that broke on the way."""
+
+    manifest: Manifest
+    failures: tuple[str, ...]
+
+
+def benchmark_build(
+    folder: Path,
+    *,
+    model: str | None,
+    weights: str,
+    batches: tuple[int, ...],
+    threads: int | None,
+    rounds: int,
+    progress: Progress,
+) -> Benchmark:
+    """Measures the engines of a build again.
+
+    Every figure of an earlier measurement goes, since they belong to the machine and the minute of
+    that one: an engine that cannot be measured here says why instead.
+
+    Raises:
+        UsageError: the model or the weights given are not those of the build.
+    """
+    manifest = manifests.read(folder)
+    defined = _same_model(manifest, model, weights, progress)
+    conditions = Conditions(
+        threads=threads or host.usable_threads(),
+        rounds=rounds,
+        seed=manifest.request.seed,
+        batches=batches,
+    )
+    found = measure_engines(
+        manifest.engines,
+        folder,
+        defined,
+        BuildFolder(folder, manifest.model.name).portable_path(Precision.FP32),
+        conditions,
+        Clock(),
+        progress,
+    )
+    manifest = replace(
+        manifest,
+        engines=tuple(with_measurement(e, found.engines[e.id]) for e in manifest.engines),
+        host=describe_host(found.ceilings),
+    )
+    manifests.write(folder, manifest)
+    write_report(folder, manifest)
+    failures = [f"{name}: {one.failure}" for name, one in found.engines.items() if one.failure]
+    return Benchmark(manifest, tuple(failures))
+
+
+def _same_model(manifest: Manifest, source: str | None, weights: str, progress: Progress) -> Model:
+    """What the build was made from, defined again.
+
+    Raises:
+        UsageError: the weights are others.
+    """
+    spec, request = manifest.model, manifest.request
+    with progress.stage(f"define {spec.source}"):
+        defined = define(
+            source or spec.source,
+            weights,
+            num_classes=request.num_classes,
+            image_size=request.image_size,
+            seed=request.seed,
+            progress=progress,
+        )
+    if defined.spec.weights.sha256 != spec.weights.sha256:
+        raise UsageError(
+            f"the build was made from the weights {spec.weights.source!r}, these are "
+            f"{defined.spec.weights.source!r} with another hash; give the build's with --weights"
+        )
+    if spec.input.dtype != defined.spec.input.dtype:
+        defined = from_images(defined)
+    # The blocks are known once the graph is, and the build has them.
+    return replace(defined, spec=replace(defined.spec, residual_blocks=spec.residual_blocks))

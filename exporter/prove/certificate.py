@@ -1,0 +1,113 @@
+"""What is proved about an engine: its fusion receipt, its parity certificate, its accuracy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from exporter.artifact import Kernel, Skipped, Verdict
+
+
+@dataclass(frozen=True)
+class BlockReceipt:
+    """What became of one residual block."""
+
+    name: str
+    kernels: tuple[Kernel, ...]
+    add_fused: bool
+    """The residual sum costs no pass over memory in float of its own: it is inside a convolution
+    kernel or, in INT8, in one integer kernel with its requantization."""
+    reason: str | None = None
+    """Why the add is not fused, where it is not."""
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """The fusion receipt: what the runtime made of the graph, counted."""
+
+    verdict: Verdict
+    expected: Verdict
+    """What this target and precision are known to reach; less than this fails the command."""
+    source: str
+    """What was read back, for example "optimized model written by the session"."""
+    convs: int
+    batchnorms_folded: int
+    residual_adds: int
+    residual_adds_fused: int
+    float_ops: int
+    """FP32, FP16: pointwise operators left as kernels of their own. INT8: float kernels between
+    the first and the last quantized one."""
+    extra_kernels: int
+    """Kernels that do none of the network's arithmetic: casts, layout changes, Q/DQ."""
+    convs_quantized: int = 0
+    residual_adds_quantized: int = 0
+    leftovers: tuple[tuple[str, str, str], ...] = ()
+    """(kernel, block or "", reason) for each operator counted in `float_ops`."""
+    reason: str | None = None
+    """Why the verdict is not "fused"."""
+    blocks: tuple[BlockReceipt, ...] = ()
+
+
+@dataclass(frozen=True)
+class BlockDrift:
+    """The error of one residual block's output against FP32 eager."""
+
+    name: str
+    built_up_rel_l2: float
+    """Of the engine's own value, all earlier blocks' errors included."""
+    built_up_sqnr_db: float
+    added_rel_l2: float
+    """Of the block alone, fed with the exact input."""
+    added_sqnr_db: float
+
+
+class Scope(StrEnum):
+    """What was run to obtain a parity certificate."""
+
+    ENGINE = "engine"
+    GRAPH = "graph"
+    """The lowered graph, with ONNX Runtime's optimizations off: the engine cannot run here."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """The parity certificate: how far an engine's numbers are from the reference."""
+
+    scope: Scope
+    reference: str
+    samples: int
+    max_abs: float
+    rel_l2: float
+    """||engine - reference|| / ||reference||, over all samples."""
+    cosine: float
+    sqnr_db: float
+    """20 log10(||reference|| / ||error||)."""
+    top1_agreement: float
+    flips: int
+    """Samples whose top-1 differs from the reference's, float64 near-ties left out."""
+    limits: dict[str, float]
+    passed: bool
+    failures: tuple[str, ...] = ()
+    """Each limit that was missed: the figure, the limit, the worst input."""
+    rel_l2_float64: float | Skipped = Skipped("not compared")
+    """Against the float64 reference, on the few inputs that were run in float64."""
+    reference_rel_l2_float64: float | Skipped = Skipped("not compared")
+    """The error that the FP32 reference itself makes, on the same inputs."""
+    near_ties: int = 0
+    """Samples whose top-1 margin is within the reference's own error; they gate nothing."""
+    batch_sizes: tuple[int, ...] = ()
+    batch_max_abs: float = 0.0
+    """Largest difference between the same inputs run one at a time and in batches."""
+    blocks: tuple[BlockDrift, ...] = ()
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Against labels, where the data has them."""
+
+    dataset: str
+    samples: int
+    top1: float
+    top1_reference: float
+    flips: int
+    """Samples on which engine and eager disagree."""

@@ -19,7 +19,7 @@ from benchmarks.statistics import SAME_ENGINE, judge, speedup, versus_best
 from benchmarks.suite import BASELINE, ENTRIES, Role
 from exporter.builds import manifest as manifests
 from exporter.commands.compare import BENCHMARK
-from exporter.measure.interleaved import is_stable, percentiles_ms
+from exporter.measure.statistics import is_stable, percentiles_ms
 from exporter.measure.timing import Speedup
 
 AGAIN_SUFFIX: Final = " (again)"

@@ -17,8 +17,7 @@ from typing import Final
 import exporter
 from benchmarks import modelopt, quantizers
 from exporter import host
-from exporter.artifact import Dialect, Model, ModelSpec, Precision, Skipped
-from exporter.builds.folder import REJECTED
+from exporter.artifact import REJECTED, Dialect, Model, ModelSpec, Precision, Skipped
 from exporter.builds.request import ExportRequest
 from exporter.errors import BuildError, MissingDependencyError
 from exporter.graph.to_onnx import quiet_exporter

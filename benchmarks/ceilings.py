@@ -19,7 +19,7 @@ from benchmarks.roofline import points
 from benchmarks.sampling import Conditions, Contender, sample
 from benchmarks.statistics import Rounds
 from benchmarks.suite import Role
-from exporter.measure.interleaved import percentiles_ms
+from exporter.measure.statistics import percentiles_ms
 from exporter.progress import Progress
 
 GROUP: Final = "ceilings"

@@ -19,7 +19,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 from rich.console import Console
 
@@ -36,12 +35,12 @@ from exporter.graph.optimize import optimize
 from exporter.graph.to_onnx import export
 from exporter.images.preprocess import channel_axis
 from exporter.images.samples import Samples, open_data
-from exporter.measure.interleaved import DEFAULT_ROUNDS, EngineToMeasure, OnnxBaseline, measure
-from exporter.measure.timing import Latency
+from exporter.measure.interleaved import EngineToMeasure, OnnxBaseline, measure
+from exporter.measure.timing import Conditions, Latency
 from exporter.models.sources import define
 from exporter.passes.values import is_op
 from exporter.progress import Progress, Terminal
-from exporter.prove.parity import batch_size, run_all
+from exporter.prove.parity import run_all
 from exporter.targets.ort.session import OrtSession, make_session, session_options
 
 if TYPE_CHECKING:
@@ -65,16 +64,15 @@ def compare(
     draws: Sequence[Samples],
     evaluation: Samples,
     *,
-    size: int,
+    fixed_batch: int | None,
     threads: int,
     folder: Path,
     progress: Progress,
 ) -> tuple[dict[str, Answers], dict[str, Quantized]]:
     """Every recipe's answers on the evaluation images, and the files of the last draw."""
     save(graph, folder / "fp32.onnx")
-    inputs = np.concatenate(list(evaluation.batches(32)))
     with OrtSession(make_session(folder / "fp32.onnx", session_options(threads))) as session:
-        expected = run_all(session, inputs, size)
+        expected = run_all(session.run, evaluation, fixed_batch)
     logits: dict[str, list[Floats]] = {name: [] for name in RECIPES}
     files: dict[str, Quantized] = {}
     for number, samples in enumerate(draws):
@@ -85,7 +83,7 @@ def compare(
             progress.note(f"draw {number + 1} of {len(draws)}: {name}")
             files[name] = recipe(draw)
             with files[name].open() as session:
-                logits[name].append(run_all(session, inputs, size))
+                logits[name].append(run_all(session.run, evaluation, fixed_batch))
     answers = {
         name: Answers(stack(found), expected, evaluation.labels) for name, found in logits.items()
     }
@@ -99,14 +97,9 @@ def latency_of(
     baseline = OnnxBaseline(files[STATIC].path.read_bytes(), model.spec.input)
     fixed = model.spec.input.shape[0]
     size = fixed if isinstance(fixed, int) else 1
-    found = measure(
-        [EngineToMeasure(OURS, "ort-cpu", files[OURS].path)],
-        baseline,
-        batches=(size,),
-        threads=threads,
-        rounds=DEFAULT_ROUNDS,
-        progress=progress,
-    )[OURS][size]
+    conditions = Conditions(threads=threads, rounds=30, seed=0, batches=(size,))
+    engine = EngineToMeasure(OURS, "ort-cpu", files[OURS].path)
+    found = measure([engine], baseline, conditions, progress).latencies[OURS][size]
     if not isinstance(found, Latency):
         raise BuildError(f"ours could not be measured: {found.skipped}")
     return found
@@ -150,11 +143,12 @@ def run(
     if evaluation.labels is None:  # labelled ones are used whole
         evaluation = evaluation.take(samples)
     with tempfile.TemporaryDirectory(prefix="int8-accuracy-") as folder:
+        declared = model.spec.input.shape[0]
         answers, files = compare(
             graph,
             draws_of(opened.calibration, draws, calibration_samples, seed),
             evaluation,
-            size=batch_size(model),
+            fixed_batch=declared if isinstance(declared, int) else None,
             threads=threads,
             folder=Path(folder),
             progress=progress,

@@ -24,7 +24,8 @@ from benchmarks.record import Recorder
 from benchmarks.suite import Role
 from exporter.artifact import Skipped
 from exporter.errors import BuildError
-from exporter.measure.interleaved import WorkerProcess, orders, round_request
+from exporter.measure.interleaved import WorkerProcess
+from exporter.measure.statistics import orders, round_request
 from exporter.progress import Progress
 from exporter.targets import Array
 

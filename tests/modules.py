@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from exporter.artifact import Model, ModelSpec, Skipped, TensorSpec, WeightsInfo
+from exporter.artifact import Model, ModelKind, ModelSpec, Skipped, TensorSpec, WeightsInfo
 from exporter.models.variants import build_variant
 
 
@@ -14,7 +14,7 @@ def model_of(module: nn.Module, *, size: int, classes: int, name: str = "net") -
     spec = ModelSpec(
         name=name,
         source=name,
-        kind="module",
+        kind=ModelKind.MODULE,
         parameters=0,
         macs=0,
         input=TensorSpec("input", "float32", ("batch", 3, size, size)),

@@ -52,7 +52,7 @@ def _exported(name: str, **options: Any) -> Path:
         targets=("ort-cpu",), data=data, out=_folder() / name, measure=False, threads=2, **options
     )
     outcome = export_model(request, Silent())
-    assert outcome.failures == ()
+    assert outcome.manifest.failures == ()
     return outcome.folder
 
 

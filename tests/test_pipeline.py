@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import getpass
 import hashlib
-import json
 import socket
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,20 @@ import numpy as np
 import onnx
 import pytest
 
-from exporter import pipeline
+from exporter import lowerings, pipeline
 from exporter.artifact import Precision
+from exporter.builds import manifest as manifests
+from exporter.builds.records import EngineRecord
 from exporter.builds.request import ExportRequest
-from exporter.commands import recheck
+from exporter.commands.benchmark import benchmark_build
+from exporter.commands.validate import validate_build
 from exporter.errors import InputError, UsageError
 from exporter.graph.lower import lower
+from exporter.measure.timing import Latency
 from exporter.pipeline import Outcome, export_model
 from exporter.plan import plan
 from exporter.progress import Silent
+from exporter.prove.certificate import Accuracy, Parity, Scope
 
 CPU_PAIRS = ("ort-cpu.fp32", "ort-cpu.fp16", "ort-cpu.int8")
 
@@ -38,20 +42,35 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     return export_model(request(tmp_path_factory.mktemp("build") / "digits"), Silent())
 
 
-def engines(outcome: Outcome) -> dict[str, dict[str, Any]]:
-    return {engine["id"]: engine for engine in outcome.manifest["engines"]}
+def engines(outcome: Outcome) -> dict[str, EngineRecord]:
+    return {engine.id: engine for engine in outcome.manifest.engines}
+
+
+def parity_of(engine: EngineRecord) -> Parity:
+    assert isinstance(engine.parity, Parity)
+    return engine.parity
+
+
+def latency_of(engine: EngineRecord) -> Latency:
+    assert isinstance(engine.latency, Latency)
+    return engine.latency
+
+
+def accuracy_of(engine: EngineRecord) -> Accuracy:
+    assert engine.accuracy is not None
+    return engine.accuracy
 
 
 def test_every_engine_is_there_with_its_hashes(build: Outcome) -> None:
-    assert build.failures == ()
+    assert build.manifest.failures == ()
     assert tuple(engines(build)) == CPU_PAIRS
-    for engine in build.manifest["engines"]:
-        for file in engine["files"]:
-            content = (build.folder / file["path"]).read_bytes()
-            assert hashlib.sha256(content).hexdigest() == file["sha256"]
-            assert len(content) == file["bytes"]
-        assert (build.folder / engine["graph"]).is_file()
-    assert json.loads((build.folder / "manifest.json").read_text()) == build.manifest
+    for engine in build.manifest.engines:
+        for file in engine.files:
+            content = (build.folder / file.path).read_bytes()
+            assert hashlib.sha256(content).hexdigest() == file.sha256
+            assert len(content) == file.bytes
+        assert (build.folder / engine.built_from).is_file()
+    assert manifests.read(build.folder) == build.manifest
     assert (build.folder / "report.html").stat().st_size > 1000
     assert (build.folder / "report.json").is_file()
     assert not list(build.folder.rglob("*.rejected"))
@@ -63,53 +82,54 @@ def test_the_portable_files_are_standard_onnx(build: Outcome) -> None:
         model = onnx.load(build.folder / "onnx" / f"resnet20-digits.{precision}.onnx")
         onnx.checker.check_model(model, full_check=True)
         assert {entry.domain for entry in model.opset_import} == {""}
-        assert model.opset_import[0].version == build.manifest["model"]["opset"] == 20
+        assert model.opset_import[0].version == build.manifest.model.opset == 20
         assert model.ir_version == 10
-        assert [i.name for i in model.graph.input] == [build.manifest["model"]["input"]["name"]]
+        assert [i.name for i in model.graph.input] == [build.manifest.model.input.name]
 
 
 def test_the_fp16_engine_is_the_portable_file(build: Outcome) -> None:
-    assert engines(build)["ort-cpu.fp16"]["path"] == "onnx/resnet20-digits.fp16.onnx"
-    assert engines(build)["ort-cpu.fp32"]["path"] == "engines/ort-cpu/fp32.onnx"
+    assert engines(build)["ort-cpu.fp16"].path == "onnx/resnet20-digits.fp16.onnx"
+    assert engines(build)["ort-cpu.fp32"].path == "engines/ort-cpu/fp32.onnx"
 
 
 def test_receipts_count_what_onnx_runtime_fused(build: Outcome) -> None:
-    single, half, byte = (engines(build)[name]["receipt"] for name in CPU_PAIRS)
-    assert (single["verdict"], single["convs"], single["batchnorms_folded"]) == ("fused", 21, 21)
-    assert (single["residual_adds"], single["residual_adds_fused"]) == (9, 9)
-    assert single["float_ops"] == 0
-    assert half["verdict"] == half["expected"] == "partial"
-    assert "fp32" in half["reason"]
-    assert (byte["verdict"], byte["convs_quantized"]) == ("fused", 21)
-    assert (byte["residual_adds_quantized"], byte["float_ops"]) == (9, 0)
-    assert [b["name"] for b in single["blocks"]] == build.manifest["model"]["residual_blocks"]
+    single, half, byte = (engines(build)[name].receipt for name in CPU_PAIRS)
+    assert (single.verdict, single.convs, single.batchnorms_folded) == ("fused", 21, 21)
+    assert (single.residual_adds, single.residual_adds_fused) == (9, 9)
+    assert single.float_ops == 0
+    assert half.verdict == half.expected == "partial"
+    assert half.reason is not None
+    assert "fp32" in half.reason
+    assert (byte.verdict, byte.convs_quantized) == ("fused", 21)
+    assert (byte.residual_adds_quantized, byte.float_ops) == (9, 0)
+    assert tuple(b.name for b in single.blocks) == build.manifest.model.residual_blocks
 
 
 def test_accuracy_is_that_of_eager(build: Outcome) -> None:
     for name in CPU_PAIRS:
         engine = engines(build)[name]
-        accuracy = engine["accuracy"]
-        assert engine["parity"]["passed"]
-        assert engine["parity"]["scope"] == "engine"
-        assert accuracy["samples"] == 540
-        assert accuracy["top1_reference"] >= 0.99
+        accuracy = accuracy_of(engine)
+        assert parity_of(engine).passed
+        assert parity_of(engine).scope is Scope.ENGINE
+        assert accuracy.samples == 540
+        assert accuracy.top1_reference >= 0.99
         if name != "ort-cpu.int8":
-            assert accuracy["top1"] == accuracy["top1_reference"]
-            assert accuracy["flips"] == 0
-    int8 = engines(build)["ort-cpu.int8"]["accuracy"]
-    assert abs(int8["top1"] - int8["top1_reference"]) <= 0.002
-    assert int8["flips"] <= 2
+            assert accuracy.top1 == accuracy.top1_reference
+            assert accuracy.flips == 0
+    int8 = accuracy_of(engines(build)["ort-cpu.int8"])
+    assert abs(int8.top1 - int8.top1_reference) <= 0.002
+    assert int8.flips <= 2
 
 
 def test_latency_is_against_eager_in_the_same_run(build: Outcome) -> None:
-    for engine in build.manifest["engines"]:
-        latency = engine["latency"]
-        assert latency["baseline"] == "torch-eager"
-        assert (latency["batch"], latency["rounds"]) == (1, 5)
-        assert 0 < latency["p50_ms"] <= latency["p90_ms"] <= latency["p99_ms"]
-        low, high = latency["speedup"]["ci95"]
-        assert low <= latency["speedup"]["median"] <= high
-        assert engine["latency_by_batch"] == [latency]
+    for engine in build.manifest.engines:
+        latency = latency_of(engine)
+        assert latency.baseline == "torch-eager"
+        assert (latency.batch, latency.rounds) == (1, 5)
+        assert 0 < latency.p50_ms <= latency.p90_ms <= latency.p99_ms
+        low, high = latency.speedup.ci95
+        assert low <= latency.speedup.median <= high
+        assert engine.latency_by_batch == (latency,)
 
 
 def test_goldens_are_what_eager_answers(build: Outcome) -> None:
@@ -120,19 +140,19 @@ def test_goldens_are_what_eager_answers(build: Outcome) -> None:
 
 
 def test_validate_replays_the_goldens_and_tells_the_drift(build: Outcome) -> None:
-    result = recheck.validate_build(build.folder, blocks=True, threads=None, progress=Silent())
+    result = validate_build(build.folder, blocks=True, threads=None, progress=Silent())
     assert result.failures == ()
-    assert all(row["passed"] for row in result.replays)
-    for engine in result.manifest["engines"]:
-        drift = engine["parity"]["blocks"]
-        assert [block["name"] for block in drift] == result.manifest["model"]["residual_blocks"]
-        limit = {"fp32": 1e-5, "fp16": 1e-2, "int8": 0.2}[engine["precision"]]
-        assert all(0 <= block["added_rel_l2"] < limit for block in drift)
-        assert all(0 <= block["built_up_rel_l2"] < limit for block in drift)
-    int8 = next(e for e in result.manifest["engines"] if e["precision"] == "int8")
-    last = int8["parity"]["blocks"][-1]
+    assert all(isinstance(r.parity, Parity) and r.parity.passed for r in result.replays)
+    for engine in result.manifest.engines:
+        drift = parity_of(engine).blocks
+        assert tuple(block.name for block in drift) == result.manifest.model.residual_blocks
+        limit = {"fp32": 1e-5, "fp16": 1e-2, "int8": 0.2}[engine.precision]
+        assert all(0 <= block.added_rel_l2 < limit for block in drift)
+        assert all(0 <= block.built_up_rel_l2 < limit for block in drift)
+    int8 = next(e for e in result.manifest.engines if e.precision == "int8")
+    last = parity_of(int8).blocks[-1]
     # The head averages the last block's error out: the same size, not the same figure.
-    assert last["built_up_rel_l2"] / 10 < int8["parity"]["rel_l2"] < last["built_up_rel_l2"] * 3
+    assert last.built_up_rel_l2 / 10 < parity_of(int8).rel_l2 < last.built_up_rel_l2 * 3
 
 
 def test_a_changed_engine_is_named(build: Outcome) -> None:
@@ -140,7 +160,7 @@ def test_a_changed_engine_is_named(build: Outcome) -> None:
     original = path.read_bytes()
     try:
         path.write_bytes(original[:-1] + bytes([original[-1] ^ 1]))
-        result = recheck.validate_build(build.folder, blocks=False, threads=1, progress=Silent())
+        result = validate_build(build.folder, blocks=False, threads=1, progress=Silent())
     finally:
         path.write_bytes(original)
     (failure,) = result.failures
@@ -150,11 +170,11 @@ def test_a_changed_engine_is_named(build: Outcome) -> None:
 def test_benchmark_refuses_other_weights_and_updates_the_manifest(build: Outcome) -> None:
     options: dict[str, Any] = {"batches": (1, 2), "threads": 1, "rounds": 5, "progress": Silent()}
     with pytest.raises(UsageError, match="another hash"):
-        recheck.benchmark_build(build.folder, model=None, weights="random", **options)
-    updated = recheck.benchmark_build(build.folder, model=None, weights="auto", **options)
-    for engine in updated["engines"]:
-        assert [entry["batch"] for entry in engine["latency_by_batch"]] == [1, 2]
-        assert engine["latency"]["threads"] == 1
+        benchmark_build(build.folder, model=None, weights="random", **options)
+    updated = benchmark_build(build.folder, model=None, weights="auto", **options)
+    for engine in updated.manifest.engines:
+        assert [entry.batch for entry in engine.latency_by_batch] == [1, 2]
+        assert latency_of(engine).threads == 1
 
 
 def test_two_builds_are_identical_and_name_no_machine(tmp_path: Path) -> None:
@@ -162,7 +182,7 @@ def test_two_builds_are_identical_and_name_no_machine(tmp_path: Path) -> None:
     for name in ("one", "quite/another"):
         out = tmp_path / name
         outcome = export_model(request(out, measure=False), Silent())
-        assert outcome.failures == ()
+        assert outcome.manifest.failures == ()
         onnx_files = sorted(path.relative_to(out) for path in out.rglob("*.onnx"))
         assert len(onnx_files) >= 4
         hashes.append({p: hashlib.sha256((out / p).read_bytes()).hexdigest() for p in onnx_files})
@@ -197,18 +217,18 @@ def test_an_engine_that_misses_its_limit_is_rejected_and_the_others_are_finished
             lowered.graph.remove(add, safe=True)
         return lowered, reports
 
-    monkeypatch.setattr(pipeline, "lower", faulty)
+    monkeypatch.setattr(lowerings, "lower", faulty)
     wanted = (Precision.FP32, Precision.FP16)
     outcome = export_model(request(tmp_path / "out", precisions=wanted, measure=False), Silent())
-    assert len(outcome.failures) >= 1
-    assert all(failure.startswith("ort-cpu.fp16: ") for failure in outcome.failures)
-    assert any("parity: rel_l2" in failure for failure in outcome.failures)
-    assert any("limit 0.005" in failure for failure in outcome.failures)
-    single, half = outcome.manifest["engines"]
-    assert single["parity"]["passed"]
-    assert half["path"].endswith(".rejected")
-    assert (outcome.folder / half["path"]).is_file()
-    assert outcome.manifest["failures"] == list(outcome.failures)
+    assert len(outcome.manifest.failures) >= 1
+    assert all(failure.startswith("ort-cpu.fp16: ") for failure in outcome.manifest.failures)
+    assert any("parity: rel_l2" in failure for failure in outcome.manifest.failures)
+    assert any("limit 0.005" in failure for failure in outcome.manifest.failures)
+    single, half = outcome.manifest.engines
+    assert parity_of(single).passed
+    assert half.path.endswith(".rejected")
+    assert (outcome.folder / half.path).is_file()
+    assert outcome.manifest.failures == outcome.manifest.failures
 
 
 def test_what_is_built_by_default_is_what_exists(monkeypatch: pytest.MonkeyPatch) -> None:

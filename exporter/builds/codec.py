@@ -27,13 +27,15 @@ _VIEWS: Final = ("path", "sha256", "bytes")
 
 def make_converter() -> cattrs.Converter:
     """A converter for the dataclasses of `records.py` and everything inside them."""
-    converter = cattrs.Converter(forbid_extra_keys=True)
+    converter = cattrs.Converter(
+        forbid_extra_keys=True, unstruct_collection_overrides={tuple: list}
+    )
     for kind in (int, bool, str):
-        converter.register_structure_hook_func(_is(kind), _exactly(kind))
-    converter.register_structure_hook_func(_is(float), _read_float)
-    converter.register_unstructure_hook_func(_is(float), _write_float)
-    converter.register_structure_hook_func(_is_enum, _read_enum)
-    converter.register_unstructure_hook_func(_is_enum, lambda member: member.value)
+        converter.register_structure_hook(kind, _exactly(kind))
+    converter.register_structure_hook(float, _read_float)
+    converter.register_unstructure_hook(float, _write_float)
+    converter.register_structure_hook(StrEnum, _read_enum)
+    converter.register_unstructure_hook(StrEnum, lambda member: member.value)
     converter.register_structure_hook(Path, lambda value, _: Path(_exactly(str)(value, str)))
     converter.register_unstructure_hook(Path, str)
     converter.register_structure_hook_func(_is_size, _read_size)
@@ -75,15 +77,6 @@ def _register_engines(converter: cattrs.Converter) -> None:
 
     converter.register_unstructure_hook(EngineRecord, write_engine)
     converter.register_structure_hook(EngineRecord, read_engine)
-
-
-def _is(kind: type) -> Callable[[Any], bool]:
-    # By identity: a bool is an int, and a string enum a str.
-    return lambda found: found is kind
-
-
-def _is_enum(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, StrEnum)
 
 
 def _read_enum(value: Any, kind: type[StrEnum]) -> StrEnum:

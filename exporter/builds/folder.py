@@ -106,7 +106,7 @@ def check_destination(destination: Path, model: str) -> None:
                 f"--out {destination} is not empty and holds no build; give a new or empty folder"
             )
         return
-    held = manifests.read(destination).model.name
+    held = manifests.model_name(destination)
     if held != model:
         raise UsageError(
             f"--out {destination} holds a build of {held}, not {model}; "

@@ -65,9 +65,25 @@ def read(folder: Path) -> Manifest:
         InputError: no manifest there, not JSON, another schema, or fields that do not fit; the
             message names the place.
     """
+    return from_json(_parsed(folder), str(folder / FILE_NAME))
+
+
+def model_name(folder: Path) -> str:
+    """The name of the model whose build a folder holds, of whatever version that is.
+
+    Raises:
+        InputError: no manifest there, or one that names no model.
+    """
+    match _parsed(folder):
+        case {"model": {"name": str(name)}}:
+            return name
+    raise InputError(f"{folder / FILE_NAME} names no model; remove {folder} or give another --out")
+
+
+def _parsed(folder: Path) -> Any:
     path = folder / FILE_NAME
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(
             f"{folder} holds no {FILE_NAME}; give a folder that `exporter export` wrote"
@@ -76,7 +92,6 @@ def read(folder: Path) -> Manifest:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid JSON ({error}); export the model again") from None
-    return from_json(content, str(path))
 
 
 def from_json(content: Any, name: str) -> Manifest:

@@ -9,10 +9,6 @@ bootstrap 95 % interval.
 Each engine lives in a process of its own, and all but the one at work are stopped (SIGSTOP where
 the platform has it): the spinning thread pool of an idle one slows its neighbour by up to half.
 The first inferences after being woken refill the caches and are discarded.
-
-`stable` is false where the interval of the speedup is wider than STABLE_INTERVAL of its median, or
-where p90 of the engine or of the baseline is more than STABLE_TAIL times its p50: then something
-else was running, and the ratio may hold where the milliseconds do not.
 """
 
 from __future__ import annotations
@@ -24,35 +20,33 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-import numpy.typing as npt
 import psutil
 
 from exporter.artifact import Model, Skipped, TensorSpec
 from exporter.errors import BuildError, UsageError
-from exporter.measure.timing import Conditions, Latency, Speedup
+from exporter.measure.statistics import (
+    is_stable,
+    orders,
+    paired_speedup,
+    percentiles_ms,
+    round_request,
+)
+from exporter.measure.timing import Conditions, Latency
 from exporter.progress import Progress
 from exporter.targets import get_target
 
 if TYPE_CHECKING:
     import torch
 
-ROUND_S: Final = 0.1
-"""How long one engine is timed in one round, in seconds; at least one inference, at most 50."""
-MOST_IN_A_ROUND: Final = 50
-STABLE_INTERVAL: Final = 0.1
-STABLE_TAIL: Final = 1.5
-RESAMPLES: Final = 2000
 
 Results = dict[str, dict[int, Latency | Skipped]]
 """Engine id -> batch size -> latency, or why there is none."""
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -275,48 +269,6 @@ def _baseline_job(baseline: Baseline, folder: Path) -> dict[str, Any]:
             f"its module cannot be sent to a process of its own: {reason}"
         ) from None
     return {"kind": "module", "path": str(path)}
-
-
-def round_request(median_s: float) -> dict[str, int]:
-    """What a worker is asked for in one round: inferences to time, and to discard before."""
-    count = min(MOST_IN_A_ROUND, max(1, round(ROUND_S / median_s)))
-    return {"time": count, "discard": 1 + count // 10}
-
-
-def orders(workers: int, rounds: int, seed: int) -> list[list[int]]:
-    """For each round, the order in which the workers are timed: a seeded permutation."""
-    generator = np.random.default_rng(seed)
-    return [[int(i) for i in generator.permutation(workers)] for _ in range(rounds)]
-
-
-def paired_speedup(
-    baseline: Sequence[Sequence[float]], engine: Sequence[Sequence[float]], seed: int
-) -> Speedup:
-    """The median over rounds of median(baseline) / median(engine), with its bootstrap interval.
-
-    Both hold one list of samples for each round; round i of one is paired with round i of the
-    other. The interval is the 2.5th and 97.5th percentile over RESAMPLES resamplings of rounds.
-    """
-    ratios: Floats = np.array(
-        [np.median(b) / np.median(e) for b, e in zip(baseline, engine, strict=True)]
-    )
-    generator = np.random.default_rng(seed)
-    drawn = ratios[generator.integers(0, len(ratios), size=(RESAMPLES, len(ratios)))]
-    low, high = np.percentile(np.median(drawn, axis=1), [2.5, 97.5])
-    return Speedup(float(np.median(ratios)), (float(low), float(high)))
-
-
-def percentiles_ms(rounds: Iterable[Iterable[float]]) -> tuple[float, float, float]:
-    """p50, p90 and p99 of all samples of all rounds (given in seconds), in milliseconds."""
-    samples = [sample for one_round in rounds for sample in one_round]
-    p50, p90, p99 = np.percentile(samples, [50, 90, 99]) * 1e3
-    return float(p50), float(p90), float(p99)
-
-
-def is_stable(speedup: Speedup, *tails: float) -> bool:
-    """The rule of this module's docstring; `tails` are p90 / p50 of engine and baseline."""
-    low, high = speedup.ci95
-    return high - low <= STABLE_INTERVAL * speedup.median and max(tails) <= STABLE_TAIL
 
 
 class _BaselineFailed(Exception):  # noqa: N818 - becomes Skipped

@@ -15,7 +15,7 @@ from benchmarks.statistics import (
     speedup,
     versus_best,
 )
-from exporter.measure.interleaved import paired_speedup
+from exporter.measure.statistics import paired_speedup
 from exporter.measure.timing import Speedup
 from tests.benchmarks.noise import delayed, recorded
 

@@ -14,8 +14,8 @@ from exporter.errors import InputError, UsageError
 
 
 def fill(folder: BuildFolder, text: str) -> None:
-    folder.graph(Precision.FP32).parent.mkdir()
-    folder.graph(Precision.FP32).write_text(text)
+    folder.portable_path(Precision.FP32).parent.mkdir()
+    folder.portable_path(Precision.FP32).write_text(text)
     (folder.root / "manifest.json").write_text(
         json.dumps({"schema": 1, "model": {"name": folder.model}})
     )
@@ -83,16 +83,17 @@ def test_hashes_and_rejected_names(tmp_path: Path) -> None:
     engine.write_bytes(b"plan")
     entry = folder.entry(engine)
     assert entry.sha256 == hashlib.sha256(b"plan").hexdigest() == sha256_of(engine)
-    (rejected,) = folder.reject((engine,))
-    assert rejected.name == "fp16.plan.rejected"
+    rejected = folder.reject(entry)
+    assert rejected.path == "engines/tensorrt-rtx-sm89/fp16.plan.rejected"
+    assert sha256_of(tmp_path / rejected.path) == rejected.sha256 == entry.sha256
     assert not engine.exists()
 
 
 def test_a_portable_graph_survives_the_rejection_of_its_engine(tmp_path: Path) -> None:
     folder = BuildFolder(tmp_path, "resnet18")
-    graph = folder.graph(Precision.FP16)
+    graph = folder.portable_path(Precision.FP16)
     graph.parent.mkdir()
     graph.write_bytes(b"onnx")
-    (rejected,) = folder.reject((graph,))
-    assert graph.read_bytes() == rejected.read_bytes() == b"onnx"
-    assert rejected.name.endswith(".rejected")
+    rejected = folder.reject(folder.entry(graph))
+    assert graph.read_bytes() == (tmp_path / rejected.path).read_bytes() == b"onnx"
+    assert rejected.path.endswith(".rejected")

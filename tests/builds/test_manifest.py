@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +14,8 @@ from exporter.artifact import Skipped, Verdict
 from exporter.builds import manifest
 from exporter.errors import InputError
 from exporter.measure.timing import Latency, Speedup
+from exporter.prove.certificate import Parity
+from tests import manifests
 
 
 def test_dataclasses_enums_and_infinities_become_plain_json() -> None:
@@ -27,7 +32,7 @@ def test_dataclasses_enums_and_infinities_become_plain_json() -> None:
 
 
 def test_a_written_manifest_reads_back(tmp_path: Path) -> None:
-    content = {"schema": 1, "model": {"name": "é"}, "engines": []}
+    content = manifests.resnet50(trained=True, name="é")
     manifest.write(tmp_path, content)
     assert manifest.read(tmp_path) == content
     assert [entry.name for entry in tmp_path.iterdir()] == ["manifest.json"]
@@ -47,3 +52,63 @@ def test_a_broken_manifest_is_named(tmp_path: Path, text: str | None, message: s
         (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(InputError, match=message):
         manifest.read(tmp_path)
+
+
+def test_what_is_not_finite_comes_back(tmp_path: Path) -> None:
+    content = manifests.resnet50()
+    (first, *others) = content.engines
+    assert isinstance(first.parity, Parity)
+    spoilt = replace(first, parity=replace(first.parity, rel_l2=math.inf, max_abs=math.nan))
+    manifest.write(tmp_path, replace(content, engines=(spoilt, *others)))
+    parity = manifest.read(tmp_path).engines[0].parity
+    assert isinstance(parity, Parity)
+    assert parity.rel_l2 == math.inf
+    assert math.isnan(parity.max_abs)
+
+
+def edited(path: str, value: Any) -> dict[str, Any]:
+    """A manifest with another value at `path` ("engines.0.files"); None takes the field away."""
+    content: dict[str, Any] = json.loads(json.dumps(manifest.to_json(manifests.resnet50())))
+    *parents, last = path.split(".")
+    at: Any = content
+    for key in parents:
+        at = at[int(key) if key.isdigit() else key]
+    if value is None:
+        del at[last]
+    else:
+        at[last] = value
+    return content
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "told"),
+    [
+        ("model", None, "required field"),
+        ("engines.0.receipt.float_ops", None, "engines"),
+        ("engines.0.files", [], "at least one file"),
+        ("engines.0.precision", "int4", "one of fp32, fp16, int8"),
+        ("engines.0.parity.rel_l2", "x", "a number"),
+        ("engines.0.trained", 1, "true or false"),
+        ("model.parameters", True, "a whole number"),
+        ("model.input.shape", [0, 3, 8, 8], "a size"),
+        ("host.versions", ["a"], "host"),
+        ("engines.0.colour", "red", "unknown field colour"),
+        ("schema", True, "schema True, expected 1"),
+        ("model.name", "../../x", "no file name"),
+        ("engines.0.files.0.path", "../../x", "leads out of the build"),
+        ("engines.0.graph", "/etc/x", "leads out of the build"),
+    ],
+)
+def test_a_field_that_does_not_fit_is_named(path: str, value: Any, told: str) -> None:
+    with pytest.raises(InputError, match=told) as raised:
+        manifest.from_json(edited(path, value), "there/manifest.json")
+    assert str(raised.value).startswith("there/manifest.json")
+    assert "\n" not in str(raised.value)
+
+
+def test_a_number_beyond_floats_and_a_nest_beyond_the_stack_are_named(tmp_path: Path) -> None:
+    content = json.dumps(edited("engines.0.parity.rel_l2", "@")).replace('"@"', "1" + "0" * 400)
+    for text in (content, "[" * 100_000):
+        (tmp_path / "manifest.json").write_text(text)
+        with pytest.raises(InputError):
+            manifest.read(tmp_path)

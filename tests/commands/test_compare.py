@@ -18,7 +18,7 @@ from exporter.artifact import Precision, Skipped
 from exporter.commands.compare import Comparison, compare, load, render
 from exporter.commands.compare_engine import ROUNDING, Change, relative_time
 from exporter.errors import InputError, UsageError
-from exporter.measure.interleaved import paired_speedup
+from exporter.measure.statistics import paired_speedup
 from exporter.measure.timing import Speedup
 from exporter.report import flat, write_report
 from tests import manifests

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from exporter import host
-from exporter.artifact import Dialect, Precision, Verdict
+from exporter.artifact import Precision, Verdict
 from exporter.errors import MissingDependencyError, UsageError
 from exporter.graph.files import save
 from exporter.graph.lower import lower
@@ -56,15 +56,13 @@ def facts_and_lower(tmp_path_factory: pytest.TempPathFactory) -> tuple[GraphFact
 
     def lower_for(target: Target, precision: Precision) -> Path:
         dialect = target.dialect(precision)
-        fuse = target.fuses_residual(precision)
-        path = folder / f"{precision}-{dialect}-{fuse}.onnx"
+        path = folder / f"{precision}-{dialect}.onnx"
         if not path.exists():
-            quantized = dialect is not Dialect.FLOAT
+            quantized = precision is Precision.INT8
             low, _ = lower(
                 graph,
                 precision,
                 dialect,
-                fuse_residual=fuse,
                 ranges=ranges if quantized else None,
             )
             save(low, path)

@@ -14,17 +14,21 @@ import torch
 
 from exporter.artifact import Precision
 from exporter.builds.request import ExportRequest
-from exporter.commands import recheck
+from exporter.commands.benchmark import benchmark_build
+from exporter.commands.validate import validate_build
 from exporter.errors import UsageError
 from exporter.graph.bake import with_images
 from exporter.graph.files import save
 from exporter.graph.to_onnx import export
+from exporter.images.samples import Samples
+from exporter.measure.timing import Latency
 from exporter.models.from_images import FromImages
 from exporter.models.sources import define
 from exporter.pack.formats import pack
 from exporter.pack.packable import PackRequest
 from exporter.pipeline import export_model
 from exporter.progress import Silent
+from exporter.prove.certificate import Parity
 from exporter.runtime import load
 from tests.packed import baked_build, digits_build
 
@@ -109,14 +113,14 @@ def test_int8_has_no_float_tensor_at_its_input(tmp_path: Path) -> None:
 
 def test_goldens_replay_and_blocks_are_compared(tmp_path: Path) -> None:
     build = Path(shutil.copytree(baked_build(), tmp_path / "build"))
-    found = recheck.validate_build(build, blocks=True, threads=2, progress=Silent())
+    found = validate_build(build, blocks=True, threads=2, progress=Silent())
     assert found.failures == ()
-    assert all(row["passed"] for row in found.replays)
-    for engine in found.manifest["engines"]:
-        drift = engine["parity"]["blocks"]
-        assert len(drift) == 9
-        limit = {"fp32": 2e-6, "fp16": 3e-3, "int8": 0.1}[engine["precision"]]
-        assert all(0 < block["built_up_rel_l2"] < limit for block in drift)
+    assert all(isinstance(r.parity, Parity) and r.parity.passed for r in found.replays)
+    for engine in found.manifest.engines:
+        assert isinstance(engine.parity, Parity)
+        assert len(engine.parity.blocks) == 9
+        limit = {"fp32": 2e-6, "fp16": 3e-3, "int8": 0.1}[engine.precision]
+        assert all(0 < block.built_up_rel_l2 < limit for block in engine.parity.blocks)
 
 
 def test_a_build_is_measured_again_on_images(tmp_path: Path) -> None:
@@ -124,15 +128,16 @@ def test_a_build_is_measured_again_on_images(tmp_path: Path) -> None:
         targets=("ort-cpu",), precisions=(Precision.INT8,), out=tmp_path / "build",
         samples=8, measure=False, threads=2, bake_preprocess=True,
     )  # fmt: skip
-    assert export_model(request, Silent()).failures == ()
-    updated = recheck.benchmark_build(
+    assert export_model(request, Silent()).manifest.failures == ()
+    updated = benchmark_build(
         tmp_path / "build", model=None, weights="auto", batches=(2,), threads=2, rounds=5,
         progress=Silent(),
     )  # fmt: skip
-    latency = updated["engines"][0]["latency"]
-    assert latency["batch"] == 2
-    assert latency["p50_ms"] > 0
-    assert latency["baseline"] == "torch-eager"
+    latency = updated.manifest.engines[0].latency
+    assert isinstance(latency, Latency)
+    assert latency.batch == 2
+    assert latency.p50_ms > 0
+    assert latency.baseline == "torch-eager"
 
 
 def test_every_format_takes_a_baked_build(tmp_path: Path) -> None:
@@ -171,7 +176,8 @@ def test_inputs_that_were_no_images_are_rounded_and_that_is_said() -> None:
     model = define("resnet20", "random", num_classes=4, image_size=32, progress=Silent())
     inputs = np.random.default_rng(0).normal(size=(2, 3, 32, 32)).astype(np.float32)
     recorder = Silent()
-    taking, images = with_images(model, inputs, recorder)
+    taking, samples = with_images(model, Samples.of("noise", inputs), recorder)
+    (images,) = samples.batches(2)
     assert any("rounded to 8-bit pixels" in note for note in recorder.notes)
     assert taking.spec.input.shape == ("batch", 32, 32, 3)
     assert images.shape == (2, 32, 32, 3)
@@ -181,7 +187,8 @@ def test_inputs_that_were_no_images_are_rounded_and_that_is_said() -> None:
     assert isinstance(taking.module, FromImages)
     normalised = taking.module.mean.numpy(), taking.module.std.numpy()
     exact = ((images.transpose(0, 3, 1, 2) / np.float32(255)) - normalised[0]) / normalised[1]
-    _, again = with_images(model, exact.astype(np.float32), recorder)
+    _, samples = with_images(model, Samples.of("exact", exact.astype(np.float32)), recorder)
+    (again,) = samples.batches(2)
     assert recorder.notes == []
     assert (again == images).all()
 

@@ -33,13 +33,11 @@ def test_fp32_without_fusion_is_the_graph_itself() -> None:
     assert serialize(lowered) == serialize(model)
 
 
-def test_fusion_is_the_last_step_and_leaves_fp16_alone() -> None:
+def test_fusion_is_a_dialect_of_fp32_alone() -> None:
     fused, _ = lower(network(), Precision.FP32, Dialect.FLOAT_FUSED)
     assert operators(fused) == ["FusedConv"]
-    half, reports = lower(network(), Precision.FP16, Dialect.FLOAT, fuse_residual=True)
-    assert [report.name for report in reports] == ["convert_fp16", "fuse_residual"]
-    assert reports[1].refused == (("stem.relu", "stem.conv is not float32"),)
-    assert operators(half) == ["Cast", "Conv", "Relu", "Cast"]
+    with pytest.raises(UsageError, match="no lowering to fp16 in the dialect float-fused"):
+        lower(network(), Precision.FP16, Dialect.FLOAT_FUSED)
 
 
 def test_what_is_kept_is_a_node_or_a_module() -> None:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from exporter.artifact import ModelSpec, Preprocessing, Skipped, TensorSpec, WeightsInfo
+from exporter.artifact import ModelKind, ModelSpec, Preprocessing, Skipped, TensorSpec, WeightsInfo
 from exporter.errors import InputError
 from exporter.images.samples import Samples, open_data
 from exporter.images.synthetic import synthetic_images, synthetic_inputs
@@ -24,7 +24,7 @@ def spec(
     classes: int = 10,
 ) -> ModelSpec:
     return ModelSpec(
-        name="net", source="net", kind="builtin", parameters=1, macs=1,
+        name="net", source="net", kind=ModelKind.BUILTIN, parameters=1, macs=1,
         input=TensorSpec("input", dtype, ("batch", *shape)),
         output=TensorSpec("logits", "float32", ("batch", classes)),
         preprocessing=contract, weights=WeightsInfo("test", "0", trained=True),

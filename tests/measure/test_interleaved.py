@@ -8,13 +8,15 @@ from __future__ import annotations
 import importlib
 import io
 import json
+import re
 import signal
 import subprocess
 import sys
 import time
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -32,16 +34,19 @@ from exporter.measure.interleaved import (
     OnnxBaseline,
     Results,
     WorkerProcess,
-    is_stable,
     measure,
+)
+from exporter.measure.statistics import (
+    is_stable,
     orders,
     paired_speedup,
     percentiles_ms,
     round_request,
 )
-from exporter.measure.timing import Latency, Speedup
+from exporter.measure.timing import Conditions, Latency, Speedup
 from exporter.progress import Silent
 
+CONDITIONS = Conditions(threads=1, rounds=5, seed=3, batches=(1, 4))
 INPUT = TensorSpec("x", "float32", ("N", 3, 8, 8))
 GRAPH = """
     <ir_version: 10, opset_import: ["" : 20]>
@@ -64,9 +69,7 @@ def eager() -> EagerBaseline:
 
 
 def run(engines: list[EngineToMeasure], baseline: EagerBaseline | OnnxBaseline) -> Results:
-    return measure(
-        engines, baseline, batches=(1, 4), threads=1, rounds=5, seed=3, progress=Silent()
-    )
+    return measure(engines, baseline, CONDITIONS, Silent()).latencies
 
 
 @pytest.fixture(autouse=True)
@@ -260,7 +263,7 @@ def test_nothing_to_measure_starts_no_process() -> None:
 )
 def test_counts_below_one_are_refused(batches: tuple[int, ...], threads: int, rounds: int) -> None:
     with pytest.raises(UsageError, match="must be 1 or more"):
-        measure([], eager(), batches=batches, threads=threads, rounds=rounds, progress=Silent())
+        measure([], eager(), Conditions(threads, rounds, 0, batches), Silent())
 
 
 def test_a_module_that_cannot_be_pickled_is_skipped(engine: Path) -> None:
@@ -271,7 +274,7 @@ def test_a_module_that_cannot_be_pickled_is_skipped(engine: Path) -> None:
     assert list(skipped) == [1, 4]
     reason = skipped[1]
     assert isinstance(reason, Skipped)
-    assert "cannot be timed in a process of its own" in reason.skipped
+    assert "cannot be sent to a process of its own" in reason.skipped
     assert "lambda" in reason.skipped
 
 
@@ -315,14 +318,60 @@ def test_a_users_module_is_found_in_the_working_directory_and_may_print(
     assert isinstance(results["ort-cpu.fp32"][1], Latency)
 
 
-def test_an_engine_that_does_not_load_is_a_build_error(tmp_path: Path) -> None:
+def test_an_engine_that_does_not_load_costs_itself_alone(tmp_path: Path, engine: Path) -> None:
     (tmp_path / "broken.onnx").write_bytes(b"not a model")
-    engines = [EngineToMeasure("ort-cpu.fp32", "ort-cpu", tmp_path / "broken.onnx")]
-    with pytest.raises(
-        BuildError, match=r"measuring ort-cpu\.fp32 failed: .*broken\.onnx"
-    ) as caught:
-        run(engines, OnnxBaseline(onnx.parser.parse_model(GRAPH).SerializeToString(), INPUT))
-    assert "\n" not in str(caught.value)
+    engines = [
+        EngineToMeasure("broken", "ort-cpu", tmp_path / "broken.onnx"),
+        EngineToMeasure("whole", "ort-cpu", engine),
+    ]
+    found = measure(engines, eager(), CONDITIONS, Silent())
+    assert list(found.failures) == ["broken"]
+    assert re.search(r"measuring broken failed: .*broken\.onnx", found.failures["broken"])
+    assert "\n" not in found.failures["broken"]
+    assert all(isinstance(latency, Skipped) for latency in found.latencies["broken"].values())
+    assert all(isinstance(latency, Latency) for latency in found.latencies["whole"].values())
+
+
+@pytest.mark.parametrize("when", ["warm_up", "time"])
+def test_a_process_that_dies_while_it_is_measured_costs_its_engine_alone(
+    when: str, engine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the system kills one that takes too much memory, or an instruction that the CPU lacks."""
+    ask = WorkerProcess.ask
+
+    def dying(worker: WorkerProcess, message: Mapping[str, Any]) -> dict[str, Any]:
+        if worker.name == "doomed" and when in message:
+            psutil.Process(worker.pid).kill()
+        return ask(worker, message)
+
+    monkeypatch.setattr(WorkerProcess, "ask", dying)
+    engines = [EngineToMeasure(name, "ort-cpu", engine) for name in ("doomed", "whole")]
+    found = measure(engines, eager(), CONDITIONS, Silent())
+    assert "the process that measures doomed died (SIGKILL" in found.failures["doomed"]
+    assert isinstance(found.latencies["doomed"][4], Skipped)
+    for latency in found.latencies["whole"].values():
+        assert isinstance(latency, Latency)
+        assert latency.rounds == 5
+
+
+def test_a_baseline_that_dies_leaves_no_latency_and_no_failed_engine(
+    engine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = WorkerProcess.ask
+
+    def dying(worker: WorkerProcess, message: Mapping[str, Any]) -> dict[str, Any]:
+        if worker.name == "torch-eager" and "time" in message:
+            psutil.Process(worker.pid).kill()
+        return ask(worker, message)
+
+    monkeypatch.setattr(WorkerProcess, "ask", dying)
+    found = measure([EngineToMeasure("whole", "ort-cpu", engine)], eager(), CONDITIONS, Silent())
+    assert not found.failures
+    reason = found.latencies["whole"][1]
+    assert isinstance(reason, Skipped)
+    assert "torch-eager cannot be timed here: the process that measures torch-eager died" in (
+        reason.skipped
+    )
 
 
 JOB = {"kind": "onnx", "threads": 1, "shape": [3, 8, 8], "dtype": "float32", "seed": 0}
@@ -356,6 +405,7 @@ import sys
 from pathlib import Path
 from exporter.artifact import TensorSpec
 from exporter.measure.interleaved import EngineToMeasure, OnnxBaseline, measure
+from exporter.measure.timing import Conditions
 from exporter.progress import Silent
 
 class Told(Silent):
@@ -366,7 +416,7 @@ class Told(Silent):
 path = Path(sys.argv[1])
 measure([EngineToMeasure("e", "ort-cpu", path)],
         OnnxBaseline(path.read_bytes(), TensorSpec("x", "float32", ("N", 3, 8, 8))),
-        batches=(1,), threads=1, rounds=10**6, progress=Told())
+        Conditions(1, 10**6, 0, (1,)), Told())
 """
 
 

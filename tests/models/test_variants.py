@@ -44,20 +44,20 @@ def test_a_variant_passes_parity_and_has_a_complete_receipt(
         measure=False,
     )
     outcome = export_model(request, Silent())
-    assert outcome.failures == ()
+    assert outcome.manifest.failures == ()
     convolutions, blocks = CONVOLUTIONS_AND_BLOCKS[name]
-    assert len(outcome.manifest["engines"]) == len(precisions)
-    for engine in outcome.manifest["engines"]:
-        receipt = engine["receipt"]
-        assert engine["parity"]["passed"]
-        assert receipt["convs"] == receipt["batchnorms_folded"] == convolutions
-        assert receipt["residual_adds"] == len(receipt["blocks"]) == blocks
-        assert receipt["residual_adds_fused"] == blocks
-        assert receipt["float_ops"] == 0
-        if engine["precision"] == "fp16":
-            assert receipt["verdict"] == "partial"
+    assert len(outcome.manifest.engines) == len(precisions)
+    for engine in outcome.manifest.engines:
+        receipt = engine.receipt
+        assert engine.passed
+        assert receipt.convs == receipt.batchnorms_folded == convolutions
+        assert receipt.residual_adds == len(receipt.blocks) == blocks
+        assert receipt.residual_adds_fused == blocks
+        assert receipt.float_ops == 0
+        if engine.precision == "fp16":
+            assert receipt.verdict == "partial"
         else:
-            assert receipt["verdict"] == "fused"
-        quantized = engine["precision"] == "int8"
-        assert receipt["convs_quantized"] == (convolutions if quantized else 0)
-        assert receipt["residual_adds_quantized"] == (blocks if quantized else 0)
+            assert receipt.verdict == "fused"
+        quantized = engine.precision == "int8"
+        assert receipt.convs_quantized == (convolutions if quantized else 0)
+        assert receipt.residual_adds_quantized == (blocks if quantized else 0)

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 import pytest
 
-from exporter.artifact import Precision
+from exporter.artifact import EngineFile, Precision
+from exporter.builds import manifest as manifests
 from exporter.builds.request import ExportRequest
 from exporter.errors import BuildError
 from exporter.graph.files import load, save
 from exporter.passes.expose_tensors import expose, isolate
 from exporter.pipeline import export_model
 from exporter.progress import Silent
-from exporter.prove import drift
+from exporter.prove.certificate import BlockDrift
+from exporter.prove.drift import measure_drift
 
 
 @pytest.fixture(scope="module")
@@ -31,26 +32,27 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
         measure=False,
     )
     outcome = export_model(request, Silent())
-    assert outcome.failures == ()
+    assert outcome.manifest.failures == ()
     return outcome.folder
 
 
-def with_drift(folder: Path, engine_id: str) -> list[dict[str, Any]]:
-    described = json.loads((folder / "manifest.json").read_text())
-    described["engines"] = [e for e in described["engines"] if e["id"] == engine_id]
-    assert drift.add_drift(folder, described, 2, Silent()) == []
-    blocks: list[dict[str, Any]] = described["engines"][0]["parity"]["blocks"]
-    return blocks
+def with_drift(folder: Path, engine_id: str) -> tuple[BlockDrift, ...]:
+    manifest = manifests.read(folder)
+    engine = manifest.engine(engine_id)
+    assert engine is not None
+    found = measure_drift(folder, [engine], manifest.model, 2, Silent())
+    assert found.failures == ()
+    return found.blocks[engine_id]
 
 
 @pytest.mark.parametrize("engine", ["ort-cpu.fp32", "openvino.fp32"])
 def test_fp32_drifts_by_rounding_alone(build: Path, engine: str) -> None:
     blocks = with_drift(build, engine)
-    assert [block["name"] for block in blocks] == [
+    assert [block.name for block in blocks] == [
         f"layer{stage}.{index}" for stage in (1, 2, 3) for index in (0, 1, 2)
     ]
-    assert all(block["built_up_rel_l2"] < 1e-5 for block in blocks)
-    assert all(block["added_rel_l2"] < 1e-5 for block in blocks)
+    assert all(block.built_up_rel_l2 < 1e-5 for block in blocks)
+    assert all(block.added_rel_l2 < 1e-5 for block in blocks)
 
 
 @pytest.mark.parametrize("engine", ["ort-cpu.int8", "openvino.int8"])
@@ -58,16 +60,17 @@ def test_int8_drift_builds_up_and_is_no_smaller_than_what_the_last_block_adds(
     build: Path, engine: str
 ) -> None:
     blocks = with_drift(build, engine)
-    assert all(1e-4 < block["added_rel_l2"] < 0.2 for block in blocks)
-    assert all(block["added_rel_l2"] <= block["built_up_rel_l2"] * 1.5 for block in blocks)
-    assert blocks[-1]["built_up_rel_l2"] > blocks[0]["added_rel_l2"]
+    assert all(1e-4 < block.added_rel_l2 < 0.2 for block in blocks)
+    assert all(block.added_rel_l2 <= block.built_up_rel_l2 * 1.5 for block in blocks)
+    assert blocks[-1].built_up_rel_l2 > blocks[0].added_rel_l2
 
 
 def test_a_planted_error_puts_its_block_first(build: Path, tmp_path: Path) -> None:
     """One convolution's weight scales are off by 4 in the engine's graph."""
-    described = json.loads((build / "manifest.json").read_text())
-    engine = next(e for e in described["engines"] if e["id"] == "ort-cpu.int8")
-    graph = load(build / engine["graph"])
+    manifest = manifests.read(build)
+    engine = manifest.engine("ort-cpu.int8")
+    assert engine is not None
+    graph = load(build / engine.built_from)
     conv = next(node for node in graph.graph if node.name == "layer2.1.conv1")
     weight = conv.inputs[1]
     assert weight is not None
@@ -82,27 +85,25 @@ def test_a_planted_error_puts_its_block_first(build: Path, tmp_path: Path) -> No
         (tmp_path / name).symlink_to(build / name)
     path = tmp_path / "planted.onnx"
     save(graph, path)
-    engine.update(graph="planted.onnx", path="planted.onnx")
-    engine["files"] = [
-        {"path": "planted.onnx", "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-    ]
-    described["engines"] = [engine]
-    assert drift.add_drift(tmp_path, described, 2, Silent()) == []
-    blocks = engine["parity"]["blocks"]
-    worst = max(blocks, key=lambda block: block["added_rel_l2"])
-    assert worst["name"] == "layer2.1"
-    others = [block["added_rel_l2"] for block in blocks if block["name"] != "layer2.1"]
-    assert worst["added_rel_l2"] > 3 * max(others)
+    file = EngineFile("planted.onnx", hashlib.sha256(path.read_bytes()).hexdigest(), 1)
+    planted = dataclasses.replace(engine, built_from="planted.onnx", files=(file,))
+    found = measure_drift(tmp_path, [planted], manifest.model, 2, Silent())
+    assert found.failures == ()
+    blocks = found.blocks[planted.id]
+    worst = max(blocks, key=lambda block: block.added_rel_l2)
+    assert worst.name == "layer2.1"
+    others = [block.added_rel_l2 for block in blocks if block.name != "layer2.1"]
+    assert worst.added_rel_l2 > 3 * max(others)
 
 
 def test_a_debug_copy_that_answers_differently_is_refused(build: Path, tmp_path: Path) -> None:
-    described = json.loads((build / "manifest.json").read_text())
-    single, byte = (e for e in described["engines"] if e["target"] == "ort-cpu")
+    manifest = manifests.read(build)
+    single, byte = (e for e in manifest.engines if e.target == "ort-cpu")
     for name in ("onnx", "golden.npz", "engines"):
         (tmp_path / name).symlink_to(build / name)
-    single["graph"] = byte["graph"]  # the copy is made of another graph than the engine
-    described["engines"] = [single]
-    (failure,) = drift.add_drift(tmp_path, described, 2, Silent())
+    # The copy is made of another graph than the engine.
+    mixed = dataclasses.replace(single, built_from=byte.built_from)
+    (failure,) = measure_drift(tmp_path, [mixed], manifest.model, 2, Silent()).failures
     assert "ort-cpu.fp32: drift: the debug copy of ort-cpu.fp32 answers differently" in failure
 
 
@@ -114,9 +115,10 @@ def test_the_release_engine_is_untouched(build: Path) -> None:
 
 
 def test_what_is_exposed_in_int8_is_what_the_next_layer_reads(build: Path) -> None:
-    described = json.loads((build / "manifest.json").read_text())
-    engine = next(e for e in described["engines"] if e["id"] == "ort-cpu.int8")
-    graph = load(build / engine["graph"])
+    manifest = manifests.read(build)
+    engine = manifest.engine("ort-cpu.int8")
+    assert engine is not None
+    graph = load(build / engine.built_from)
     report, names = expose(graph, ["layer1.0.relu_1", "layer2.0.relu_1"])
     assert report.fired == 2
     for name in names.values():

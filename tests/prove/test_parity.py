@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import pytest
 
 from exporter.artifact import Precision, Skipped
 from exporter.errors import BuildError
-from exporter.prove.certificate import Parity
+from exporter.images.samples import Samples
+from exporter.progress import Silent
+from exporter.prove.certificate import Parity, Scope
 from exporter.prove.limits import LIMITS
-from exporter.prove.parity import Floats, Reference, check_accuracy, compare, relative_l2, sqnr_db
+from exporter.prove.parity import (
+    Array,
+    Floats,
+    Reference,
+    check_accuracy,
+    check_parity,
+    compare,
+    relative_l2,
+    run_all,
+    sqnr_db,
+)
 
 
 def reference(samples: int = 64, classes: int = 10) -> Reference:
@@ -19,21 +33,14 @@ def reference(samples: int = 64, classes: int = 10) -> Reference:
     exact = rng.standard_normal((samples, classes))
     return Reference(
         source="test",
-        inputs=np.zeros((samples, 3, 8, 8), np.float32),
+        inputs=Samples.of("zeros", np.zeros((samples, 3, 8, 8), np.float32)),
         outputs=exact.astype(np.float32).astype(np.float64),
         outputs_float64=exact[:8],
     )
 
 
 def judge(outputs: Floats, against: Reference, precision: Precision, trained: bool) -> Parity:
-    return compare(
-        outputs,
-        against,
-        LIMITS[precision, trained],
-        scope="engine",
-        batch_sizes=(1, 8),
-        batch_max_abs=0.0,
-    )
+    return compare(outputs, against, LIMITS[precision, trained])
 
 
 def test_equal_outputs_pass_every_gate() -> None:
@@ -107,7 +114,7 @@ def test_near_ties_within_the_references_own_error_do_not_count_as_flips() -> No
     exact[0, 1] = 1.0 - 1e-7  # float32 cannot tell these two apart reliably
     single = exact.copy()
     single[1, 2] += 1e-6  # the error that the float32 reference itself makes
-    against = Reference("test", np.zeros((10, 1)), single, exact[:8])
+    against = Reference("test", Samples.of("zeros", np.zeros((10, 1))), single, exact[:8])
     outputs = single.copy()
     outputs[0, 1] = 1.0 + 1e-7
     parity = judge(outputs, against, Precision.FP16, True)
@@ -133,12 +140,98 @@ def test_another_number_of_classes_is_a_build_error() -> None:
 def test_accuracy_is_against_the_labels() -> None:
     labels = reference().outputs.argmax(axis=1)
     labels[:16] = (labels[:16] + 1) % 10
-    against = dataclasses.replace(reference(), labels=labels)
+    labelled = Samples.of("digits", np.zeros((64, 1), np.float32), labels)
+    against = dataclasses.replace(reference(), inputs=labelled)
     outputs = against.outputs.copy()
     outputs[20] = -outputs[20]
-    accuracy = check_accuracy(outputs, against, "digits")
+    accuracy = check_accuracy(outputs, against)
     assert accuracy is not None
     assert accuracy.top1_reference == pytest.approx(48 / 64)
     assert accuracy.top1 == pytest.approx(47 / 64)
     assert accuracy.flips == 1
-    assert check_accuracy(outputs, reference(), "none") is None
+    assert check_accuracy(outputs, reference()) is None
+
+
+class Lookup:
+    """A session that knows the answer to every input, and spoils those that `wrong` picks."""
+
+    def __init__(self, of: Reference, wrong: Callable[[Array], bool]) -> None:
+        (inputs,) = of.inputs.batches(of.inputs.count)
+        self._known = {x.tobytes(): y for x, y in zip(inputs, of.outputs, strict=True)}
+        self._wrong = wrong
+        self.sizes: list[int] = []
+
+    def run(self, batch: Array) -> Array:
+        self.sizes.append(len(batch))
+        answers = np.stack([self._known[x.tobytes()] for x in batch])
+        return answers * 0 - 7.0 if self._wrong(batch) else answers
+
+    def run_named(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        raise NotImplementedError
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Lookup:
+        return self
+
+    def __exit__(self, *exc: object) -> None: ...
+
+
+def distinct() -> Reference:
+    noise = np.random.default_rng(1).standard_normal((16, 5)).astype(np.float32)
+    outputs = np.random.default_rng(2).standard_normal((16, 4))
+    return Reference("test", Samples.of("noise", noise), outputs, outputs[:8])
+
+
+@pytest.mark.parametrize(("precision", "trained"), list(LIMITS))
+def test_an_engine_that_is_wrong_one_at_a_time_fails(precision: Precision, trained: bool) -> None:
+    """Batch 1 is what is timed and served."""
+    against = distinct()
+    options: dict[str, Any] = {"scope": Scope.ENGINE, "progress": Silent(), "title": "x"}
+    limits = LIMITS[precision, trained]
+    right, _ = check_parity(Lookup(against, lambda _: False), against, limits, **options)
+    assert right.passed
+    assert right.limits["batch_max_abs"] > 0
+    parity, _ = check_parity(Lookup(against, lambda b: len(b) == 1), against, limits, **options)
+    assert not parity.passed
+    assert parity.rel_l2 == 0
+    assert parity.batch_max_abs > 5
+    assert any(failure.startswith("batch_max_abs") for failure in parity.failures)
+    assert any(failure.startswith("at batch 1: ") for failure in parity.failures)
+
+
+def test_batches_that_differ_by_more_than_rounding_fail_by_that_alone() -> None:
+    against = distinct()
+    singly = against.outputs[:8] + 3e-5 * np.abs(against.outputs).max()
+    parity = compare(against.outputs, against, {"batch_max_abs": 2e-5}, singly=singly)
+    assert [failure.split()[0] for failure in parity.failures] == ["batch_max_abs"]
+
+
+@pytest.mark.parametrize(("fixed", "sizes"), [(3, [3] * 6), (100, [100]), (None, [8, 8])])
+def test_a_fixed_batch_is_filled_up(fixed: int | None, sizes: list[int]) -> None:
+    against = distinct()
+    session = Lookup(against, lambda _: False)
+    outputs = run_all(session.run, against.inputs, fixed)
+    assert session.sizes == sizes
+    np.testing.assert_array_equal(outputs, against.outputs)
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize(("precision", "trained"), list(LIMITS))
+def test_what_is_not_finite_fails_every_precision(
+    value: float, precision: Precision, trained: bool
+) -> None:
+    against = reference()
+    outputs = against.outputs.copy()
+    outputs[0, 0] = value
+    parity = judge(outputs, against, precision, trained)
+    assert not parity.passed
+    assert parity.max_abs == float("inf")
+    assert all("limit" in failure for failure in parity.failures)
+
+
+def test_equal_zeros_are_equal() -> None:
+    zeros = np.zeros((16, 4))
+    against = Reference("test", Samples.of("zeros", np.zeros((16, 1))), zeros, zeros[:8])
+    assert judge(zeros, against, Precision.FP32, False).passed
+    assert not judge(zeros + 1e-3, against, Precision.FP32, False).passed

@@ -43,7 +43,7 @@ def export(folder: Path, tensors: Path, **options: Any) -> Path:
         **options,
     )
     outcome = export_model(request, Silent())
-    assert outcome.failures == ()
+    assert outcome.manifest.failures == ()
     return outcome.folder
 
 

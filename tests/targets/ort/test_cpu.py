@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from exporter.artifact import Precision, Verdict
+from exporter.artifact import Dialect, Precision, Verdict
 from exporter.errors import BuildError, UsageError
 from exporter.graph.files import save
 from exporter.graph.lower import lower
@@ -420,8 +420,8 @@ def test_target_is_registered_and_has_no_such_variant() -> None:
     with pytest.raises(UsageError, match="no variant 'sm89'; write ort-cpu or ort-cpu:amx"):
         get_target("ort-cpu:sm89")
     assert OrtCpu().runs_here() is None
-    assert OrtCpu().fuses_residual(Precision.FP32)
-    assert not OrtCpu().fuses_residual(Precision.FP16)
+    assert OrtCpu().dialect(Precision.FP32) is Dialect.FLOAT_FUSED
+    assert OrtCpu().dialect(Precision.FP16) is Dialect.FLOAT
 
 
 @pytest.mark.parametrize(
@@ -437,9 +437,7 @@ def test_models_from_the_table_are_completely_fused(
     target = OrtCpu()
     for precision in (Precision.FP32, Precision.FP16):
         dialect = target.dialect(precision)
-        lowered, _ = lower(
-            graph, precision, dialect, fuse_residual=target.fuses_residual(precision)
-        )
+        lowered, _ = lower(graph, precision, dialect)
         save(lowered, tmp_path / f"{precision}.onnx")
         kernels, source = target.kernels(tmp_path / f"{precision}.onnx")
         found = make_receipt(

@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from exporter import host
-from exporter.artifact import Kernel, Precision
+from exporter.artifact import Dialect, Kernel, Precision
 from exporter.errors import BuildError, MissingDependencyError, UsageError
 from exporter.targets import UnreadableKernels, get_target
 from exporter.targets.ort.cuda import OPTIONS, OrtCuda, unfused_where_shown
@@ -119,8 +119,8 @@ def test_cuda_refuses_int8_with_the_reason(cuda: OrtCuda) -> None:
 
 
 def test_cuda_fuses_residuals_in_fp32_alone(cuda: OrtCuda) -> None:
-    assert cuda.fuses_residual(Precision.FP32)
-    assert not cuda.fuses_residual(Precision.FP16)
+    assert cuda.dialect(Precision.FP32) is Dialect.FLOAT_FUSED
+    assert cuda.dialect(Precision.FP16) is Dialect.FLOAT
 
 
 def test_cuda_options_leave_tf32_off() -> None:

@@ -136,16 +136,16 @@ def test_int8_gains_nothing_over_fp16_on_this_runtime(gpu: Gpu, batch: int) -> N
 def test_predictions_say_what_they_are(tmp_path: Path) -> None:
     shutil.copy(RECORDED / "rtx-resnet18-fp16.layers.txt", tmp_path / "fp16.layers.txt")
     told = predictions(tmp_path / "fp16.plan", "tensorrt-rtx:sm89", (1, 8))
-    assert [(entry["gpu"], entry["batch"]) for entry in told] == [
+    assert [(entry.gpu, entry.batch) for entry in told] == [
         ("RTX 4090", 1),
         ("RTX 4090", 8),
         ("L4", 1),
         ("L4", 8),
     ]
-    assert all("predicted, not measured" in entry["basis"] for entry in told)
-    assert all(entry["source"] for entry in told)
+    assert all("predicted, not measured" in entry.basis for entry in told)
+    assert all(entry.source for entry in told)
     everywhere = predictions(tmp_path / "fp16.plan", "tensorrt-rtx", (1,))
-    assert [entry["gpu"] for entry in everywhere] == [gpu.name for gpu in GPUS]
+    assert [entry.gpu for entry in everywhere] == [gpu.name for gpu in GPUS]
 
 
 def test_what_is_not_known_is_not_estimated(tmp_path: Path) -> None:

@@ -1,0 +1,248 @@
+"""One failure costs one thing: an engine that breaks at any step, a report, a ceiling."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+
+from exporter import lowerings, pipeline
+from exporter.artifact import Precision, Skipped
+from exporter.builds import manifest as manifests
+from exporter.builds.request import ExportRequest
+from exporter.commands.benchmark import benchmark_build
+from exporter.commands.validate import validate_build
+from exporter.errors import BuildError, InputError
+from exporter.measure import stage
+from exporter.measure.interleaved import WorkerProcess
+from exporter.measure.timing import Latency
+from exporter.pipeline import Outcome, export_model
+from exporter.progress import Silent
+from exporter.prove.certificate import Parity
+from exporter.targets import Array, get_target
+from exporter.targets.openvino import OpenVino
+from exporter.targets.ort.cpu import OrtCpu
+
+FP32, INT8 = Precision.FP32, Precision.INT8
+
+
+def export(out: Path, **changes: Any) -> Outcome:
+    base = ExportRequest(
+        targets=("ort-cpu", "openvino"), precisions=(FP32,), out=out, samples=16, rounds=5,
+        measure=False, calibration_samples=16,
+    )  # fmt: skip
+    return export_model(replace(base, **changes), Silent())
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    outcome = export(tmp_path_factory.mktemp("whole") / "digits", measure=True)
+    assert outcome.manifest.failures == ()
+    return outcome.folder
+
+
+@pytest.fixture
+def build(whole: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(whole, tmp_path / "build"))
+
+
+def release_files(folder: Path) -> set[str]:
+    """What a runtime could take for a released engine."""
+    engines = folder / "engines"
+    files = (path for path in engines.rglob("*") if path.is_file())
+    return {p.relative_to(engines).as_posix() for p in files if not p.name.endswith(".rejected")}
+
+
+def test_an_engine_that_does_not_build_is_in_the_manifest_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> Any:
+        raise BuildError("openvino does not build it")
+
+    monkeypatch.setattr(OpenVino, "build", refuse)
+    outcome = export(tmp_path / "out")
+    (engine,) = outcome.manifest.engines
+    assert engine.passed
+    (failed,) = outcome.manifest.failed_engines
+    assert (failed.id, failed.stage) == ("openvino.fp32", "build")
+    assert outcome.manifest.failures == ("openvino.fp32: openvino does not build it",)
+    assert release_files(outcome.folder) == {"ort-cpu/fp32.onnx"}
+    assert manifests.read(outcome.folder) == outcome.manifest
+
+
+def test_an_engine_that_does_not_open_is_under_no_release_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> Any:
+        raise BuildError("openvino does not load it")
+
+    monkeypatch.setattr(OpenVino, "open", refuse)
+    outcome = export(tmp_path / "out")
+    whole, broken = outcome.manifest.engines
+    assert whole.passed
+    assert broken.rejected
+    assert broken.parity == Skipped("it gave no answers: openvino does not load it")
+    assert broken.failures == ("openvino does not load it",)
+    assert release_files(outcome.folder) == {"ort-cpu/fp32.onnx"}
+    assert all((outcome.folder / file.path).is_file() for file in broken.files)
+
+
+def test_a_lowering_that_fails_costs_the_engines_that_need_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise BuildError("tensor x is not finite")
+
+    monkeypatch.setattr(lowerings, "calibrate", refuse)
+    outcome = export(tmp_path / "out", precisions=(FP32, INT8))
+    assert [engine.id for engine in outcome.manifest.engines] == ["ort-cpu.fp32", "openvino.fp32"]
+    assert all(engine.passed for engine in outcome.manifest.engines)
+    failed = outcome.manifest.failed_engines
+    assert [(one.id, one.stage) for one in failed] == [
+        ("ort-cpu.int8", "lower"), ("openvino.int8", "lower"),
+    ]  # fmt: skip
+
+
+def test_an_engine_whose_process_dies_while_it_is_measured_is_rejected_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = WorkerProcess.ask
+
+    def dying(worker: WorkerProcess, message: Mapping[str, Any]) -> dict[str, Any]:
+        if worker.name == "openvino.fp32" and "time" in message:
+            os.kill(worker.pid, signal.SIGKILL)
+        return ask(worker, message)
+
+    monkeypatch.setattr(WorkerProcess, "ask", dying)
+    outcome = export(tmp_path / "out", measure=True)
+    whole, dead = outcome.manifest.engines
+    assert whole.passed
+    assert isinstance(whole.latency, Latency)
+    assert isinstance(dead.latency, Skipped)
+    assert "died (SIGKILL" in dead.latency.skipped
+    assert "died (SIGKILL" in dead.failures[0]
+    assert dead.rejected
+    assert outcome.manifest.fastest == whole
+    assert release_files(outcome.folder) == {"ort-cpu/fp32.onnx"}
+
+
+def test_a_report_or_a_ceiling_that_fails_loses_no_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise InputError("cannot write report.html: no space")
+
+    def no_library(*_: Any) -> Any:
+        raise ModuleNotFoundError("No module named 'openvino'")
+
+    monkeypatch.setattr(pipeline, "write_report", broken)
+    monkeypatch.setattr(stage, "measure_ceilings", no_library)
+    outcome = export(tmp_path / "out", targets=("ort-cpu",), measure=True)
+    (engine,) = outcome.manifest.engines
+    assert engine.passed
+    assert isinstance(engine.latency, Latency)
+    ceilings = outcome.manifest.host.ceilings
+    assert isinstance(ceilings, Skipped)
+    assert "openvino" in ceilings.skipped
+    assert outcome.manifest.failures == ("report: cannot write report.html: no space",)
+    assert manifests.read(outcome.folder) == outcome.manifest
+
+
+def test_fused_and_plain_graphs_of_a_precision_are_two_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Baked, none is a portable file; and where the engine is rejected, none is its engine."""
+
+    def wrong(session: Any, batch: Array) -> Array:
+        return 0 * run(session, batch)
+
+    session_class = type(OrtCpu().open(tmp_model(tmp_path), 1))
+    run = session_class.run
+    monkeypatch.setattr(session_class, "run", wrong)
+    outcome = export(tmp_path / "out", bake_preprocess=True)
+    monkeypatch.undo()
+    fused, plain = outcome.manifest.engines
+    assert fused.rejected
+    assert fused.built_from != plain.built_from
+    operators = [
+        {node.op_type for node in onnx.load(outcome.folder / engine.built_from).graph.node}
+        for engine in (fused, plain)
+    ]
+    assert "FusedConv" in operators[0]
+    assert "FusedConv" not in operators[1]
+
+
+def tmp_model(folder: Path) -> Path:
+    text = """<ir_version: 10, opset_import: ["" : 20]>
+        network (float[N,3] x) => (float[N,3] y) { y = Relu(x) }"""
+    path = folder / "model.onnx"
+    onnx.save(onnx.parser.parse_model(text), path)
+    return path
+
+
+def test_validate_tells_of_every_engine(build: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> Any:
+        raise BuildError("openvino does not load it")
+
+    monkeypatch.setattr(OpenVino, "open", refuse)
+    found = validate_build(build, blocks=False, threads=1, progress=Silent())
+    assert [replay.failure for replay in found.replays] == [None, "openvino does not load it"]
+    assert isinstance(found.replays[0].parity, Parity)
+    assert found.failures == ("openvino.fp32: openvino does not load it",)
+
+
+def test_a_build_of_which_nothing_can_be_checked_does_not_pass(
+    build: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for target in (OrtCpu, OpenVino):
+        monkeypatch.setattr(target, "runs_here", lambda _: Skipped("another CPU"))
+    found = validate_build(build, blocks=False, threads=1, progress=Silent())
+    assert [replay.failure for replay in found.replays] == [None, None]
+    assert found.failures[0].startswith("no engine of this build could be checked here")
+
+
+def test_benchmark_keeps_no_figure_of_another_machine(
+    build: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OpenVino, "runs_here", lambda _: Skipped("not on this machine"))
+    found = benchmark_build(
+        build, model=None, weights="auto", batches=(1,), threads=1, rounds=5, progress=Silent()
+    )
+    here, elsewhere = found.manifest.engines
+    assert isinstance(here.latency, Latency)
+    assert elsewhere.latency == elsewhere.profile == Skipped("not on this machine")
+    assert elsewhere.latency_by_batch == ()
+    assert found.manifest.fastest == here
+    assert manifests.read(build) == found.manifest
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_fixed_batch_goes_through_every_command(batch: int, build: Path, tmp_path: Path) -> None:
+    model = onnx.load(build / "onnx" / "resnet20-digits.fp32.onnx")
+    for value in (*model.graph.input, *model.graph.output):
+        dim = value.type.tensor_type.shape.dim[0]
+        dim.ClearField("dim_param")
+        dim.dim_value = batch
+    del model.graph.value_info[:]
+    given = tmp_path / "fixed.onnx"
+    onnx.save(model, given)
+    outcome = export(tmp_path / "out", source=str(given), targets=("ort-cpu",))
+    assert outcome.manifest.failures == ()
+    found = validate_build(outcome.folder, blocks=True, threads=1, progress=Silent())
+    assert found.failures == ()
+    (engine,) = found.manifest.engines
+    assert isinstance(engine.parity, Parity)
+    assert len(engine.parity.blocks) == 9
+
+
+def test_targets_are_the_real_ones() -> None:
+    """What is patched above is what the pipeline uses."""
+    assert type(get_target("openvino")) is OpenVino
+    assert type(get_target("ort-cpu")) is OrtCpu

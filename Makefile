@@ -79,10 +79,11 @@ doctor: $(READY) ## What this machine can build and run
 digits: $(READY_DEV) ## Train resnet20-digits again from its embedded data
 	@$(BIN)/python -m exporter.models.digits $(ARGS)
 
-lint: $(READY_DEV) ## Formatter, linter and strict types
+lint: $(READY_DEV) ## Formatter, linter, strict types, and which part may import which
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
 
 test: lint ## Everything that continuous integration runs
 	@$(BIN)/python -m pytest -m "not variants and not gpu and not browser and not serving" $(ARGS)

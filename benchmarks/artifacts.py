@@ -26,6 +26,7 @@ from exporter.models.sources import define
 from exporter.pipeline import export_model
 from exporter.plan import ExportRequest
 from exporter.progress import Progress
+from exporter.runtime.telemetry import without_telemetry
 from exporter.targets import folder_name, get_target
 
 CALIBRATION: Final = 32
@@ -235,7 +236,8 @@ def _nncf(recipe: Recipe) -> Path:
 
 
 def _plain_bf16(recipe: Recipe) -> Path:
-    import openvino as ov
+    with without_telemetry():
+        import openvino as ov
 
     if "BF16" not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise MissingDependencyError(

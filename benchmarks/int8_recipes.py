@@ -18,6 +18,7 @@ from exporter.data import Samples
 from exporter.export import save
 from exporter.lower import lower
 from exporter.progress import Progress
+from exporter.runtime.telemetry import without_telemetry
 from exporter.targets import BuildOptions, Session, get_target
 
 if TYPE_CHECKING:
@@ -128,7 +129,8 @@ def _open_onnx(path: Path, threads: int) -> Session:
 
 
 def _open_ir(path: Path, threads: int) -> Session:
-    import openvino as ov
+    with without_telemetry():
+        import openvino as ov
 
     from exporter.targets.openvino import OpenVinoSession
 

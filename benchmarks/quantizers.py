@@ -21,6 +21,7 @@ import onnx
 from exporter.errors import InputError, MissingDependencyError
 from exporter.images.samples import Samples
 from exporter.quantize.calibrate import images
+from exporter.runtime.telemetry import without_telemetry
 
 POOLS: Final = ("GlobalAveragePool", "AveragePool", "ReduceMean")
 
@@ -88,14 +89,14 @@ def quantize_nncf(graph: Path, samples: Samples, out: Path) -> Path:
         MissingDependencyError: NNCF is not installed.
     """
     try:
-        import nncf
+        with without_telemetry():
+            import nncf
+            import openvino as ov
     except ImportError:
         raise MissingDependencyError(
             "NNCF is not installed, which the comparison with it needs; "
             "install it with: pip install 'resnet-exporter[cpu,bench]'"
         ) from None
-    import openvino as ov
-
     _, shape = _input_of(onnx.load(graph, load_external_data=False))
     nncf.set_log_level(logging.ERROR)
     quantized = nncf.quantize(

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from exporter.builds.request import ExportRequest
 from exporter.pack.formats import Packed, pack
 from exporter.pack.packable import PackRequest
 from exporter.pipeline import export_model
 from exporter.progress import Silent
+from exporter.runtime import choice
 from exporter.runtime.bundle_files import SIGNATURE, SUMS
 
 SAMPLES = 64
@@ -94,6 +96,11 @@ def measured(manifest: dict[str, Any], **p50_ms: dict[int, float]) -> None:
         ]
         if curve:
             entry["latency"] = entry["latency_by_batch"][0]
+
+
+def on_a_cpu_with_vnni(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever runs the tests: without VNNI the runtime takes an INT8 engine last."""
+    monkeypatch.setattr(choice, "cpu_flags", lambda: frozenset({"avx2", "avx512_vnni"}))
 
 
 def copy_of(bundle: Path, folder: Path) -> Path:

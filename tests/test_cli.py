@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import resource
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import onnx
@@ -24,18 +22,25 @@ from exporter.models.variants import build_variant
 ROOT = Path(__file__).parents[1]
 
 
-def run_cli(
-    *arguments: str | Path, cwd: Path, before: Callable[[], None] | None = None
-) -> subprocess.CompletedProcess[str]:
+def command(*arguments: str | Path, first: str = "") -> list[str]:
+    """The command line in a new process, which carries out the statements `first` before it.
+
+    Not `preexec_fn`: it would fork this process, in which libraries have threads running.
+    """
+    program = f"{first}; import runpy; runpy.run_module('exporter', run_name='__main__')"
+    start = ["-c", program] if first else ["-m", "exporter"]
+    return [sys.executable, *start, *map(str, arguments)]
+
+
+def run_cli(*arguments: str | Path, cwd: Path, first: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "exporter", *map(str, arguments)],
+        command(*arguments, first=first),
         cwd=cwd,
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default"},
         capture_output=True,
         text=True,
         timeout=250,
         check=False,
-        preexec_fn=before,
     )
 
 
@@ -182,11 +187,10 @@ def test_destinations_that_must_not_be_touched(
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
-    def limit() -> None:  # a write past this size fails, as on a full disk
-        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
-
+    # A write past this size fails, as on a full disk.
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))"
     arguments = ("export", "--target", "ort-cpu", "--no-measure", "--out", tmp_path / "out")
-    done = run_cli(*arguments, cwd=tmp_path, before=limit)
+    done = run_cli(*arguments, cwd=tmp_path, first=limit)
     assert done.returncode in (1, 2), done.stderr
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1, done.stderr
@@ -195,15 +199,15 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_in_the_middle_exits_130_and_leaves_nothing(tmp_path: Path) -> None:
+    # A test run in the background ignores Ctrl-C, and so would its children.
+    listen = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
     process = subprocess.Popen(
-        [sys.executable, "-m", "exporter", "export", "--target", "ort-cpu", "--out", "out"],
+        command("export", "--target", "ort-cpu", "--out", "out", first=listen),
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A test run in the background ignores Ctrl-C, and so would its children.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 120
     while not any(tmp_path.glob(".out.*/onnx/*")):  # the build has begun

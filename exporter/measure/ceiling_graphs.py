@@ -70,11 +70,14 @@ def _layers(
             constants[f"w{layer}"] = codes.astype(np.float32) / 1e4
             nodes.append(helper.make_node(operator, [x, f"w{layer}"], [y], name, **attributes))
             continue
-        constants[f"w{layer}"] = codes
+        # Nor does ONNX Runtime, without VNNI, load a zero point of weights that two layers share.
+        constants |= {f"w{layer}": codes, f"w{layer}_zero": np.int8(0)}
         floats = [f"x{layer}f", f"w{layer}f"]
         nodes += [
             helper.make_node("DequantizeLinear", [x, "scale", "zero"], floats[:1]),
-            helper.make_node("DequantizeLinear", [f"w{layer}", "scale", "w_zero"], floats[1:]),
+            helper.make_node(
+                "DequantizeLinear", [f"w{layer}", "scale", f"w{layer}_zero"], floats[1:]
+            ),
             helper.make_node(operator, floats, [f"y{layer}f"], name, **attributes),
             helper.make_node("QuantizeLinear", [f"y{layer}f", "y_scale", "zero"], [y]),
         ]
@@ -82,7 +85,6 @@ def _layers(
         constants |= {
             "scale": np.float32(0.01),
             "zero": np.uint8(0),  # as behind a Relu; another one costs corrections
-            "w_zero": np.int8(0),
             "y_scale": np.float32(1.0),
         }
     kind = "uint8" if int8 else "float32"

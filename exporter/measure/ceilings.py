@@ -109,7 +109,10 @@ def _onnxruntime(graph: bytes, batch: Any, threads: int) -> Run:
 
 
 def _openvino(graph: bytes, batch: Any, threads: int) -> Run:
-    import openvino as ov
+    from exporter.runtime.telemetry import without_telemetry
+
+    with without_telemetry():
+        import openvino as ov
 
     core = ov.Core()
     settings = {

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from exporter.runtime.errors import NoEngineError
 from exporter.runtime.machine import cpu_flags, saturates_u8s8
+from exporter.runtime.telemetry import without_telemetry
 
 Array = npt.NDArray[Any]
 
@@ -112,7 +113,8 @@ class OpenVinoSession:
         threads: int,
         providers: tuple[str, ...],
     ) -> None:
-        import openvino
+        with without_telemetry():
+            import openvino
 
         try:
             core = openvino.Core()

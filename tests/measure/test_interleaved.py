@@ -401,12 +401,16 @@ def test_a_dead_worker_is_a_build_error_with_its_last_words(tmp_path: Path, engi
 
 
 SCRIPT = """
+import signal
 import sys
 from pathlib import Path
 from exporter.artifact import TensorSpec
 from exporter.measure.interleaved import EngineToMeasure, OnnxBaseline, measure
 from exporter.measure.timing import Conditions
 from exporter.progress import Silent
+
+# A test run in the background ignores Ctrl-C, and so would its children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 class Told(Silent):
     def stage(self, title, total=None):
@@ -427,8 +431,6 @@ def test_no_process_outlives_an_interrupted_measurement(engine: Path, how: signa
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A test run in the background ignores Ctrl-C, and so would its children.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert parent.stdout is not None
     for line in parent.stdout:

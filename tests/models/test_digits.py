@@ -19,7 +19,11 @@ def test_the_embedded_model_reaches_99_percent_on_the_held_out_split() -> None:
 
 
 def test_training_learns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(digits, "EPOCHS", 2)
+    """Four epochs reach 0.95 to 0.98, whatever the seed, the threads and the CPU's instructions.
+
+    Two reach anything from 0.51 to 0.89: rounding alone moves them so far.
+    """
+    monkeypatch.setattr(digits, "EPOCHS", 4)
     module = digits.train(seed=1, report=False)
     assert digits.top1(module) > 0.8
     first = next(module.parameters())

@@ -20,7 +20,13 @@ from exporter.pack.packable import PackRequest
 from exporter.pack.protobuf_text import Word, parameters, text_format
 from exporter.progress import Silent
 from exporter.runtime import load
-from tests.packed import digits_build, digits_bundle, edited_build, measured
+from tests.packed import (
+    digits_build,
+    digits_bundle,
+    edited_build,
+    measured,
+    on_a_cpu_with_vnni,
+)
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +52,9 @@ def config_of(model: Path) -> str:
 
 
 def test_the_fastest_engine_that_needs_session_options_goes_to_python(
-    build: Path, tmp_path: Path
+    build: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    on_a_cpu_with_vnni(monkeypatch)
     model = repository(build, tmp_path)
     config = config_of(model)
     assert 'backend: "python"' in config
@@ -199,7 +206,10 @@ def test_triton_does_not_read_rtx_plans(tmp_path: Path) -> None:
         repository(build, tmp_path)
 
 
-def test_the_probe_asks_a_golden(build: Path, tmp_path: Path) -> None:
+def test_the_probe_asks_a_golden(
+    build: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_a_cpu_with_vnni(monkeypatch)
     model = repository(build, tmp_path)
     golden = json.loads((model.parent / "probe.json").read_text())
     data = (model.parent / golden["data"]).read_bytes()

@@ -20,7 +20,7 @@ from exporter.runtime import (
     load,
 )
 from exporter.runtime.bundle_files import SUMS
-from tests.packed import copy_of, digits_bundle, files_of, pack_digits, resum
+from tests.packed import copy_of, digits_bundle, files_of, on_a_cpu_with_vnni, pack_digits, resum
 
 
 @pytest.fixture
@@ -185,7 +185,10 @@ def spoil_int8(arrays: dict[str, Any]) -> None:
     arrays["answers:ort-cpu.int8"] = arrays["answers:ort-cpu.int8"] * 1.1
 
 
-def test_a_mismatch_fails_or_passes_on(bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_mismatch_fails_or_passes_on(
+    bundle: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_a_cpu_with_vnni(monkeypatch)
     edit_goldens(bundle, spoil_int8)
     with pytest.raises(GoldenError, match=r"ort-cpu\.int8 does not answer .* relative error 0\.09"):
         load(bundle)
@@ -212,7 +215,10 @@ def test_one_wrong_golden_of_many_is_enough(bundle: Path) -> None:
         load(bundle, engine="ort-cpu.fp32")
 
 
-def test_an_engine_that_does_not_load_is_a_mismatch_too(bundle: Path) -> None:
+def test_an_engine_that_does_not_load_is_a_mismatch_too(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_a_cpu_with_vnni(monkeypatch)
     engine = bundle / "engines/ort-cpu/int8.onnx"
     engine.write_bytes(b"no ONNX file")
     resum(bundle)

@@ -64,7 +64,7 @@ def test_it_serves_where_only_numpy_and_the_runtime_library_are_installed(tmp_pa
 import sys
 sys.path[:] = [p for p in sys.path if "site-packages" not in p]
 import exporter.runtime, numpy
-engine = exporter.runtime.load(sys.argv[1])
+engine = exporter.runtime.load(sys.argv[1], engine="ort-cpu.int8")
 images = numpy.load(sys.argv[1] + "/golden.npz")["images"]
 print(engine.id, [p[0].label for p in engine.predict(images, top=1)])
 try:

@@ -7,10 +7,9 @@ import onnx
 import pytest
 import torch
 
-from exporter import ceiling_graphs as graphs
 from exporter.measure import ceiling_graphs as graphs
 from exporter.measure.ceilings import measure_ceilings
-from exporter.targets import ort_session
+from exporter.targets.ort import session as ort_session
 from exporter.targets.ort.session import make_session, session_options
 
 

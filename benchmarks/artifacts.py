@@ -19,6 +19,7 @@ from benchmarks import modelopt, quantizers
 from exporter import host
 from exporter.artifact import REJECTED, Dialect, Model, ModelSpec, Precision, Skipped
 from exporter.builds.request import ExportRequest
+from exporter.disk.writing import whole_file
 from exporter.errors import BuildError, MissingDependencyError
 from exporter.graph.to_onnx import quiet_exporter
 from exporter.images.samples import Data, open_data
@@ -123,9 +124,8 @@ def _eager(recipe: Recipe) -> Path:
     path = recipe.path("eager.pt")
     if not path.exists():
         assert recipe.model.module is not None
-        partial = path.with_suffix(".partial")
-        torch.save(recipe.model.module, partial)
-        partial.replace(path)
+        with whole_file(path) as file:
+            torch.save(recipe.model.module, file)
     return path
 
 
@@ -136,7 +136,7 @@ def _plain(recipe: Recipe) -> Path:
     path = recipe.path("plain.onnx")
     if path.exists():
         return path
-    spec, partial = recipe.model.spec, path.with_suffix(".partial")
+    spec = recipe.model.spec
     assert recipe.model.module is not None
     with recipe.progress.stage(f"{spec.name}: PyTorch's own export"), quiet_exporter():
         program = torch.onnx.export(
@@ -149,8 +149,8 @@ def _plain(recipe: Recipe) -> Path:
             dynamic_shapes=({0: torch.export.Dim("batch")},),
         )
         assert program is not None
-        program.save(partial, external_data=False)
-    partial.replace(path)
+        with whole_file(path) as file:
+            program.save(file, external_data=False)
     return path
 
 

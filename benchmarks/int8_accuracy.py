@@ -11,7 +11,6 @@ other calibration images: differences of a tenth between draws are noise. Needs 
 from __future__ import annotations
 
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -29,6 +28,7 @@ from benchmarks.int8_verdict import goals_of, table_of
 from benchmarks.logit_errors import Answers, Floats, ratio_of, stack
 from exporter import host
 from exporter.artifact import Model
+from exporter.disk.writing import write_whole
 from exporter.errors import BuildError
 from exporter.graph.files import save
 from exporter.graph.optimize import optimize
@@ -197,9 +197,7 @@ def run(
 
 def write(path: Path, result: dict[str, Any]) -> None:
     """As JSON; the file appears whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, json.dumps(result, indent=1, allow_nan=False) + "\n")
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ import numpy as np
 
 from exporter import host
 from exporter.artifact import Dialect, Kernel, Precision, Skipped, Verdict
+from exporter.disk.writing import whole_file
 from exporter.errors import BuildError, UsageError
 from exporter.passes.forms.signed_input import signed_input
 from exporter.runtime.telemetry import without_telemetry
@@ -95,7 +96,6 @@ class OpenVino:
                 f"target openvino has no setting {next(iter(options.settings))!r}; leave it out"
             )
         xml, weights = out.with_name(f"{out.name}.xml"), out.with_name(f"{out.name}.bin")
-        partial = out.with_name(f".{out.name}.partial.xml")
         try:
             content = graph.read_bytes()
             if precision is Precision.INT8:
@@ -104,18 +104,14 @@ class OpenVino:
             model.set_friendly_name(out.name)
             _name_reproducibly(model, content)
             model.set_rt_info(str(precision), _PRECISION)
-            ov.serialize(model, partial, partial.with_suffix(".bin"))
-            _compile(ov.Core().read_model(partial), 1)
-            partial.with_suffix(".bin").replace(weights)
-            partial.replace(xml)
+            with whole_file(weights) as binary, whole_file(xml) as file:
+                ov.serialize(model, file, binary)
+                _compile(ov.Core().read_model(file, binary), 1)
         except (RuntimeError, OSError) as error:
             reason = " ".join(str(error).split())
             raise BuildError(
                 f"openvino {_version()} does not build {graph.name}: {reason}"
             ) from None
-        finally:
-            partial.unlink(missing_ok=True)
-            partial.with_suffix(".bin").unlink(missing_ok=True)
         requires = {"cpu_flags": [], "versions": {"openvino": _version()}}
         return BuildResult(files=(xml, weights), requires=requires)
 

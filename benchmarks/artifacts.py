@@ -207,7 +207,7 @@ def _s8_symmetric(recipe: Recipe) -> Path:
         graph,
         recipe.data.calibration,
         progress=recipe.progress,
-        cache=host.cache_folder() / "ranges",
+        cache=host.cache_folder("ranges"),
     )
     lowered, _ = lower(graph, Precision.INT8, Dialect.S8_SYMMETRIC, ranges=ranges)
     save(lowered, path)

@@ -24,7 +24,7 @@ from benchmarks.suite import FULL, QUICK, choose
 from exporter.disk.writing import write_whole
 from exporter.errors import InputError, unknown_name
 from exporter.host import usable_threads
-from exporter.progress import Progress, Terminal
+from exporter.progress import Progress, Terminal, make_console
 
 RESULTS = Path("benchmarks/results")
 WIDTH = 200
@@ -275,11 +275,11 @@ def _sizes(text: str) -> tuple[int, ...]:
 
 
 def _progress() -> Progress:
-    return Terminal(Console(stderr=True))
+    return Terminal(make_console(stderr=True))
 
 
 def _console() -> Console:
-    return Console() if sys.stdout.isatty() else Console(width=WIDTH)
+    return make_console(pipe_width=WIDTH)
 
 
 if __name__ == "__main__":

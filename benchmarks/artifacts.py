@@ -26,7 +26,6 @@ from exporter.images.samples import Data, open_data
 from exporter.models.sources import define
 from exporter.pipeline import export_model
 from exporter.progress import Progress
-from exporter.runtime.telemetry import without_telemetry
 from exporter.targets import folder_name, get_target
 
 CALIBRATION: Final = 32
@@ -233,8 +232,7 @@ def _nncf(recipe: Recipe) -> Path:
 
 
 def _plain_bf16(recipe: Recipe) -> Path:
-    with without_telemetry():
-        import openvino as ov
+    import openvino as ov
 
     if "BF16" not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise MissingDependencyError(

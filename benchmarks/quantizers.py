@@ -22,7 +22,6 @@ from exporter.disk.writing import whole_file
 from exporter.errors import InputError, MissingDependencyError
 from exporter.images.samples import Samples
 from exporter.quantize.calibrate import images
-from exporter.runtime.telemetry import without_telemetry
 
 POOLS: Final = ("GlobalAveragePool", "AveragePool", "ReduceMean")
 
@@ -88,9 +87,8 @@ def quantize_nncf(graph: Path, samples: Samples, out: Path) -> Path:
         MissingDependencyError: NNCF is not installed.
     """
     try:
-        with without_telemetry():
-            import nncf
-            import openvino as ov
+        import nncf
+        import openvino as ov
     except ImportError:
         raise MissingDependencyError(
             "NNCF is not installed, which the comparison with it needs; "

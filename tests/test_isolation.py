@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,11 @@ class Net(torch.nn.Module):
 """
 
 
+def installed_targets() -> list[str]:
+    """ONNX Runtime, and TensorRT-RTX where it has a wheel."""
+    return ["ort-cpu", *(["tensorrt-rtx:sm89"] if find_spec("tensorrt_rtx") else [])]
+
+
 @pytest.fixture
 def trap(tmp_path: Path) -> Path:
     """A folder of modules that say that they were run."""
@@ -43,13 +49,7 @@ def trap(tmp_path: Path) -> Path:
 
 def test_an_export_runs_nothing_of_the_folder_that_it_is_started_in(trap: Path) -> None:
     """The parent, the builder of TensorRT plans, the processes of engines and of the baseline."""
-    targets = ["ort-cpu"]
-    try:
-        import tensorrt_rtx  # noqa: F401
-
-        targets.append("tensorrt-rtx:sm89")
-    except ImportError:
-        pass  # it has no wheel here
+    targets = installed_targets()
     start = "from exporter.cli import main; main()"
     command = [
         sys.executable, "-P", "-c", start, "export", "mine:Net", "--image-size", "16",

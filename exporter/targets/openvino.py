@@ -18,18 +18,15 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import openvino as ov
 
 from exporter import host
 from exporter.artifact import Dialect, Kernel, Precision, Skipped, Verdict
 from exporter.disk.writing import whole_file
 from exporter.errors import BuildError, UsageError
 from exporter.passes.forms.signed_input import signed_input
-from exporter.runtime.telemetry import without_telemetry
 from exporter.targets import Array, BuildOptions, BuildResult, TimedRun, UnreadableKernels
 from exporter.targets.int8_forms import Form, in_fast_form
-
-with without_telemetry():
-    import openvino as ov
 
 INT8_FORMS: Final[tuple[Form, ...]] = (signed_input,)
 """Passes after which OpenVINO computes an INT8 graph sooner."""

@@ -13,3 +13,5 @@ Beside it, questions of their own, each `python -m benchmarks.NAME --help`:
     preprocessing       what `--bake-preprocess` gains, from 8-bit images to logits
     serving_overhead    what `exporter.runtime` costs beyond the runtime library
 """
+
+import exporter  # noqa: F401 - first: it switches off the telemetry of what is imported here

@@ -21,9 +21,10 @@ from benchmarks.record import Recorder, read_events
 from benchmarks.running import Settings
 from benchmarks.sampling import Conditions
 from benchmarks.suite import FULL, QUICK, choose
+from exporter.disk.writing import write_whole
 from exporter.errors import InputError, unknown_name
 from exporter.host import usable_threads
-from exporter.progress import Progress, Terminal
+from exporter.progress import Progress, Terminal, make_console
 
 RESULTS = Path("benchmarks/results")
 WIDTH = 200
@@ -227,9 +228,7 @@ def _finish(raw: Path, out: Path) -> dict[str, Any]:
     """The result of a raw file, written and printed."""
     found = results.of(read_events(raw))
     path = out / f"{raw.stem}.json"
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, json.dumps(found, indent=1) + "\n")
     console = _console()
     results.show(found, console)
     for picture in plots.draw(found, path.with_suffix("")):
@@ -276,11 +275,11 @@ def _sizes(text: str) -> tuple[int, ...]:
 
 
 def _progress() -> Progress:
-    return Terminal(Console(stderr=True))
+    return Terminal(make_console(stderr=True))
 
 
 def _console() -> Console:
-    return Console() if sys.stdout.isatty() else Console(width=WIDTH)
+    return make_console(pipe_width=WIDTH)
 
 
 if __name__ == "__main__":

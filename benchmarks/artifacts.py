@@ -19,13 +19,13 @@ from benchmarks import modelopt, quantizers
 from exporter import host
 from exporter.artifact import REJECTED, Dialect, Model, ModelSpec, Precision, Skipped
 from exporter.builds.request import ExportRequest
+from exporter.disk.writing import whole_file
 from exporter.errors import BuildError, MissingDependencyError
 from exporter.graph.to_onnx import quiet_exporter
 from exporter.images.samples import Data, open_data
 from exporter.models.sources import define
 from exporter.pipeline import export_model
 from exporter.progress import Progress
-from exporter.runtime.telemetry import without_telemetry
 from exporter.targets import folder_name, get_target
 
 CALIBRATION: Final = 32
@@ -123,9 +123,8 @@ def _eager(recipe: Recipe) -> Path:
     path = recipe.path("eager.pt")
     if not path.exists():
         assert recipe.model.module is not None
-        partial = path.with_suffix(".partial")
-        torch.save(recipe.model.module, partial)
-        partial.replace(path)
+        with whole_file(path) as file:
+            torch.save(recipe.model.module, file)
     return path
 
 
@@ -136,7 +135,7 @@ def _plain(recipe: Recipe) -> Path:
     path = recipe.path("plain.onnx")
     if path.exists():
         return path
-    spec, partial = recipe.model.spec, path.with_suffix(".partial")
+    spec = recipe.model.spec
     assert recipe.model.module is not None
     with recipe.progress.stage(f"{spec.name}: PyTorch's own export"), quiet_exporter():
         program = torch.onnx.export(
@@ -149,8 +148,8 @@ def _plain(recipe: Recipe) -> Path:
             dynamic_shapes=({0: torch.export.Dim("batch")},),
         )
         assert program is not None
-        program.save(partial, external_data=False)
-    partial.replace(path)
+        with whole_file(path) as file:
+            program.save(file, external_data=False)
     return path
 
 
@@ -207,7 +206,7 @@ def _s8_symmetric(recipe: Recipe) -> Path:
         graph,
         recipe.data.calibration,
         progress=recipe.progress,
-        cache=host.cache_folder() / "ranges",
+        cache=host.cache_folder("ranges"),
     )
     lowered, _ = lower(graph, Precision.INT8, Dialect.S8_SYMMETRIC, ranges=ranges)
     save(lowered, path)
@@ -233,8 +232,7 @@ def _nncf(recipe: Recipe) -> Path:
 
 
 def _plain_bf16(recipe: Recipe) -> Path:
-    with without_telemetry():
-        import openvino as ov
+    import openvino as ov
 
     if "BF16" not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise MissingDependencyError(

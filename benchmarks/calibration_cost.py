@@ -15,7 +15,6 @@ import time
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from benchmarks.command_line import finish
 from exporter.graph.files import serialize
@@ -27,7 +26,7 @@ from exporter.models.sources import define
 from exporter.passes.blocks import find_residual_blocks
 from exporter.passes.expose_tensors import expose
 from exporter.passes.values import dims
-from exporter.progress import Silent
+from exporter.progress import Silent, make_console
 from exporter.quantize.calibrate import calibrate, images
 from exporter.targets.ort.session import OrtSession, make_session, session_options
 
@@ -62,11 +61,12 @@ def run(
         for image in images(chosen, shape):
             session.run_named({model.spec.input.name: image})
         inference_s = time.perf_counter() - start
-    Console().print(
+    make_console().print(
         f"{model.spec.name}, {chosen.count} images: calibration {calibration_s:.1f} s, float32 "
         f"inference with all block outputs {inference_s:.1f} s, ratio "
         f"{calibration_s / inference_s:.2f}; peak memory {peak / 1e9:.2f} GB "
         f"({before / 1e9:.2f} GB before)",
+        markup=False,
         soft_wrap=True,
     )
 

@@ -6,10 +6,9 @@ import sys
 from collections.abc import Sequence
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 from exporter.errors import ExporterError
+from exporter.progress import make_console, styled
 
 
 def finish(
@@ -36,4 +35,4 @@ def finish(
 
 def _say_error(text: str) -> None:
     line = " ".join(text.split())
-    Console(stderr=True).print(f"[bold red]error:[/] {escape(line)}", soft_wrap=True)
+    make_console(stderr=True).print(styled(("error:", "bold red"), f" {line}"), soft_wrap=True)

@@ -11,8 +11,6 @@ other calibration images: differences of a tenth between draws are noise. Needs 
 from __future__ import annotations
 
 import json
-import os
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -20,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from benchmarks.command_line import finish
 from benchmarks.int8_data import blue_first, draws_of, with_preprocessing
@@ -29,6 +26,7 @@ from benchmarks.int8_verdict import goals_of, table_of
 from benchmarks.logit_errors import Answers, Floats, ratio_of, stack
 from exporter import host
 from exporter.artifact import Model
+from exporter.disk.writing import write_whole
 from exporter.errors import BuildError
 from exporter.graph.files import save
 from exporter.graph.optimize import optimize
@@ -39,7 +37,7 @@ from exporter.measure.interleaved import EngineToMeasure, OnnxBaseline, measure
 from exporter.measure.timing import Conditions, Latency
 from exporter.models.sources import define
 from exporter.passes.values import is_op
-from exporter.progress import Progress, Terminal
+from exporter.progress import Progress, Terminal, make_console
 from exporter.prove.parity import run_all
 from exporter.targets.ort.session import OrtSession, make_session, session_options
 
@@ -128,7 +126,7 @@ def run(
     ] = False,
 ) -> None:
     """Compare INT8 quantizers on a model and images of yours."""
-    progress = Terminal(Console(stderr=True))
+    progress = Terminal(make_console(stderr=True))
     model = define(model_source, weights, seed=seed, progress=progress)
     if mean:
         model = with_preprocessing(model, mean, std, resize)
@@ -157,14 +155,15 @@ def run(
     own = answers[OURS].squared()
     ratios = {name: ratio_of(own, answer.squared(), seed) for name, answer in answers.items()}
     goals = goals_of(ratios, latency, trained=model.spec.weights.trained)
-    console = Console() if sys.stdout.isatty() else Console(width=160)
+    console = make_console(pipe_width=160)
     title = (
         f"{model.spec.name}: INT8 logits against float32, {draws} draws of {calibration_samples} "
         f"images to calibrate, {evaluation.count} others to evaluate"
     )
     console.print(table_of(answers, ratios, title))
     for goal in goals:
-        console.print(f"{'met   ' if goal.met else 'MISSED'}  {goal.text}: {goal.found}")
+        verdict = "met   " if goal.met else "MISSED"
+        console.print(f"{verdict}  {goal.text}: {goal.found}", markup=False)
     if out is not None:
         result: dict[str, Any] = {
             "kind": "int8_accuracy",
@@ -197,9 +196,7 @@ def run(
 
 def write(path: Path, result: dict[str, Any]) -> None:
     """As JSON; the file appears whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, json.dumps(result, indent=1, allow_nan=False) + "\n")
 
 
 def main() -> None:

@@ -18,7 +18,6 @@ from exporter.images.samples import Samples
 from exporter.progress import Progress
 from exporter.quantize.calibrate import calibrate
 from exporter.quantize.correct import correct
-from exporter.runtime.telemetry import without_telemetry
 from exporter.targets import BuildOptions, Session, get_target
 
 if TYPE_CHECKING:
@@ -128,8 +127,7 @@ def _open_onnx(path: Path, threads: int) -> Session:
 
 
 def _open_ir(path: Path, threads: int) -> Session:
-    with without_telemetry():
-        import openvino as ov
+    import openvino as ov
 
     from exporter.targets.openvino import OpenVinoSession
 

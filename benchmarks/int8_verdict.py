@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.int8_recipes import FLOAT_HEAD, NNCF, OURS, STATIC
@@ -61,7 +62,7 @@ def goals_of(ratios: Mapping[str, Ratio], latency: Latency, *, trained: bool) ->
 
 def table_of(answers: Mapping[str, Answers], ratios: Mapping[str, Ratio], title: str) -> Table:
     """One row a recipe."""
-    table = Table(title=title)
+    table = Table(title=escape(title))
     for heading in ("", "rms", "ours / it (95 %)", "SQNR dB", "rel_l2", "probability"):
         table.add_column(heading, no_wrap=True)
     for heading in ("top-1 agreement", "flips a draw", "top-1"):
@@ -71,7 +72,7 @@ def table_of(answers: Mapping[str, Answers], ratios: Mapping[str, Ratio], title:
         ratio = ratios[name]
         own = "" if name == OURS else "{:.3f} ({:.3f} to {:.3f})".format(ratio.value, *ratio.ci95)
         table.add_row(
-            name,
+            escape(name),
             f"{found['rms']:.4f}",
             own,
             f"{found['sqnr_db']:.1f}",

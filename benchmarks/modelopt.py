@@ -84,6 +84,7 @@ def _environment() -> Path:
 
 def _run(command: list[str], limit_s: float) -> None:
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    environment["PYTHONSAFEPATH"] = "1"  # what lies in the working directory is not run
     subprocess.run(
         command, check=True, capture_output=True, text=True, timeout=limit_s, env=environment
     )

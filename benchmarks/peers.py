@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from exporter.measure.worker import Run
-from exporter.runtime.telemetry import without_telemetry
 from exporter.targets import Array
 
 Place = Callable[[Array], Run]
@@ -49,8 +48,7 @@ def load_openvino(job: Mapping[str, Any]) -> Place:
 
     On CPUs with BF16 arithmetic OpenVINO's default is to compute float graphs in it.
     """
-    with without_telemetry():
-        import openvino as ov
+    import openvino as ov
 
     core = ov.Core()
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": job["threads"]}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from benchmarks.suite import BASELINE, Role
 from benchmarks.tables import point_label
 from exporter.commands.compare import BENCHMARK
+from exporter.disk.writing import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.axis import Axis
@@ -45,13 +46,14 @@ def draw(found: Mapping[str, Any], stem: Path) -> list[Path]:
 def _save(figure: Figure, title: str, path: Path) -> Path:
     import matplotlib
 
-    partial = path.with_suffix(".partial")
     figure.suptitle(title, fontsize=9)
     for axis in figure.axes:
         axis.tick_params(labelsize=8)
-    with matplotlib.rc_context({"svg.hashsalt": path.stem, "svg.fonttype": "none"}):
-        figure.savefig(partial, format="svg", metadata={"Date": None, "Creator": None})
-    partial.replace(path)
+    with (
+        matplotlib.rc_context({"svg.hashsalt": path.stem, "svg.fonttype": "none"}),
+        whole_file(path) as file,
+    ):
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     return path
 
 

@@ -19,7 +19,6 @@ from typing import Annotated, Any, Final
 
 import numpy as np
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks.command_line import finish
@@ -33,7 +32,7 @@ from exporter.errors import InputError
 from exporter.host import usable_threads
 from exporter.measure.timing import Speedup
 from exporter.measure.worker import Run
-from exporter.progress import Terminal
+from exporter.progress import Terminal, make_console
 from exporter.runtime import load
 from exporter.targets import Array
 
@@ -129,13 +128,13 @@ def compare(
     ),
 ) -> None:
     """What baked preprocessing gains from uint8 images to logits, engine by engine."""
-    console = Console(width=WIDTH)
+    console = make_console(pipe_width=WIDTH)
     everyone = contenders(bundle, baked)
     settings = Settings(threads or usable_threads(), seed, command=f"{COMMAND} {bundle} {baked}")
     conditions = Conditions(settings.threads, rounds, seed, lives)
     with Recorder(raw, header(KIND, rounds, lives, settings)) as recorder:
         recorder.write("group", group=f"{KIND} b1", kind=KIND, batch=1, threads=settings.threads)
-        sample(KIND, everyone, (1,), conditions, recorder, Terminal(Console(stderr=True)))
+        sample(KIND, everyone, (1,), conditions, recorder, Terminal(make_console(stderr=True)))
     (group,) = groups_of(read_events(raw)).values()
     for missing in group.missing:
         console.print(f"missing: {missing['name']}: {missing['why']}", markup=False)
@@ -144,7 +143,7 @@ def compare(
         for engine in dict.fromkeys(one.name.partition(" ")[0] for one in everyone)
         if all(f"{engine} {way}" in group.rounds for way in WAYS)
     ]
-    console.print(table(group, whole, seed))
+    console.print(table(group, whole, seed), markup=False)
     console.print(f"samples: {raw}", markup=False)
 
 

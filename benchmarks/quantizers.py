@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from exporter.disk.writing import whole_file
 from exporter.errors import InputError, MissingDependencyError
 from exporter.images.samples import Samples
 from exporter.quantize.calibrate import images
-from exporter.runtime.telemetry import without_telemetry
 
 POOLS: Final = ("GlobalAveragePool", "AveragePool", "ReduceMean")
 
@@ -56,15 +56,14 @@ def quantize_static(graph: Path, samples: Samples, out: Path, *, float_head: boo
             image = next(self._images, None)
             return None if image is None else {name: image}
 
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
-        partial = Path(folder) / out.name
+    with whole_file(out) as file:
         logger = logging.getLogger()
         level = logger.level
         logger.setLevel(logging.ERROR)  # it asks for a pre-processing that our pipeline has done
         try:
             quantize(
                 model,
-                partial,
+                file,
                 Reader(),
                 quant_format=QuantFormat.QDQ,
                 activation_type=QuantType.QUInt8,
@@ -75,7 +74,6 @@ def quantize_static(graph: Path, samples: Samples, out: Path, *, float_head: boo
             )
         finally:
             logger.setLevel(level)
-        partial.replace(out)
     return out
 
 
@@ -89,9 +87,8 @@ def quantize_nncf(graph: Path, samples: Samples, out: Path) -> Path:
         MissingDependencyError: NNCF is not installed.
     """
     try:
-        with without_telemetry():
-            import nncf
-            import openvino as ov
+        import nncf
+        import openvino as ov
     except ImportError:
         raise MissingDependencyError(
             "NNCF is not installed, which the comparison with it needs; "

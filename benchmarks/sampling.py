@@ -24,7 +24,7 @@ from benchmarks.record import Recorder
 from benchmarks.suite import Role
 from exporter.artifact import Skipped
 from exporter.errors import BuildError
-from exporter.measure.interleaved import WorkerProcess
+from exporter.measure.process import WorkerProcess
 from exporter.measure.statistics import orders, round_request
 from exporter.progress import Progress
 from exporter.targets import Array
@@ -136,7 +136,8 @@ def _start(
                 if isinstance(contender.job, Skipped):
                     raise BuildError(contender.job.skipped)
                 # Named by number: a name may hold a slash.
-                worker = stack.enter_context(WorkerProcess(f"engine-{index}", folder))
+                process = WorkerProcess(f"engine-{index}", folder, own_modules=True)
+                worker = stack.enter_context(process)
                 worker.send(dict(contender.job) | conditions.job())
                 worker.receive()
                 loaded = worker.ask({"facts": True})

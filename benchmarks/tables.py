@@ -50,7 +50,7 @@ def suite(found: Mapping[str, Any], console: Console) -> None:
 
 
 def _engines(found: Mapping[str, Any], model: str, batch: int) -> Table:
-    table = Table(title=f"{model}, batch {batch}", title_justify="left")
+    table = Table(title=escape(f"{model}, batch {batch}"), title_justify="left")
     for heading in ("engine", "arithmetic"):
         table.add_column(heading)
     for heading in (
@@ -190,7 +190,7 @@ def _axis_table(title: str, axis: str, engines: Mapping[str, Any]) -> Table:
     table = Table(title=title, title_justify="left")
     table.add_column("engine")
     for point in next(iter(engines.values()))["points"]:
-        table.add_column(point_label(axis, point), justify="right")
+        table.add_column(escape(point_label(axis, point)), justify="right")
     return table
 
 

@@ -6,4 +6,6 @@ without PyTorch, ONNX or matplotlib.
 
 from __future__ import annotations
 
+import exporter.runtime  # noqa: F401 - first: it switches the libraries' telemetry off
+
 __version__ = "0.1.0"

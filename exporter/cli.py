@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 try:
+    import rich  # noqa: F401 - what prints
     import typer
-    from rich.console import Console
 except ModuleNotFoundError as missing:
     raise SystemExit(
         f"error: the command line needs {missing.name}; install the compiler with "
@@ -25,10 +25,12 @@ except ModuleNotFoundError as missing:
 
 from exporter.commands import options
 from exporter.errors import ExporterError
-from exporter.progress import Progress, Silent, Terminal
+from exporter.progress import Progress, Silent, Terminal, make_console, styled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from rich.console import Console
 
 PIPE_WIDTH = 140
 
@@ -109,7 +111,8 @@ def export(
     outcome = export_model(request, _progress(quiet))
     console = _console()
     tables.engines(outcome.manifest, console)
-    console.print(f"\n{outcome.folder / 'report.html'}  {outcome.folder / 'manifest.json'}")
+    written = f"\n{outcome.folder / 'report.html'}  {outcome.folder / 'manifest.json'}"
+    console.print(written, markup=False, soft_wrap=True)
     _finish(outcome.manifest.failures)
 
 
@@ -226,7 +229,7 @@ def report(folder: options.Folder) -> None:
     from exporter.report import write_report
 
     for path in write_report(folder, manifest.read(folder)):
-        _console().print(str(path), soft_wrap=True)
+        _console().print(str(path), markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -312,8 +315,8 @@ def pack(
     packed = pack_build(request, _progress(quiet))
     console = _console()
     for note in packed.notes:
-        console.print(f"[yellow]note:[/] {_escaped(note)}", soft_wrap=True)
-    console.print(f"{packed.path}: {', '.join(packed.engines)}", soft_wrap=True)
+        console.print(styled(("note:", "yellow"), f" {note}"), soft_wrap=True)
+    console.print(f"{packed.path}: {', '.join(packed.engines)}", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -367,19 +370,13 @@ def _finish(failures: Sequence[str]) -> None:
 
 def _say_error(text: str) -> None:
     line = " ".join(text.split())
-    Console(stderr=True).print(f"[bold red]error:[/] {_escaped(line)}", soft_wrap=True)
-
-
-def _escaped(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
+    make_console(stderr=True).print(styled(("error:", "bold red"), f" {line}"), soft_wrap=True)
 
 
 def _console() -> Console:
     # A pipe or a log has no width: wide enough for every table of ours.
-    return Console() if sys.stdout.isatty() else Console(width=PIPE_WIDTH)
+    return make_console(pipe_width=PIPE_WIDTH)
 
 
 def _progress(quiet: bool) -> Progress:
-    return Silent() if quiet else Terminal(Console(stderr=True))
+    return Silent() if quiet else Terminal(make_console(stderr=True))

@@ -82,7 +82,7 @@ def _ranges(run: Run, graph: ir.Model, calibration: Samples) -> Ranges | BuildEr
                 calibration,
                 method=run.request.calibration_method,
                 progress=run.progress,
-                cache=host.cache_folder() / "ranges",
+                cache=host.cache_folder("ranges"),
             )
     except BuildError as error:
         return error

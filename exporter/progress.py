@@ -6,6 +6,7 @@ stage took: the manifest's `timings`.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 Advance = Callable[[int], None]
 
@@ -70,7 +72,8 @@ class Terminal:
 
         counting = (BarColumn(), MofNCompleteColumn()) if total else ()
         start = time.perf_counter()
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), *counting)
+        described = TextColumn("{task.description}", markup=False)
+        columns = (SpinnerColumn(), described, *counting)
         bars = Bars(
             *columns,
             TimeElapsedColumn(),
@@ -86,13 +89,30 @@ class Terminal:
                 yield lambda steps: bars.advance(task, steps)
             finally:
                 self._describe = outer
-        self.console.print(f"  {title}  [dim]{time.perf_counter() - start:.1f} s[/dim]")
+        took = f"{time.perf_counter() - start:.1f} s"
+        self.console.print(styled(f"  {title}  ", (took, "dim")))
 
     def detail(self, text: str) -> None:
         self._describe(text)
 
     def note(self, text: str) -> None:
-        self.console.print(f"[yellow]note:[/yellow] {text}")
+        self.console.print(styled(("note:", "yellow"), f" {text}"))
+
+
+def make_console(*, stderr: bool = False, pipe_width: int | None = None) -> Console:
+    """Standard output or error, `pipe_width` wide where that is a pipe or a log, not a terminal."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    # A name may hold `:module:`, which is no emoji.
+    return Console(stderr=stderr, emoji=False, width=None if stream.isatty() else pipe_width)
+
+
+def styled(*parts: str | tuple[str, str]) -> Text:
+    """Text, parts of it with a style; what looks like markup in a name stays what it is."""
+    from rich.text import Text
+
+    return Text.assemble(*parts)
 
 
 class Clock:

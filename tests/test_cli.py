@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from onnx import TensorProto, helper
 
 from exporter.cli import app, main
 from exporter.models.variants import build_variant
+from tests.packed import digits_build
 
 ROOT = Path(__file__).parents[1]
 
@@ -210,7 +212,7 @@ def test_ctrl_c_in_the_middle_exits_130_and_leaves_nothing(tmp_path: Path) -> No
         text=True,
     )
     deadline = time.monotonic() + 120
-    while not any(tmp_path.glob(".out.*/onnx/*")):  # the build has begun
+    while not any(tmp_path.glob(".out.*/*/onnx/*")):  # the build has begun
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -240,6 +242,17 @@ def test_both_onnxruntimes_at_once_are_refused(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "onnxruntime and onnxruntime-gpu are both installed" in done.stderr
     assert "pip uninstall" in done.stderr
+
+
+def test_paths_are_printed_as_they_are(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    build = tmp_path / "a[" / "b]" / "runs:module:[v1]"
+    shutil.copytree(digits_build(), build)
+    code, printed, err = call(capsys, "report", build)
+    assert code == 0, err
+    assert f"{build / 'report.html'}\n" in printed
+    code, printed, err = call(capsys, "pack", build, "--out", build / "bundle", "--quiet")
+    assert code == 0, err
+    assert f"{build / 'bundle'}: " in printed
 
 
 def test_a_good_run_prints_nothing_of_third_parties(tmp_path: Path) -> None:

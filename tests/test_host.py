@@ -204,3 +204,16 @@ def test_two_onnxruntimes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     del installed["onnxruntime"]
     host.check_single_onnxruntime()
     assert host.versions()["onnxruntime"] == "1.31.1"
+
+
+def test_a_user_without_a_home_has_no_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert host.cache_folder("ranges") is None
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert host.cache_folder("ranges") == tmp_path / "resnet-exporter" / "ranges"

@@ -21,7 +21,7 @@ from exporter.commands.benchmark import benchmark_build
 from exporter.commands.validate import validate_build
 from exporter.errors import BuildError, InputError
 from exporter.measure import stage
-from exporter.measure.interleaved import WorkerProcess
+from exporter.measure.process import WorkerProcess
 from exporter.measure.timing import Latency
 from exporter.pipeline import Outcome, export_model
 from exporter.progress import Silent

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,7 +15,8 @@ from pathlib import Path
 
 from exporter.artifact import REJECTED, Dialect, EngineFile, Precision
 from exporter.builds import manifest as manifests
-from exporter.errors import InputError, UsageError
+from exporter.builds.staging import is_scratch, staged_folder
+from exporter.errors import UsageError
 from exporter.targets import folder_name
 
 CONTENTS = (
@@ -26,7 +26,7 @@ CONTENTS = (
     "golden.npz",
     "report.html",
     "report.json",
-    manifests.FILE_NAME,
+    manifests.FILE_NAME,  # last: without it the folder is no build
 )
 
 
@@ -99,7 +99,7 @@ def check_destination(destination: Path, model: str) -> None:
         raise UsageError(f"--out {destination} is a file; give a folder that is new or a build's")
     if not destination.is_dir():
         return
-    names = {entry.name for entry in destination.iterdir()}
+    names = {entry.name for entry in destination.iterdir() if not is_scratch(entry.name)}
     if manifests.FILE_NAME not in names:
         if names:
             raise UsageError(
@@ -118,40 +118,12 @@ def check_destination(destination: Path, model: str) -> None:
 def staged(destination: Path, model: str) -> Iterator[BuildFolder]:
     """A folder to build in; on success its contents replace those of `destination`.
 
-    On any error or interruption the staging folder is removed and the destination is untouched.
+    On any error or interruption the destination is as it was. What no build made stays in it.
 
     Raises:
         UsageError: see `check_destination`.
         InputError: the destination cannot be written.
     """
     check_destination(destination, model)
-    try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(
-            tempfile.mkdtemp(
-                prefix=f".{destination.name}.", suffix=".partial", dir=destination.parent
-            )
-        )
-    except OSError as error:
-        raise InputError(
-            f"cannot write to {destination}: {error.strerror}; choose another folder with --out"
-        ) from None
-    try:
-        yield BuildFolder(staging, model)
-        _move_into(staging, destination)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def _move_into(staging: Path, destination: Path) -> None:
-    destination.mkdir(exist_ok=True)
-    # The manifest goes first and comes last: without it the folder is no build.
-    for name in reversed(CONTENTS):
-        old = destination / name
-        if old.is_dir():
-            shutil.rmtree(old)
-        else:
-            old.unlink(missing_ok=True)
-    for name in CONTENTS:
-        if (staging / name).exists():
-            (staging / name).replace(destination / name)
+    with staged_folder(destination, CONTENTS) as folder:
+        yield BuildFolder(folder, model)

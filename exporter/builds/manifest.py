@@ -15,6 +15,7 @@ import cattrs
 
 from exporter.builds.codec import make_converter
 from exporter.builds.records import Manifest
+from exporter.disk.writing import write_whole
 from exporter.errors import InputError
 
 if TYPE_CHECKING:
@@ -45,13 +46,10 @@ def to_json(manifest: Manifest) -> dict[str, Any]:
 def write(folder: Path, manifest: Manifest) -> Path:
     """Writes `manifest.json` into a build folder, whole or not at all."""
     path = folder / FILE_NAME
-    temporary = folder / f".{FILE_NAME}.partial"
     text = json.dumps(to_json(manifest), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        write_whole(path, text)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise InputError(
             f"cannot write {path}: {error.strerror}; free space or choose another --out"
         ) from None

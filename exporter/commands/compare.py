@@ -65,7 +65,7 @@ def load(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid JSON ({error}); export the model again") from None
     if not isinstance(content, dict) or content.get("schema") != manifests.SCHEMA:
         schema = content.get("schema") if isinstance(content, dict) else None

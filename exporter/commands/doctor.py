@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Final
 
 from exporter import host
 from exporter.errors import UsageError
-from exporter.runtime.telemetry import without_telemetry
 from exporter.targets.tensorrt.rtx import VARIANTS
 
 if TYPE_CHECKING:
@@ -115,8 +114,7 @@ def cpu_features(flags: frozenset[str], machine: str) -> dict[str, bool]:
 def _import_problem(module: str) -> str | None:
     """Why a module does not import, in one line; None where it does."""
     try:
-        with without_telemetry():
-            import_module(module)
+        import_module(module)
     except ModuleNotFoundError as error:
         absent = error.name == module
         return "not installed" if absent else f"does not import: no module {error.name}"

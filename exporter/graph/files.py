@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onnx_ir.passes import common
 
+from exporter.disk.writing import write_whole
 from exporter.errors import BuildError, InputError
 
 if TYPE_CHECKING:
@@ -29,16 +29,8 @@ def save(graph: ir.Model, path: Path) -> str:
         BuildError: it would be larger than the 2 GiB that one file can hold, or cannot be written.
     """
     content = serialize(graph)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        try:
-            with temporary.open("xb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_whole(path, content)
     except OSError as error:
         raise BuildError(
             f"{path} ({len(content):,} bytes) cannot be written: {error.strerror or error}; "

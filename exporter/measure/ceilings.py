@@ -109,10 +109,7 @@ def _onnxruntime(graph: bytes, batch: Any, threads: int) -> Run:
 
 
 def _openvino(graph: bytes, batch: Any, threads: int) -> Run:
-    from exporter.runtime.telemetry import without_telemetry
-
-    with without_telemetry():
-        import openvino as ov
+    import openvino as ov
 
     core = ov.Core()
     settings = {

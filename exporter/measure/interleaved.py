@@ -13,12 +13,7 @@ The first inferences after being woken refill the caches and are discarded.
 
 from __future__ import annotations
 
-import json
-import os
 import pickle
-import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -26,10 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import psutil
-
 from exporter.artifact import Model, Skipped, TensorSpec
 from exporter.errors import BuildError, UsageError
+from exporter.measure.process import WorkerProcess
 from exporter.measure.statistics import (
     is_stable,
     orders,
@@ -172,7 +166,13 @@ class _Run:
             for engine in engines
         }
         with self.progress.stage("load what is to be measured", len(jobs)) as advance:
-            self._workers = [stack.enter_context(WorkerProcess(name, folder)) for name in jobs]
+            self._workers = [
+                # Its class may be defined in a module of the user's.
+                stack.enter_context(
+                    WorkerProcess(name, folder, own_modules=name == self.baseline.name)
+                )
+                for name in jobs
+            ]
             for worker in list(self._workers):
                 with self._surviving(worker):
                     worker.send(jobs[worker.name] | common)
@@ -246,7 +246,7 @@ class _Run:
         """Takes a process that fails out of the run, with its reason."""
         try:
             yield
-        except (BuildError, _BaselineFailed) as error:
+        except BuildError as error:
             if worker is self._workers[0] and worker.name == self.baseline.name:
                 raise _BaselineFailed(str(error)) from None
             self.failures[worker.name] = str(error)
@@ -254,118 +254,25 @@ class _Run:
 
 
 def _baseline_job(baseline: Baseline, folder: Path) -> dict[str, Any]:
-    if isinstance(baseline, OnnxBaseline):
-        path = folder / "baseline.onnx"
-        path.write_bytes(baseline.model)
-        return {"kind": "onnx", "path": str(path)}
-    import torch
-
-    path = folder / "baseline.pt"
     try:
+        if isinstance(baseline, OnnxBaseline):
+            path = folder / "baseline.onnx"
+            path.write_bytes(baseline.model)
+            return {"kind": "onnx", "path": str(path)}
+        import torch
+
+        path = folder / "baseline.pt"
         torch.save(baseline.module, path)
     except (AttributeError, TypeError, pickle.PicklingError) as error:
-        reason = _one_line(str(error))
+        reason = " ".join(str(error).split())
         raise _BaselineFailed(
             f"its module cannot be sent to a process of its own: {reason}"
         ) from None
+    except (OSError, RuntimeError) as error:  # PyTorch's of a full disk is a RuntimeError
+        reason = " ".join(str(error).split())
+        raise _BaselineFailed(f"it cannot be written to {folder}: {reason}") from None
     return {"kind": "module", "path": str(path)}
 
 
 class _BaselineFailed(Exception):  # noqa: N818 - becomes Skipped
     """The baseline cannot be timed: then there is nothing to divide by."""
-
-
-class WorkerProcess:
-    """The parent's side of one `measure_worker`; a context manager that leaves no process behind.
-
-    The child is in a process group of its own, so that Ctrl-C on a terminal reaches the parent
-    alone, which then kills it. If the parent is killed outright, Linux kills the child.
-    """
-
-    def __init__(self, name: str, folder: Path) -> None:
-        self.name = name
-        # The user's own modules may be importable from the working directory alone.
-        path = [entry or str(Path.cwd()) for entry in sys.path]
-        path += [str(Path.cwd())] if str(Path.cwd()) not in path else []
-        start = (
-            f"import sys; sys.path[:] = {path!r}; from exporter.measure.worker import main; main()"
-        )
-        self._log = folder / f"{name.replace(':', '-')}.log"
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", start],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                encoding="utf-8",
-                process_group=0 if os.name == "posix" else None,
-            )
-        self.pid = self._process.pid
-        self._handle = psutil.Process(self.pid)
-
-    def __enter__(self) -> WorkerProcess:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-    def suspend(self) -> None:
-        """Stops the process and its threads until `ask`."""
-        try:
-            self._handle.suspend()
-        except psutil.NoSuchProcess:
-            raise self._died() from None
-
-    def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Wakes the process, has one request answered and stops it again."""
-        try:
-            self._handle.resume()
-        except psutil.NoSuchProcess:
-            raise self._died() from None
-        self.send(request)
-        reply = self.receive()
-        self.suspend()
-        return reply
-
-    def send(self, message: Mapping[str, Any]) -> None:
-        """Writes one message; `receive` waits for the answer."""
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(json.dumps(message) + "\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            raise self._died() from None
-
-    def receive(self) -> dict[str, Any]:
-        """The answer to the last request.
-
-        Raises:
-            BuildError: the process reports a failure, or died.
-        """
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise self._died()
-        reply: dict[str, Any] = json.loads(line)
-        if reply.get("unloadable"):
-            raise _BaselineFailed(
-                f"{reply['error']}; define its class in a module that is importable"
-            )
-        if "error" in reply:
-            raise BuildError(f"measuring {self.name} failed: {reply['error']}")
-        return reply
-
-    def _died(self) -> BuildError:
-        code = self._process.wait()
-        how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
-        if code == -getattr(signal, "SIGKILL", 9):
-            how += ", perhaps out of memory"
-        last = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        said = f": {_one_line(last[-1])}" if last else ""
-        return BuildError(f"the process that measures {self.name} died ({how}){said}")
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

@@ -11,11 +11,11 @@ from __future__ import annotations
 import argparse
 import sys
 from importlib import resources
-from pathlib import Path
 
 import torch
 from torch import nn
 
+from exporter.disk.writing import whole_file
 from exporter.images.digits import HELD_OUT, normalise, splits
 from exporter.models.variants import build_variant
 
@@ -102,10 +102,8 @@ def main() -> int:
         return 0 if near else 1
     from safetensors.torch import save_file
 
-    with resources.as_file(_folder()) as folder:
-        temporary = Path(folder) / f".{WEIGHTS_FILE}.partial"
-        save_file(module.state_dict(), temporary)
-        temporary.replace(Path(folder) / WEIGHTS_FILE)
+    with resources.as_file(_folder()) as folder, whole_file(folder / WEIGHTS_FILE) as file:
+        save_file(module.state_dict(), file)
     return 0
 
 

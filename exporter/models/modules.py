@@ -111,7 +111,8 @@ def _call_factory(source: str) -> nn.Module:
     if not re.fullmatch(r"[A-Za-z_][\w.]*", module_name) or not attribute.isidentifier():
         raise UsageError(f"model {source!r}: expected package.module:factory, timm:NAME or a name")
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))  # as `python -m` does; the console script does not
+        # Last: what this process imports later must not come from there.
+        sys.path.append(str(Path.cwd()))
     try:
         imported = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:

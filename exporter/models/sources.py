@@ -129,7 +129,8 @@ def _published(
     size: int,
     progress: Progress,
 ) -> Loaded:
-    state = weights.read_checkpoint(weights.fetch(checkpoint.url, progress))
+    with weights.fetched(checkpoint.url, progress) as file:
+        state = weights.read_checkpoint(file)
     contract = checkpoint.preprocessing
     if size != contract.crop and contract.resize is not None:
         resize = round(contract.resize * size / contract.crop)

@@ -189,10 +189,11 @@ def render(traced: Trace, console: Console) -> None:
     """The rows as a table with a line at each layer's end, then the summary per stage."""
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     shape = _shape(traced.input)
     table = Table(
-        title=f"{traced.model}, input {shape}",
+        title=Text(f"{traced.model}, input {shape}"),
         title_justify="left",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
@@ -219,7 +220,7 @@ def render(traced: Trace, console: Console) -> None:
             f"{row.parameters / 1e3:,.1f} k" if row.parameters else "",
             f"{row.macs / 1e6:,.1f} M" if row.macs else "",
         )
-    console.print(table)
+    console.print(table, markup=False)
     summary = Table(
         title="stage by stage", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
     )
@@ -238,7 +239,7 @@ def render(traced: Trace, console: Console) -> None:
             f"{stage.parameters / 1e3:,.1f} k",
             f"{stage.macs / 1e6:,.1f} M",
         )
-    console.print(summary)
+    console.print(summary, markup=False)
     console.print(f"{traced.parameters:,} parameters, {traced.macs:,} MACs an image")
 
 

@@ -9,21 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import os
 import pickle
 import re
-import tempfile
 import urllib.request
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO
+from tempfile import TemporaryDirectory
 from urllib.parse import urlparse
 
 import torch
 from torch import Tensor, nn
 
+from exporter.disk.writing import can_write, whole_file
 from exporter.errors import InputError
 from exporter.models.describe import one_line
 from exporter.progress import Progress
@@ -157,42 +157,59 @@ def state_sha256(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def cache_folder() -> Path:
-    """Where PyTorch keeps checkpoints ($TORCH_HOME), so that neither side downloads twice."""
-    return Path(torch.hub.get_dir()) / "checkpoints"
+def cache_folder() -> Path | None:
+    """Where PyTorch keeps checkpoints ($TORCH_HOME), so that neither side downloads twice.
+
+    None for a user without a home.
+    """
+    folder = torch.hub.get_dir()
+    return None if folder.startswith("~") else Path(folder) / "checkpoints"
 
 
-def fetch(url: str, progress: Progress) -> Path:
-    """The checkpoint's file in the cache, downloaded if it is not there.
+@contextmanager
+def fetched(url: str, progress: Progress) -> Iterator[Path]:
+    """The checkpoint's file: the one in the cache, else downloaded and kept there.
+
+    A cached file that is damaged is replaced; where the cache cannot be written, the file is gone
+    after the block. Both are noted.
 
     Raises:
-        DownloadError: no network, a broken transfer, or nowhere to keep the file.
+        DownloadError: no network, or a broken transfer.
         InputError: the bytes don't have the hash that the name promises.
     """
     name = Path(urlparse(url).path).name
-    target = cache_folder() / name
-    if target.is_file():
-        _check_hash(target, name)
-        return target
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        stream = tempfile.NamedTemporaryFile(dir=target.parent, suffix=".partial", delete=False)  # noqa: SIM115
-    except OSError as error:
-        raise DownloadError(f"cannot keep downloads in $TORCH_HOME ({error.strerror})") from None
-    partial = Path(stream.name)
-    try:
-        with stream:
-            _download(url, stream, progress)
-        _check_hash(partial, name)
-        os.replace(partial, target)  # noqa: PTH105 - the same call on every platform
-    finally:
-        partial.unlink(missing_ok=True)
-    return target
+    promised = _promised_hash(name)
+    folder = cache_folder()
+    if folder is not None and (folder / name).is_file():
+        try:
+            whole = _sha256(folder / name).startswith(promised)
+        except OSError:
+            whole = False
+        if whole:
+            yield folder / name
+            return
+        progress.note(f"{folder / name} is damaged; it is downloaded again")
+    with ExitStack() as stack:
+        if folder is None or not can_write(folder):
+            progress.note(f"{name} is not kept: the cache $TORCH_HOME cannot be written")
+            folder = Path(stack.enter_context(TemporaryDirectory(prefix="exporter-")))
+        with whole_file(folder / name) as file:
+            _download(url, file, progress)
+            found = _sha256(file)
+            if not found.startswith(promised):
+                raise InputError(
+                    f"{url} has SHA-256 {found[:16]}..., its name promises {promised}; "
+                    "it is not what was published"
+                )
+        yield folder / name
 
 
-def _download(url: str, stream: IO[bytes], progress: Progress) -> None:
+def _download(url: str, file: Path, progress: Progress) -> None:
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:  # noqa: S310 - https or loopback, from the table
+        with (
+            urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer,  # noqa: S310 - https or loopback, from the table
+            file.open("wb") as stream,
+        ):
             total = int(answer.headers.get("Content-Length") or 0)
             title = f"download {Path(urlparse(url).path).name}"
             with progress.stage(title, total or None) as advance:
@@ -208,17 +225,16 @@ def _download(url: str, stream: IO[bytes], progress: Progress) -> None:
         raise DownloadError(f"{url} broke off after {received} of {total} bytes; try again")
 
 
-def _check_hash(path: Path, name: str) -> None:
+def _promised_hash(name: str) -> str:
     wanted = re.search(r"-([0-9a-f]{8,})\.", name)
     if wanted is None:
         raise InputError(f"{name} carries no hash in its name; give it as a local file instead")
+    return wanted[1]
+
+
+def _sha256(path: Path) -> str:
     with path.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-    if not found.startswith(wanted[1]):
-        raise InputError(
-            f"{path} has SHA-256 {found[:16]}..., its name promises {wanted[1]}; "
-            "delete it and try again"
-        )
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _some(keys: list[str]) -> str:

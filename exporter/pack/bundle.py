@@ -18,9 +18,9 @@ import tarfile
 from pathlib import Path
 from typing import Final
 
-from exporter.builds.staging import staged_file, staged_folder
 from exporter.errors import InputError, MissingDependencyError, UsageError
 from exporter.pack.checksums import write_sums
+from exporter.pack.destination import packed_file, packed_folder
 from exporter.pack.model_card import model_card
 from exporter.pack.packable import PackRequest, Release, manifest_file
 from exporter.pack.sbom import bill_of_materials
@@ -46,11 +46,11 @@ def pack_bundle(
         MissingDependencyError: zstandard or cryptography is not installed.
     """
     if not out.name.endswith(ARCHIVE):
-        with staged_folder(out) as folder:
+        with packed_folder(out) as folder:
             write_bundle(release, folder, request.sign)
             _check(release, folder)
         return release.ids, ()
-    with staged_file(out) as file:
+    with packed_file(out) as file:
         folder = file.with_name(out.name.removesuffix(ARCHIVE))
         folder.mkdir()
         write_bundle(release, folder, request.sign)

@@ -18,9 +18,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from exporter.builds.staging import staged_folder
 from exporter.errors import UsageError
 from exporter.pack.checksums import write_sums
+from exporter.pack.destination import packed_folder
 from exporter.pack.model_card import model_card
 from exporter.pack.packable import ROUNDING, PackRequest, Release, reference_tolerance, with_engine
 from exporter.pack.sbom import bill_of_materials
@@ -41,7 +41,7 @@ def pack_node(
     Raises:
         UsageError: the build has no engine that ONNX Runtime runs on CPUs.
     """
-    with staged_folder(out) as folder:
+    with packed_folder(out) as folder:
         engine = write_javascript(
             release,
             folder,
@@ -64,7 +64,7 @@ def pack_web(
     Raises:
         UsageError: the build has no engine that ONNX Runtime runs on CPUs.
     """
-    with staged_folder(out) as folder:
+    with packed_folder(out) as folder:
         engine = write_javascript(
             release,
             folder,

@@ -14,9 +14,9 @@ import re
 from pathlib import Path
 from typing import Final
 
-from exporter.builds.staging import staged_folder
 from exporter.errors import UsageError
 from exporter.pack.checksums import write_sums
+from exporter.pack.destination import packed_folder
 from exporter.pack.packable import PackRequest, Release
 from exporter.pack.template_files import render
 from exporter.pack.triton import BACKENDS, choose_engine, plan_of, write_repository
@@ -42,7 +42,7 @@ def pack_kserve(
             f"--storage-uri {uri!r}: say where KServe will find the repository, "
             "as in s3://bucket/path, gs://bucket/path or pvc://claim/path"
         )
-    with staged_folder(out) as folder:
+    with packed_folder(out) as folder:
         engines, notes = write_repository(release, request, folder / "repository")
         text = inference_service(release, request, uri)
         (folder / "inferenceservice.yaml").write_text(text, encoding="utf-8", newline="\n")

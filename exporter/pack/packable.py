@@ -26,7 +26,7 @@ from exporter.progress import Progress
 from exporter.runtime.choice import why_not
 from exporter.runtime.description import GOLDEN, MANIFEST, Description, read_description
 from exporter.runtime.errors import ServingError
-from exporter.runtime.goldens import ANSWERS, Goldens, answers_to, worst_error
+from exporter.runtime.goldens import ANSWERS, Goldens, answers_to, read_arrays, worst_error
 from exporter.runtime.loading import open_engine
 
 # Other kernels for the same graph round differently; measured between ONNX Runtime's CPUs, its
@@ -215,11 +215,11 @@ def _why_not_packed(entry: Mapping[str, Any]) -> str | None:
 def _goldens(build: Path, manifest: Mapping[str, Any]) -> Goldens:
     path = build / GOLDEN
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            inputs, outputs = arrays["inputs"], arrays["outputs"]
-            images = arrays.get("images")
-    except (OSError, ValueError, KeyError, EOFError) as error:
+        arrays = read_arrays(path)
+        inputs, outputs = arrays["inputs"], arrays["outputs"]
+    except (ValueError, KeyError) as error:
         raise InputError(f"{path} cannot be read ({error}); export the model again") from None
+    images = arrays.get("images")
     preprocessing = manifest["model"]["preprocessing"]
     if images is None and "skipped" not in preprocessing:
         if inputs.dtype == np.uint8:

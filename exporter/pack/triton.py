@@ -28,11 +28,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from exporter.builds.staging import staged_folder
 from exporter.errors import UsageError, unknown_name
 from exporter.pack.batching import Batching, plan_batching
 from exporter.pack.bundle import write_bundle
 from exporter.pack.checksums import write_sums
+from exporter.pack.destination import packed_folder
 from exporter.pack.packable import ROUNDING, PackRequest, Release, reference_tolerance
 from exporter.pack.protobuf_text import Word, parameters, text_format
 from exporter.pack.template_files import render, template
@@ -109,7 +109,7 @@ def pack_triton(
     Raises:
         UsageError: no such backend, no engine that it serves, or a limit that cannot be met.
     """
-    with staged_folder(out) as folder:
+    with packed_folder(out) as folder:
         written = write_repository(release, request, folder)
         write_sums(folder)
     return written

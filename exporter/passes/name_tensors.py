@@ -6,7 +6,8 @@
 Runtimes drop metadata and rename nodes when they optimize; tensor names survive, so whatever must
 be found again in an engine has to be in them. The path of a node is taken from, in this order:
   1. the metadata `pkg.torch.onnx.name_scopes` that torch.onnx writes (`['', 'layer1', 'layer1.0',
-     'layer1.0.conv2', 'conv2d_2']`: module by module, then the operation);
+     'layer1.0.conv2', 'conv2d_2']`: module by module, then the operation; text of any other form
+     there is ignored);
   2. a name in the style of the older PyTorch exporter (`/layer1/layer1.0/conv2/Conv`);
   3. the name that the node has; without one, its operator in small letters.
 A module that does one thing gives its own path as the name; an operation in the `forward` of a
@@ -17,7 +18,6 @@ The graph's inputs and outputs keep their names: they are the interface.
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Mapping
 
@@ -35,6 +35,8 @@ _ROLES = {
     "BatchNormalization": ("x", "weight", "bias", "running_mean", "running_var"),
     "PRelu": ("x", "weight"),
 }
+_QUOTED = r"""'[^'\\]*'|"[^"\\]*\""""
+_SCOPES_LIST = re.compile(rf"\[(?:(?:{_QUOTED})(?:, (?:{_QUOTED}))*)?\]")
 _MODULE_PATH = re.compile(r"[A-Za-z_]\w*(\.\w+)+")
 
 
@@ -109,14 +111,23 @@ def _base_names(nodes: list[ir.Node]) -> list[str]:
 
 def _module_path(node: ir.Node) -> str | None:
     """The dotted path of the module whose `forward` made the node; "": the model's own."""
-    scopes = node.metadata_props.get(SCOPES)
+    scopes = _listed(node.metadata_props.get(SCOPES, ""))
     if scopes is not None:
-        parsed = ast.literal_eval(scopes)
-        path = str(parsed[-2]) if len(parsed) > 1 else ""
+        path = scopes[-2] if len(scopes) > 1 else ""
         return "" if path.startswith("_empty_nn_module_stack") else _readable(path)
     if node.name and node.name.startswith("/"):
         return _path_of_slashes(node.name)
     return None
+
+
+def _listed(text: str) -> list[str] | None:
+    """The strings of a list as Python writes it; None for any other text.
+
+    It is matched, not evaluated: a stranger's file may hold anything there.
+    """
+    if _SCOPES_LIST.fullmatch(text) is None:
+        return None
+    return [quoted[1:-1] for quoted in re.findall(_QUOTED, text)]
 
 
 def _path_of_slashes(name: str) -> str:

@@ -21,6 +21,7 @@ from exporter.images.samples import Samples
 from exporter.progress import Progress
 from exporter.prove.certificate import Accuracy, Parity, Scope
 from exporter.prove.limits import AT_LEAST
+from exporter.runtime.goldens import read_arrays
 
 if TYPE_CHECKING:
     import torch
@@ -113,11 +114,11 @@ def read_goldens(path: Path, fixed_batch: int | None) -> Reference:
         InputError: the file is missing or damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            inputs, outputs = arrays["inputs"], arrays["outputs"]
-            exact = arrays.get("outputs_float64")
-    except (OSError, ValueError, KeyError, EOFError) as error:
+        arrays = read_arrays(path)
+        inputs, outputs = arrays["inputs"], arrays["outputs"]
+    except (ValueError, KeyError) as error:
         raise InputError(f"{path} cannot be read ({error}); export the model again") from None
+    exact = arrays.get("outputs_float64")
     return Reference(
         source=path.name,
         inputs=Samples.of(path.name, inputs),
@@ -193,6 +194,7 @@ def check_parity(
     return compare(outputs, reference, limits, scope=scope, singly=singly), outputs
 
 
+@np.errstate(invalid="ignore", over="ignore")  # answers that are not finite are told in words
 def compare(
     outputs: Floats,
     reference: Reference,
@@ -212,11 +214,15 @@ def compare(
         )
     figures = _figures(outputs, reference)
     applied = {key: value for key, value in limits.items() if key in figures.values}
-    failures = _missed(figures, applied)
+    failures = [
+        *_not_finite("the reference's", expected),
+        *_not_finite("the", outputs),
+        *_missed(figures, applied),
+    ]
     between_batches = 0.0
     if singly is not None:
-        alone = _figures(singly, reference)
-        failures += [f"at batch 1: {failure}" for failure in _missed(alone, applied)]
+        alone = _missed(_figures(singly, reference), applied)
+        failures += [f"at batch 1: {text}" for text in (*_not_finite("the", singly), *alone)]
         between_batches = _largest(singly - outputs[: len(singly)])
         allowed = limits["batch_max_abs"] * _largest(expected)
         applied["batch_max_abs"] = allowed
@@ -283,6 +289,16 @@ def _figures(outputs: Floats, reference: Reference) -> _Figures:
     index = int(np.argmax(own))
     worst = f"worst input: {index} of {len(outputs)}, relative error {own[index]:.3g}"
     return _Figures(values, int(flipped.sum()), int(near_tie.sum()), worst)
+
+
+def _not_finite(whose: str, outputs: Floats) -> list[str]:
+    bad = np.flatnonzero(~np.isfinite(outputs).all(axis=1))
+    if not len(bad):
+        return []
+    return [
+        f"{whose} answers to {len(bad)} of {len(outputs)} inputs hold NaN or infinity "
+        f"(first: input {bad[0]})"
+    ]
 
 
 def _missed(figures: _Figures, limits: Mapping[str, float]) -> list[str]:

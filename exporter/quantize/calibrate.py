@@ -63,7 +63,8 @@ def calibrate(
     """The ranges of the input and of every float tensor of a float32 graph.
 
     Which tensors, `qdq_tensors.tensors_with_a_range` says. With a folder `cache`, the
-    result is kept there under the hash of graph, data and method, and read from there.
+    result is kept there under the hash of graph, data and method, and read from there; one that
+    cannot be used costs a note and the time to measure.
 
     Raises:
         UsageError: an unknown method.
@@ -75,7 +76,8 @@ def calibrate(
     _check_count(samples, progress)
     kept = None if cache is None else cache / f"{_key(graph, samples, method)}.ranges.json"
     if kept is not None:
-        found = read_ranges(kept)
+        names = {str(value.name) for value in tensors_with_a_range(graph.graph)}
+        found = read_ranges(kept, names, progress)
         if found is not None:
             return found
     _check_weights(graph)
@@ -88,8 +90,7 @@ def calibrate(
         symmetric={name: tensor.largest() for name, tensor in measured.items()},
     )
     if kept is not None:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        write_ranges(ranges, kept)
+        write_ranges(ranges, kept, progress)
     return ranges
 
 

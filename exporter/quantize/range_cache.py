@@ -1,21 +1,23 @@
-"""The ranges that calibration measured, kept in a file from one export to the next."""
+"""The ranges that calibration measured, kept in a file from one export to the next.
+
+A file that cannot be read or written is a note: the ranges are measured again.
+"""
 
 from __future__ import annotations
 
 import json
-import os
+import math
+from collections.abc import Collection
+from itertools import chain
 from pathlib import Path
 
 from exporter.artifact import Ranges
-from exporter.errors import BuildError
+from exporter.disk.writing import write_whole
+from exporter.progress import Progress
 
 
-def write_ranges(ranges: Ranges, path: Path) -> None:
-    """Writes the ranges as JSON; numbers come back exactly. The file appears whole or not at all.
-
-    Raises:
-        BuildError: the file cannot be written.
-    """
+def write_ranges(ranges: Ranges, path: Path, progress: Progress) -> None:
+    """Writes the ranges as JSON; numbers come back exactly."""
     described = {
         "method": ranges.method,
         "samples": ranges.samples,
@@ -23,37 +25,40 @@ def write_ranges(ranges: Ranges, path: Path) -> None:
         "tensors": {name: list(bounds) for name, bounds in ranges.tensors.items()},
         "symmetric": dict(ranges.symmetric),
     }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_text(json.dumps(described, indent=1, allow_nan=False), encoding="utf-8")
-        temporary.replace(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, json.dumps(described, indent=1, allow_nan=False))
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise BuildError(
-            f"{path} cannot be written: {error.strerror}; choose a cache folder that can be"
-        ) from error
+        progress.note(
+            f"the calibration's ranges are not kept for the next export: {path.parent} cannot be "
+            f"written ({error.strerror or error})"
+        )
 
 
-def read_ranges(path: Path) -> Ranges | None:
-    """The ranges that `write_ranges` wrote; None where there is no file.
-
-    Raises:
-        BuildError: the file is damaged.
-    """
+def read_ranges(path: Path, tensors: Collection[str], progress: Progress) -> Ranges | None:
+    """The ranges of these tensors that `write_ranges` wrote; None where there are none to use."""
     try:
         described = json.loads(path.read_text(encoding="utf-8"))
-        tensors = {
-            name: (float(minimum), float(maximum))
-            for name, (minimum, maximum) in described["tensors"].items()
-        }
-        return Ranges(
-            method=described["method"],
-            samples=described["samples"],
-            data_sha256=described["data_sha256"],
-            tensors=tensors,
+        ranges = Ranges(
+            method=str(described["method"]),
+            samples=int(described["samples"]),
+            data_sha256=str(described["data_sha256"]),
+            tensors={
+                name: (float(minimum), float(maximum))
+                for name, (minimum, maximum) in described["tensors"].items()
+            },
             symmetric={name: float(bound) for name, bound in described["symmetric"].items()},
         )
+        if not ranges.tensors.keys() == ranges.symmetric.keys() == set(tensors):
+            raise ValueError("they are of other tensors")
+        bounds = chain(ranges.symmetric.values(), *ranges.tensors.values())
+        if not all(map(math.isfinite, bounds)):
+            raise ValueError("they are not finite")
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BuildError(f"{path} holds no calibration ranges ({error}); delete it") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        progress.note(
+            f"the ranges kept in {path} cannot be used ({error}); they are measured again"
+        )
+        return None
+    return ranges

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from exporter.builds.manifest import to_json
 from exporter.builds.records import Manifest
+from exporter.disk.writing import write_whole
 from exporter.errors import InputError
 from exporter.report.flat import flat
 from exporter.report.page import render
@@ -33,10 +34,7 @@ def write_report(folder: Path, manifest: Manifest) -> tuple[Path, Path]:
 
 
 def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.partial")
     try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        write_whole(path, text)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise InputError(f"cannot write {path}: {error.strerror}; free space") from None

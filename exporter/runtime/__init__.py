@@ -21,6 +21,9 @@ from exporter.runtime.errors import (
     ServingError,
 )
 from exporter.runtime.loading import load
+from exporter.runtime.telemetry import switch_off
+
+switch_off()  # before the first engine imports a runtime library
 
 __all__ = [
     "BundleError",

@@ -85,7 +85,7 @@ def read_description(contents: bytes) -> Description:
                 for engine in manifest["engines"]
             ),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise BundleError(
             f"{MANIFEST} is no bundle's manifest ({type(error).__name__}: {error}); "
             "give what `exporter pack --format bundle` wrote, not the build folder"

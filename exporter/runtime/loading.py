@@ -57,7 +57,7 @@ def load(
     files = BundleFiles(Path(bundle), key)
     description = read_description(files.read(MANIFEST))
     goldens = read_goldens(files.read(GOLDEN))
-    labels = tuple(files.read(LABELS).decode("utf-8").splitlines())
+    labels = _read_labels(files.read(LABELS))
     if len(labels) != goldens.outputs.shape[1]:
         raise BundleError(
             f"{LABELS} has {len(labels)} lines for {goldens.outputs.shape[1]} outputs; "
@@ -105,6 +105,13 @@ def open_engine(
         contents, entry.precision, entry.requires, threads or usable_threads(), backend.providers
     )
     return Engine(entry, description, labels, session, passed_over)
+
+
+def _read_labels(contents: bytes) -> tuple[str, ...]:
+    try:
+        return tuple(contents.decode("utf-8").splitlines())
+    except UnicodeDecodeError as error:
+        raise BundleError(f"{LABELS} is not UTF-8 text ({error}); pack the build again") from None
 
 
 def _read_key(path: Path) -> bytes:

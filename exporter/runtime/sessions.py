@@ -17,7 +17,6 @@ import numpy.typing as npt
 
 from exporter.runtime.errors import NoEngineError
 from exporter.runtime.machine import cpu_flags, saturates_u8s8
-from exporter.runtime.telemetry import without_telemetry
 
 Array = npt.NDArray[Any]
 
@@ -113,8 +112,7 @@ class OpenVinoSession:
         threads: int,
         providers: tuple[str, ...],
     ) -> None:
-        with without_telemetry():
-            import openvino
+        import openvino
 
         try:
             core = openvino.Core()

@@ -1,29 +1,48 @@
-"""OpenVINO without its telemetry.
+"""The libraries that we import are told to report nothing to their makers.
 
-Importing OpenVINO reports the import to Google Analytics, through the package `openvino_telemetry`:
-it writes `~/intel/openvino_ga_cid`, starts a thread and forks the process from it, which may leave
-the child in a deadlock (Python 3.12 and later warn of that) and takes time from what is measured.
-OpenVINO sends nothing where that package cannot be imported.
+What they do otherwise:
+
+* ONNX Runtime's wheels since 1.32 keep a device id and a database in ~/.cache/Microsoft, and upload
+  from a thread of their own, for which a forked child waits in vain when it ends.
+* OpenVINO and NNCF send an event at import to Google Analytics, from a thread and a process of
+  their own, and write ~/intel. They send none where `openvino_telemetry` cannot be imported.
+* huggingface_hub (which timm downloads with) and Ray (in which an engine may serve) tell who uses
+  them.
+
+A user who set one of the variables, or opted in to OpenVINO's, has decided: that stays.
 """
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
-_PACKAGE: Final = "openvino_telemetry"
+VARIABLES: Final[Mapping[str, str]] = {
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "ORT_DISABLE_TELEMETRY": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+_OPENVINO: Final = "openvino_telemetry"
+"""The name of the package, and of the file that its `opt_in_out --opt_in` writes a "1" to."""
 
 
-@contextmanager
-def without_telemetry() -> Iterator[None]:
-    """In this block, which imports OpenVINO, `openvino_telemetry` cannot be imported."""
-    given = sys.modules.get(_PACKAGE)
-    sys.modules[_PACKAGE] = None  # type: ignore[assignment] # documented: its import then fails
+def switch_off() -> None:
+    """To be called before any of the libraries is imported; they read it then."""
+    for name, value in VARIABLES.items():
+        os.environ.setdefault(name, value)
+    if _OPENVINO not in sys.modules and not _consented():
+        sys.modules[_OPENVINO] = None  # type: ignore[assignment] # documented: its import fails
+
+
+def _consented() -> bool:
     try:
-        yield
-    finally:
-        del sys.modules[_PACKAGE]
-        if given is not None:
-            sys.modules[_PACKAGE] = given
+        if sys.platform == "win32":
+            folder = Path(os.environ["LOCALAPPDATA"], "Intel Corporation")
+        else:
+            folder = Path.home() / "intel"
+        return (folder / _OPENVINO).read_text(encoding="utf-8").strip() == "1"
+    except (OSError, RuntimeError, KeyError, UnicodeDecodeError):  # RuntimeError: no home
+        return False

@@ -18,17 +18,15 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import openvino as ov
 
 from exporter import host
 from exporter.artifact import Dialect, Kernel, Precision, Skipped, Verdict
+from exporter.disk.writing import whole_file
 from exporter.errors import BuildError, UsageError
 from exporter.passes.forms.signed_input import signed_input
-from exporter.runtime.telemetry import without_telemetry
 from exporter.targets import Array, BuildOptions, BuildResult, TimedRun, UnreadableKernels
 from exporter.targets.int8_forms import Form, in_fast_form
-
-with without_telemetry():
-    import openvino as ov
 
 INT8_FORMS: Final[tuple[Form, ...]] = (signed_input,)
 """Passes after which OpenVINO computes an INT8 graph sooner."""
@@ -95,7 +93,6 @@ class OpenVino:
                 f"target openvino has no setting {next(iter(options.settings))!r}; leave it out"
             )
         xml, weights = out.with_name(f"{out.name}.xml"), out.with_name(f"{out.name}.bin")
-        partial = out.with_name(f".{out.name}.partial.xml")
         try:
             content = graph.read_bytes()
             if precision is Precision.INT8:
@@ -104,18 +101,14 @@ class OpenVino:
             model.set_friendly_name(out.name)
             _name_reproducibly(model, content)
             model.set_rt_info(str(precision), _PRECISION)
-            ov.serialize(model, partial, partial.with_suffix(".bin"))
-            _compile(ov.Core().read_model(partial), 1)
-            partial.with_suffix(".bin").replace(weights)
-            partial.replace(xml)
+            with whole_file(weights) as binary, whole_file(xml) as file:
+                ov.serialize(model, file, binary)
+                _compile(ov.Core().read_model(file, binary), 1)
         except (RuntimeError, OSError) as error:
             reason = " ".join(str(error).split())
             raise BuildError(
                 f"openvino {_version()} does not build {graph.name}: {reason}"
             ) from None
-        finally:
-            partial.unlink(missing_ok=True)
-            partial.with_suffix(".bin").unlink(missing_ok=True)
         requires = {"cpu_flags": [], "versions": {"openvino": _version()}}
         return BuildResult(files=(xml, weights), requires=requires)
 

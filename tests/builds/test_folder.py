@@ -68,6 +68,13 @@ def test_a_destination_that_is_no_build_is_refused(tmp_path: Path) -> None:
         check_destination(tmp_path / "thesis.tex", "resnet18")
 
 
+def test_what_a_killed_export_left_in_a_folder_is_in_nobodys_way(tmp_path: Path) -> None:
+    (tmp_path / ".out.x1.partial").mkdir()
+    with staged(tmp_path, "resnet18") as folder:
+        fill(folder, "whole")
+    assert (tmp_path / "onnx" / "resnet18.fp32.onnx").read_text() == "whole"
+
+
 def test_an_unwritable_destination_is_one_line(tmp_path: Path) -> None:
     blocker = tmp_path / "blocker"
     blocker.write_text("")

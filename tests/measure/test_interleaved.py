@@ -33,9 +33,9 @@ from exporter.measure.interleaved import (
     EngineToMeasure,
     OnnxBaseline,
     Results,
-    WorkerProcess,
     measure,
 )
+from exporter.measure.process import WorkerProcess
 from exporter.measure.statistics import (
     is_stable,
     orders,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
+import torch
 from rich.console import Console
 
 from exporter.artifact import Model
@@ -60,6 +62,20 @@ def test_json_and_table_tell_the_same() -> None:
     for row in result.rows:
         assert row.path in text
     assert "HxW halved" in text
+
+
+def test_names_that_look_like_markup_are_shown_as_they_are() -> None:
+    """add_module takes any name without a dot, a file any name at all."""
+    model = define("resnet20", "random", progress=Silent())
+    assert model.module is not None
+    odd = torch.nn.Sequential()
+    odd.add_module("[/x]:module:", model.module)
+    spec = dataclasses.replace(model.spec, name="net[/v2]")
+    console = Console(width=200, emoji=False, force_terminal=False)
+    with console.capture() as capture:
+        render(trace(Model(spec, odd)), console)
+    assert "net[/v2], input 3x32x32" in capture.get()
+    assert "[/x]:module:.layer1.0.conv1" in capture.get()
 
 
 def test_an_onnx_file_has_no_modules() -> None:

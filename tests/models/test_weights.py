@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import os
 import pickle
 import random
 import threading
@@ -202,21 +203,63 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         """Says nothing."""
 
 
+CONTENT = b"weights" * 1000
+NAME = f"net-{hashlib.sha256(CONTENT).hexdigest()[:8]}.pth"
+
+
+@pytest.fixture
+def published(tmp_path: Path, server: str) -> str:
+    """The address of a checkpoint."""
+    (tmp_path / "served" / NAME).write_bytes(CONTENT)
+    return f"{server}/{NAME}"
+
+
 def test_a_download_is_checked_and_cached(
-    tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, published: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
-    content = b"weights" * 1000
-    name = f"net-{hashlib.sha256(content).hexdigest()[:8]}.pth"
-    (tmp_path / "served" / name).write_bytes(content)
-    path = weights.fetch(f"{server}/{name}", Silent())
-    assert path == tmp_path / "home" / "hub" / "checkpoints" / name
-    assert path.read_bytes() == content
-    (tmp_path / "served" / name).unlink()
-    assert weights.fetch(f"{server}/{name}", Silent()) == path  # from the cache
-    path.write_bytes(b"tampered")
-    with pytest.raises(InputError, match="its name promises"):
-        weights.fetch(f"{server}/{name}", Silent())
+    kept = tmp_path / "home" / "hub" / "checkpoints" / NAME
+    for _ in range(2):  # the second time from the cache
+        with weights.fetched(published, Silent()) as path:
+            assert path == kept
+            assert path.read_bytes() == CONTENT
+        (tmp_path / "served" / NAME).unlink(missing_ok=True)
+    assert list(kept.parent.iterdir()) == [kept]
+
+
+def test_a_damaged_file_in_the_cache_is_downloaded_again(
+    tmp_path: Path, published: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
+    kept = tmp_path / "home" / "hub" / "checkpoints" / NAME
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(CONTENT[:-1])
+    progress = Silent()
+    with weights.fetched(published, progress) as path:
+        assert path.read_bytes() == CONTENT
+    (note,) = progress.notes
+    assert note.startswith(f"{kept} is damaged")
+    assert kept.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("home", ["a file", "none"])
+def test_without_a_cache_a_download_is_used_all_the_same(
+    tmp_path: Path, published: str, monkeypatch: pytest.MonkeyPatch, home: str
+) -> None:
+    if home == "none":
+        monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+        monkeypatch.delenv("TORCH_HOME", raising=False)
+        monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    else:
+        monkeypatch.setenv("TORCH_HOME", str(tmp_path / "served" / NAME))
+    monkeypatch.chdir(tmp_path)
+    progress = Silent()
+    with weights.fetched(published, progress) as path:
+        assert path.read_bytes() == CONTENT
+    assert not path.exists()
+    (note,) = progress.notes
+    assert "$TORCH_HOME cannot be written" in note
+    assert [entry.name for entry in tmp_path.iterdir()] == ["served"]
 
 
 def test_a_download_with_other_bytes_leaves_nothing(
@@ -224,10 +267,15 @@ def test_a_download_with_other_bytes_leaves_nothing(
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
     (tmp_path / "served" / "net-00000000.pth").write_bytes(b"other")
-    with pytest.raises(InputError, match="its name promises 00000000"):
-        weights.fetch(f"{server}/net-00000000.pth", Silent())
-    with pytest.raises(InputError, match="cannot download"):
-        weights.fetch(f"{server}/absent-00000000.pth", Silent())
+    for name, message in {
+        "net-00000000.pth": "its name promises 00000000",
+        "absent-00000000.pth": "cannot download",
+    }.items():
+        with (
+            pytest.raises(InputError, match=message),
+            weights.fetched(f"{server}/{name}", Silent()),
+        ):
+            pytest.fail("there is no such checkpoint")
     assert list((tmp_path / "home" / "hub" / "checkpoints").iterdir()) == []
 
 

@@ -197,3 +197,27 @@ def test_nodes_in_a_block_are_named_inside_it() -> None:
     check_valid(model)
     again = {f"block1.{name}": "block1" for name in inside}
     assert name_tensors(model, again).fired == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "[", "not a list", "3", "None", "['', 'layer1'", "['a', 3, 'b']", "[" * 100_000,
+        "-" * 100_000 + "1", "['a\\x00', 'b']", "__import__('os').getcwd()", "{'a': 'b'}", "\0",
+    ],
+)  # fmt: skip
+def test_text_under_pytorchs_key_that_is_no_list_is_ignored(text: str) -> None:
+    model = with_slashes(block())
+    for node in model.graph:
+        node.metadata_props[SCOPES] = text
+    name_tensors(model)
+    assert names(model) == EXPECTED
+
+
+def test_odd_names_of_modules_are_read() -> None:
+    """add_module takes any name without a dot."""
+    model = block()
+    for node in model.graph:
+        node.metadata_props[SCOPES] = str(["", "it's", f"it's.{node.name}, ", "op"])
+    name_tensors(model)
+    assert names(model) == [f"it_s.{name}" for name in PATHS]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -135,12 +137,45 @@ def test_the_cache_knows_graph_data_and_method(tmp_path: Path) -> None:
     assert files_after(network(), X, "mse") == 4
 
 
-def test_a_damaged_cache_is_an_error_that_names_the_file(tmp_path: Path) -> None:
-    calibrate(network(), samples_of(X), progress=Silent(), cache=tmp_path)
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "",
+        lambda text: text[:-30],
+        lambda text: "[" * 100_000,
+        lambda text: "[]",
+        lambda text: text.replace('"r1"', '"r9"'),
+        lambda text: re.sub(r'(?<="r1": )[\d.]+', "NaN", text),
+        lambda text: re.sub(r'(?<="r1": )[\d.]+', '"high"', text),
+    ],
+    ids=["empty", "cut off", "deep", "of another kind", "other tensors", "not finite", "words"],
+)
+def test_a_damaged_cache_is_a_note_and_mended(tmp_path: Path, damage: Callable[[str], str]) -> None:
+    first = calibrate(network(), samples_of(X), progress=Silent(), cache=tmp_path)
     (file,) = tmp_path.iterdir()
-    file.write_text(file.read_text()[:-30])
-    with pytest.raises(BuildError, match=rf"{file.name}.*delete it"):
-        calibrate(network(), samples_of(X), progress=Silent(), cache=tmp_path)
+    whole = file.read_text()
+    assert damage(whole) != whole
+    file.write_text(damage(whole))
+    progress = Silent()
+    assert calibrate(network(), samples_of(X), progress=progress, cache=tmp_path) == first
+    (note,) = progress.notes
+    assert str(file) in note
+    assert "measured again" in note
+    assert file.read_text() == whole
+
+
+@pytest.mark.parametrize("place", ["a file", "below a file", "no folder of files"])
+def test_a_cache_that_cannot_be_made_is_a_note(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("")
+    cache = {
+        "a file": tmp_path / "file",
+        "below a file": tmp_path / "file" / "cache",
+        "no folder of files": Path("/proc/self/nothing"),
+    }[place]
+    progress = Silent()
+    measured = calibrate(network(), samples_of(X), progress=progress, cache=cache)
+    assert measured == calibrate(network(), samples_of(X), progress=Silent())
+    assert f"{cache} cannot be written" in progress.notes[-1]
 
 
 @pytest.mark.parametrize(

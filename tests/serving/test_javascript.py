@@ -73,6 +73,17 @@ def asked_in(kind: str, package: Path) -> Any:
     return in_node(package) if kind == "node" else in_chromium(package)["asked"]
 
 
+def test_node_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime would: a device id, a database of events to send."""
+    package = packed(tmp_path, "node")
+    for name in ("HOME", "TMPDIR"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setenv(name, str(tmp_path / name))
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY")
+    in_node(package)
+    assert [path for name in ("HOME", "TMPDIR") for path in (tmp_path / name).rglob("*")] == []
+
+
 both = pytest.mark.parametrize("kind", ["node", pytest.param("web", marks=needs_chromium)])
 
 

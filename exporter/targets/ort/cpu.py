@@ -21,6 +21,7 @@ import onnxruntime as ort
 
 from exporter import host
 from exporter.artifact import Dialect, Kernel, Precision, Skipped, Verdict
+from exporter.disk.writing import write_whole
 from exporter.errors import BuildError, UsageError
 from exporter.passes.forms.merge_groups import merge_groups
 from exporter.passes.forms.offset_weights import offset_weights
@@ -88,12 +89,9 @@ class OrtCpu:
                 content, (*INT8_FORMS, offset_weights) if self._amx else INT8_FORMS
             )
         engine = out.with_name(f"{out.name}.onnx")
-        temporary = engine.with_name(f".{engine.name}.partial")
         try:
-            temporary.write_bytes(content)
-            temporary.replace(engine)
+            write_whole(engine, content)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             raise BuildError(
                 f"cannot write {engine}: {error.strerror}; free space or choose another --out"
             ) from None

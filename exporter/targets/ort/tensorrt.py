@@ -15,6 +15,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ import onnxruntime as ort
 
 from exporter import host
 from exporter.artifact import Dialect, Kernel, Precision, Skipped, Verdict
+from exporter.disk.writing import can_write
 from exporter.errors import BuildError, UsageError
 from exporter.targets import BuildOptions, BuildResult, UnreadableKernels
 from exporter.targets.ort.gpu import gpu_session, require_provider
@@ -63,6 +65,10 @@ class OrtTensorRt:
             BuildError: the provider refuses the graph or leaves nodes outside the engine.
         """
         settings = TensorRtSettings.parse(options.settings, SETTINGS, self.name)
+        times = settings.timing_cache
+        if times is not None and not can_write(Path(times)):
+            options.report(f"measured kernel times are not kept: {times} cannot be written")
+            settings = replace(settings, timing_cache=None)
         engine = out.with_name(f"{out.name}.onnx")
         here = host.describe_host()
         version = here.versions.get("tensorrt", "10")

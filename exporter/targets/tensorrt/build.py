@@ -50,7 +50,7 @@ class BuildRequest:
     hardware_compatibility: str | None = None
     version_compatible: bool = False
     timing_cache: str | None = None
-    """A file; read if it is there, and written."""
+    """A file in `folder`; read if it is there, and written."""
 
 
 class RefusedError(Exception):

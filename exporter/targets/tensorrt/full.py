@@ -14,15 +14,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
+import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import util
 from pathlib import Path
 from typing import Any, Final
 
 from exporter import host
 from exporter.artifact import Dialect, Kernel, Precision, Skipped, Verdict
+from exporter.disk.writing import write_whole
 from exporter.errors import BuildError, MissingDependencyError, UsageError
 from exporter.targets import BuildOptions, BuildResult, Session, UnreadableKernels
 from exporter.targets.tensorrt.build import ENGINE, PLAN, BuildRequest
@@ -33,6 +34,7 @@ from exporter.targets.tensorrt.records import LayerList
 from exporter.targets.tensorrt.settings import ALL_KEYS, Profile, TensorRtSettings
 from exporter.targets.tensorrt.types import asked_types, check_types
 
+TIMES: Final = "timing.cache"
 _INSTALL: Final = "run: pip install 'resnet-exporter[gpu]' (its libraries come from NVIDIA's index)"
 
 
@@ -95,8 +97,10 @@ class TensorRt:
                     optimization_level=settings.optimization_level,
                     hardware_compatibility=settings.hardware_compatibility,
                     version_compatible=settings.version_compatible,
-                    timing_cache=str(timing_cache(settings, here)),
+                    timing_cache=str(Path(folder, TIMES).resolve()),
                 )
+                kept = timing_cache(settings, here)
+                fetch_times(kept, Path(folder, TIMES), options.report)
                 answer = run_builder(request, what, options.report)
                 described = Path(folder, ENGINE)
                 # An unreadable engine is for `kernels` to tell: the receipt is then `unverified`.
@@ -104,6 +108,7 @@ class TensorRt:
                     check_types(read_engine(described), asked_types(graph), precision, what)
                 plan = Path(folder, PLAN).replace(out.with_name(f"{out.name}.{PLAN}"))
                 account = described.replace(out.with_name(f"{out.name}.{ENGINE}"))
+                keep_times(Path(folder, TIMES), kept, options.report)
         except OSError as error:
             raise BuildError(
                 f"{what}: cannot write to {out.parent}: {error.strerror}; "
@@ -137,8 +142,10 @@ def profiles(asked: Profile) -> tuple[tuple[int, int, int], ...]:
     return (every,) if asked.min > 1 or every == (1, 1, 1) else ((1, 1, 1), every)
 
 
-def timing_cache(settings: TensorRtSettings, here: host.Host) -> Path:
+def timing_cache(settings: TensorRtSettings, here: host.Host) -> Path | None:
     """The file of kernel times that were measured under the same conditions as this build's.
+
+    None where there is no folder to keep it in.
 
     Times of another GPU, driver or library are not comparable, and TensorRT checks only a part of
     that itself, so the name holds a digest of all of it and of the flags that choose kernels.
@@ -153,17 +160,29 @@ def timing_cache(settings: TensorRtSettings, here: host.Host) -> Path:
         "version_compatible": settings.version_compatible,
     }
     digest = hashlib.sha256(json.dumps(conditions, sort_keys=True).encode()).hexdigest()[:16]
-    return _cache_folder(settings.timing_cache) / f"tensorrt-{digest}.cache"
+    asked = settings.timing_cache
+    folder = host.cache_folder("timing") if asked is None else Path(asked)
+    return None if folder is None else folder / f"tensorrt-{digest}.cache"
 
 
-def _cache_folder(asked: str | None) -> Path:
-    if asked is not None:
-        folder = Path(asked)
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-        folder = Path(base) / "resnet-exporter"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder.resolve()
+def fetch_times(kept: Path | None, times: Path, report: Callable[[str], None]) -> None:
+    """Copies a kept timing cache to `times`, where the builder reads it; none is no error."""
+    try:
+        if kept is not None and kept.exists():
+            shutil.copyfile(kept, times)
+    except OSError as error:
+        times.unlink(missing_ok=True)
+        report(f"kernels are measured again: {kept} cannot be read ({error.strerror})")
+
+
+def keep_times(times: Path, kept: Path | None, report: Callable[[str], None]) -> None:
+    """Keeps the timing cache that the builder wrote for the next build, if that can be."""
+    try:
+        if kept is not None:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(kept, times.read_bytes())
+    except OSError as error:
+        report(f"measured kernel times are not kept: {kept} cannot be written ({error.strerror})")
 
 
 def requires(

@@ -38,7 +38,8 @@ def run_builder(
         BuildError: the builder refused, was killed, ran out of memory, crashed or got stuck.
     """
     with tempfile.TemporaryFile() as complaints:
-        command = [sys.executable, "-m", "exporter.targets.tensorrt.build"]
+        # -P: a polygraphy.py in the working directory is not run.
+        command = [sys.executable, "-P", "-m", "exporter.targets.tensorrt.build"]
         with subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -103,7 +104,8 @@ class _Watch:
 def _environment(library: str) -> dict[str, str]:
     """Ours, with Polygraphy's choice of library made and this very package importable."""
     root = str(Path(exporter.__file__).parents[1])
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    # An empty entry, as a trailing colon makes one, would be the working directory.
+    paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     return {
         **os.environ,
         "POLYGRAPHY_USE_TENSORRT_RTX": "1" if library == "tensorrt_rtx" else "0",

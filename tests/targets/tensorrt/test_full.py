@@ -12,6 +12,8 @@ from exporter import host
 from exporter.errors import BuildError, MissingDependencyError, UsageError
 from exporter.targets import UnreadableKernels, get_target
 from exporter.targets.tensorrt.full import (
+    fetch_times,
+    keep_times,
     profiles,
     read_engine,
     requires,
@@ -89,11 +91,12 @@ def test_a_batch_beyond_the_profiles_is_an_error() -> None:
 def test_the_timing_cache_is_keyed_by_everything_that_changes_times(tmp_path: Path) -> None:
     given = {"timing_cache": str(tmp_path / "cache")}
 
-    def path(here: host.Host, **more: str) -> Path:
+    def path(here: host.Host, **more: str) -> Path | None:
         settings = TensorRtSettings.parse({**given, **more}, ALL_KEYS, "tensorrt")
         return timing_cache(settings, here)
 
     first = path(machine())
+    assert first is not None
     assert first.parent == tmp_path / "cache"
     assert path(machine()) == first
     others = {
@@ -115,7 +118,37 @@ def test_the_timing_cache_lies_in_the_users_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert timing_cache(TensorRtSettings(), machine()).parent == tmp_path / "resnet-exporter"
+    kept = timing_cache(TensorRtSettings(), machine())
+    assert kept is not None
+    assert kept.parent == tmp_path / "resnet-exporter" / "timing"
+
+
+def test_kernel_times_are_kept_from_build_to_build(tmp_path: Path) -> None:
+    kept, times = tmp_path / "cache" / "kept", tmp_path / "times"
+    said: list[str] = []
+    fetch_times(kept, times, said.append)
+    assert not times.exists()
+    times.write_bytes(b"times")
+    keep_times(times, kept, said.append)
+    times.unlink()
+    fetch_times(kept, times, said.append)
+    assert times.read_bytes() == b"times"
+    assert said == []
+
+
+def test_a_timing_cache_that_cannot_be_used_is_only_reported(tmp_path: Path) -> None:
+    times = tmp_path / "times"
+    times.write_bytes(b"times")
+    (tmp_path / "folder").mkdir()
+    said: list[str] = []
+    keep_times(times, times / "kept", said.append)
+    keep_times(times, None, said.append)
+    fetch_times(tmp_path / "folder", tmp_path / "new", said.append)
+    assert [line.partition(":")[0] for line in said] == [
+        "measured kernel times are not kept",
+        "kernels are measured again",
+    ]
+    assert not (tmp_path / "new").exists()
 
 
 def test_the_trtexec_line() -> None:

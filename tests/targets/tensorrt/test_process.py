@@ -73,6 +73,18 @@ def test_a_small_graph_builds(tmp_path: Path) -> None:
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
+def test_nothing_of_the_working_directory_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = one_block(tmp_path / "g.onnx")
+    for name in ("polygraphy", "numpy", "json", "tensorrt_rtx", "contextlib"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the working directory was run')")
+    monkeypatch.chdir(tmp_path)
+    # A trailing colon is the working directory, too.
+    monkeypatch.setenv("PYTHONPATH", os.pathsep)
+    get_target("tensorrt-rtx:sm89").build(graph, Precision.FP32, tmp_path / "a", BuildOptions())
+
+
 def test_peak_memory_is_the_builders_own(tmp_path: Path) -> None:
     large = np.ones((1 << 30) // 8)  # a parent with a gibibyte of its own
     result = get_target("tensorrt-rtx").build(

@@ -50,6 +50,24 @@ class Verdict(StrEnum):
     FUSED = "fused"
 
 
+class CalibrationMethod(StrEnum):
+    """How the range of a tensor is chosen from what was seen of it."""
+
+    MSE = "mse"
+    """With the least squared error of the 8-bit values."""
+    MINMAX = "minmax"
+    """From the smallest to the largest value."""
+
+
+class Correction(StrEnum):
+    """What is done against the error of INT8 after quantizing."""
+
+    ALL = "all"
+    """Weights are rounded by what they meet, then biases corrected."""
+    BIASES = "biases"
+    NONE = "none"
+
+
 class ModelKind(StrEnum):
     """What a model was given as."""
 

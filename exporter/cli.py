@@ -23,8 +23,21 @@ except ModuleNotFoundError as missing:
         "pip install 'resnet-exporter[cpu]' (exporter.runtime works without it)"
     ) from None
 
+import exporter
+from exporter.builds.option import Option
+from exporter.builds.request import (
+    BenchmarkRequest,
+    ExportRequest,
+    Folder,
+    ImageSize,
+    NumClasses,
+    Source,
+    Threads,
+)
 from exporter.commands import options
+from exporter.commands.options import command
 from exporter.errors import ExporterError
+from exporter.pack.request import PackRequest
 from exporter.progress import Progress, Silent, Terminal, make_console, styled
 
 if TYPE_CHECKING:
@@ -32,82 +45,39 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+NAME = "exporter"
 PIPE_WIDTH = 140
 
 app = typer.Typer(
-    name="exporter",
-    help="Compile ResNets to ONNX Runtime, OpenVINO and TensorRT engines, and prove each one.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
-@app.command()
-def export(
-    model: options.Source = "resnet20-digits",
-    weights: options.Weights = "auto",
-    precision: options.Precisions = "",
-    target: options.Targets = "",
-    data: options.DataPath = None,
-    out: options.Out = None,
-    seed: options.Seed = 0,
-    num_classes: options.NumClasses = None,
-    image_size: options.ImageSize = None,
-    samples: options.Samples = None,
-    calibration_samples: options.CalibrationSamples = 128,
-    batches: options.Batches = "1",
-    threads: options.Threads = None,
-    rounds: options.Rounds = 30,
-    keep: options.Keep = "",
-    calibration_method: options.CalibrationMethod = "mse",
-    correction: options.Correction = "all",
-    reduce_range: options.ReduceRange = False,
-    between: options.Between = "fp32",
-    setting: options.Settings = None,
-    profile: options.Profile = None,
-    allow_partial: options.AllowPartial = False,
-    allow_fallback: options.AllowFallback = False,
-    bake_preprocess: options.BakePreprocess = False,
-    measure: options.Measure = True,
-    quiet: options.Quiet = False,
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
+    """Compile ResNets to ONNX Runtime, OpenVINO and TensorRT engines, and prove each one."""
+    if version:
+        print(f"{NAME} {exporter.__version__}")  # noqa: T201
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())  # noqa: T201
+        raise typer.Exit(2)
+
+
+@command(app)
+def export(request: ExportRequest, quiet: options.Quiet = False) -> None:
     """Compile MODEL: engines, a fusion receipt and a parity certificate each, latency, a report.
 
     Example: exporter export resnet50 --target ort-cpu,openvino --precision fp32,int8
     """
-    from exporter.builds.request import ExportRequest
     from exporter.commands import tables
     from exporter.pipeline import export_model
 
-    request = ExportRequest(
-        source=model,
-        weights=weights,
-        targets=options.words(target),
-        precisions=options.precisions(precision),
-        data=data,
-        out=out,
-        seed=seed,
-        num_classes=num_classes,
-        image_size=image_size,
-        samples=samples,
-        calibration_samples=calibration_samples,
-        batches=options.sizes(batches),
-        threads=threads,
-        rounds=rounds,
-        keep=options.words(keep),
-        calibration_method=calibration_method,
-        correction=correction,
-        reduce_range=reduce_range,
-        between=options.float_precision(between),
-        settings=options.settings(setting or []),
-        profile=profile,
-        allow_partial=allow_partial,
-        allow_fallback=allow_fallback,
-        bake_preprocess=bake_preprocess,
-        measure=measure,
-    )
     outcome = export_model(request, _progress(quiet))
     console = _console()
     tables.engines(outcome.manifest, console)
@@ -116,7 +86,7 @@ def export(
     _finish(outcome.manifest.failures)
 
 
-@app.command()
+@command(app)
 def models(as_json: options.AsJson = False) -> None:
     """List the built-in models."""
     from exporter.commands import tables
@@ -128,14 +98,14 @@ def models(as_json: options.AsJson = False) -> None:
         tables.variants(VARIANTS, _console())
 
 
-@app.command()
+@command(app)
 def trace(
-    model: options.Source,
+    model: Source,
     weights: Annotated[
-        str | None, typer.Option(help="Shapes need none: random ones, unless you name others.")
+        str | None, Option(help="Shapes need none: random ones, unless you name others.")
     ] = None,
-    num_classes: options.NumClasses = None,
-    image_size: options.ImageSize = None,
+    num_classes: NumClasses = None,
+    image_size: ImageSize = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Print how a tensor moves through MODEL: shapes, strides, parameters and MACs per module.
@@ -157,13 +127,13 @@ def trace(
         tracing.render(traced, _console())
 
 
-@app.command()
+@command(app)
 def validate(
-    folder: options.Folder,
+    folder: Folder,
     blocks: Annotated[
-        bool, typer.Option(help="Also the error at each residual block, built up and added.")
+        bool, Option(help="Also the error at each residual block, built up and added.")
     ] = False,
-    threads: options.Threads = None,
+    threads: Threads = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Check every engine of a build: its files' hashes, and its answers on the golden inputs."""
@@ -177,19 +147,8 @@ def validate(
     _finish(outcome.failures)
 
 
-@app.command()
-def benchmark(
-    folder: options.Folder,
-    model: Annotated[
-        str | None,
-        typer.Option(help="Where the model is, if it was a file or is not importable from here."),
-    ] = None,
-    weights: options.Weights = "auto",
-    batches: options.Batches = "1",
-    threads: options.Threads = None,
-    rounds: options.Rounds = 30,
-    quiet: options.Quiet = False,
-) -> None:
+@command(app)
+def benchmark(folder: Folder, request: BenchmarkRequest, quiet: options.Quiet = False) -> None:
     """Measure a build again against eager PyTorch, and update its manifest and report.
 
     The weights must be those of the build: they are compared by hash.
@@ -197,23 +156,15 @@ def benchmark(
     from exporter.commands import tables
     from exporter.commands.benchmark import benchmark_build
 
-    outcome = benchmark_build(
-        folder,
-        model=model,
-        weights=weights,
-        batches=options.sizes(batches),
-        threads=threads,
-        rounds=rounds,
-        progress=_progress(quiet),
-    )
+    outcome = benchmark_build(folder, request, _progress(quiet))
     tables.engines(outcome.manifest, _console())
     _finish(outcome.failures)
 
 
-@app.command()
+@command(app)
 def explain(
-    folder: options.Folder,
-    engine: Annotated[str, typer.Option(help="One engine's id, for example ort-cpu.fp32.")] = "",
+    folder: Folder,
+    engine: Annotated[str, Option(help="One engine's id, for example ort-cpu.fp32.")] = "",
 ) -> None:
     """Print the fusion receipts: what each runtime made of each residual block."""
     from exporter.builds import manifest
@@ -222,8 +173,8 @@ def explain(
     explaining.explain(manifest.read(folder), engine, _console())
 
 
-@app.command()
-def report(folder: options.Folder) -> None:
+@command(app)
+def report(folder: Folder) -> None:
     """Write report.html and report.json of a build again, from its manifest."""
     from exporter.builds import manifest
     from exporter.report import write_report
@@ -232,20 +183,25 @@ def report(folder: options.Folder) -> None:
         _console().print(str(path), markup=False, soft_wrap=True)
 
 
-@app.command()
+@command(app)
 def compare(
     old: Annotated[
-        Path, typer.Argument(help="A build folder, its manifest.json, or a result of benchmarks/.")
+        Path,
+        Option(
+            positional=True,
+            metavar="OLD",
+            help="A build folder, its manifest.json, or a result of benchmarks/.",
+        ),
     ],
-    new: Annotated[Path, typer.Argument(help="The one to judge.")],
+    new: Annotated[Path, Option(positional=True, metavar="NEW", help="The one to judge.")],
     max_slowdown: Annotated[
-        float | None, typer.Option(help="Fail where an engine is slower by more than this (0.05).")
+        float | None, Option(help="Fail where an engine is slower by more than this (0.05).")
     ] = None,
     max_error_growth: Annotated[
-        float | None, typer.Option(help="Fail where rel_l2 grows by more than this (0.1).")
+        float | None, Option(help="Fail where rel_l2 grows by more than this (0.1).")
     ] = None,
     allow_other_host: Annotated[
-        bool, typer.Option(help="Compare timings although the hosts differ.")
+        bool, Option(help="Compare timings although the hosts differ.")
     ] = False,
 ) -> None:
     """Compare two builds or benchmark results: engines gained, lost, slower, less accurate."""
@@ -262,56 +218,14 @@ def compare(
     _finish(comparison.failures)
 
 
-@app.command()
-def pack(
-    folder: options.Folder,
-    format_name: Annotated[
-        str, typer.Option("--format", help="bundle, triton, kserve, node or web.")
-    ] = "bundle",
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Default: dist/MODEL-FORMAT. A bundle named *.tar.zst is one file."),
-    ] = None,
-    engine: Annotated[
-        str, typer.Option(help="Engine ids, comma-separated (default: all that passed).")
-    ] = "",
-    labels: Annotated[Path | None, typer.Option(help="A text file, one class a line.")] = None,
-    allow_untrained: Annotated[
-        bool, typer.Option(help="Pack random weights all the same; the bundle says so.")
-    ] = False,
-    sign: Annotated[
-        Path | None, typer.Option(help="An Ed25519 private key (PEM) to sign a bundle with.")
-    ] = None,
-    backend: Annotated[
-        str | None, typer.Option(help="Triton's: python, onnxruntime, openvino or tensorrt.")
-    ] = None,
-    slo_ms: Annotated[
-        float | None, typer.Option(help="Latency that a request may take; limits Triton's batches.")
-    ] = None,
-    storage_uri: Annotated[
-        str | None, typer.Option(help="Where KServe finds the repository: s3://..., pvc://...")
-    ] = None,
-    quiet: options.Quiet = False,
-) -> None:
+@command(app)
+def pack(request: PackRequest, quiet: options.Quiet = False) -> None:
     """Pack a build for production: engines, goldens, contract, model card, hashes.
 
     Example: exporter pack build/resnet20-digits --format bundle --out digits.tar.zst
     """
     from exporter.pack.formats import pack as pack_build
-    from exporter.pack.packable import PackRequest
 
-    request = PackRequest(
-        build=folder,
-        format=format_name,
-        out=out,
-        engines=options.words(engine),
-        labels=labels,
-        allow_untrained=allow_untrained,
-        sign=sign,
-        backend=backend,
-        slo_ms=slo_ms,
-        storage_uri=storage_uri,
-    )
     packed = pack_build(request, _progress(quiet))
     console = _console()
     for note in packed.notes:
@@ -319,7 +233,7 @@ def pack(
     console.print(f"{packed.path}: {', '.join(packed.engines)}", markup=False, soft_wrap=True)
 
 
-@app.command()
+@command(app)
 def doctor(as_json: options.AsJson = False) -> None:
     """Say what this machine can build and run, and what would add the rest."""
     from exporter.commands import doctor as doctoring
@@ -335,11 +249,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The console script."""
     _silence_third_parties()
     try:
-        code = app(args=arguments, standalone_mode=False)
+        code = app(args=arguments, prog_name=NAME, standalone_mode=False)
     except (typer.Abort, KeyboardInterrupt):
         code = 130
     except typer.TyperException as error:
-        _say_error(f"{error.format_message()} (exporter --help lists commands and options)")
+        context = getattr(error, "ctx", None)
+        command_path = context.command_path if context else NAME
+        _say_error(f"{error.format_message()} ({command_path} --help tells more)")
         code = error.exit_code
     except ExporterError as error:
         _say_error(str(error))

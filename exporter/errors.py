@@ -48,6 +48,15 @@ class GateError(ExporterError):
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """The error for a name that is in no registry, with the nearest names that are."""
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    # In lower case, so that INT8 is near to int8.
+    lower = {known.lower(): known for known in names}
+    near = [lower[n] for n in difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.5)]
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
     return UsageError(f"unknown {kind} {name!r}; {hint}")
+
+
+def unused_option(option: str, concerns: str, remedy: str = "") -> UsageError:
+    """The error for an option that nothing uses; `remedy` is what would give it something."""
+    return UsageError(
+        f"{option} concerns {concerns}; {f'{remedy}, or ' * bool(remedy)}leave it out"
+    )

@@ -32,6 +32,7 @@ from exporter.builds.records import (
 )
 from exporter.builds.request import ExportRequest
 from exporter.builds.run import Run
+from exporter.builds.unused import refuse_unused_by_model
 from exporter.errors import BuildError, ExporterError
 from exporter.graph.bake import with_images
 from exporter.graph.files import save
@@ -80,6 +81,7 @@ def export_model(request: ExportRequest, progress: Progress) -> Outcome:
     pairs = plan(request)
     clock = Clock()
     model = define_model(request, clock, progress)
+    refuse_unused_by_model(request, model.spec)
     data = open_data(model.spec, request.data, seed=request.seed, progress=progress)
     for note in (*model.notes, *data.notes):
         progress.note(note)

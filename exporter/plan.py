@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from exporter import host
 from exporter.artifact import Precision
 from exporter.builds.request import ExportRequest
-from exporter.errors import UsageError, unknown_name
-from exporter.graph.lower import HAVE_FP16_BETWEEN
-from exporter.quantize.calibrate import METHODS
-from exporter.quantize.correct import CORRECTIONS
+from exporter.builds.unused import refuse_unused
+from exporter.errors import UsageError
 from exporter.targets import Target, get_target
 
 # What is built where nothing is asked for: a literal list for each kind of machine, not a product.
@@ -36,14 +34,12 @@ DEFAULT_PAIRS: Mapping[str, tuple[tuple[str, Precision], ...]] = {
 
 NEEDED_FLAG: Mapping[str, str] = {"ort-cpu:amx": host.AMX_FLAG}
 """The CPU feature without which a default target is left out."""
-HAVE_PROFILES = ("tensorrt", "tensorrt-rtx", "ort-tensorrt")
 
 
 def settings_of(request: ExportRequest, target: Target) -> dict[str, str]:
     """What a target's build is asked for beyond graph and precision."""
-    family = target.name.partition(":")[0]
-    settings = dict(request.settings.get(family, {}))
-    if request.profile is not None and family in HAVE_PROFILES:
+    settings = dict(request.settings.get(target.family, {}))
+    if request.profile is not None and target.has_profiles:
         settings.setdefault("profile", request.profile)
     return settings
 
@@ -66,10 +62,6 @@ def plan(request: ExportRequest) -> tuple[tuple[Target, Precision], ...]:
     else:
         precisions = request.precisions or tuple(Precision)
         names = [(target, precision) for target in request.targets for precision in precisions]
-    if request.calibration_method not in METHODS:
-        raise unknown_name("calibration method", request.calibration_method, METHODS)
-    if request.correction not in CORRECTIONS:
-        raise unknown_name("correction", request.correction, CORRECTIONS)
     unused = set(request.settings) - {name.partition(":")[0] for name, _ in names}
     if unused:
         raise UsageError(
@@ -87,16 +79,8 @@ def plan(request: ExportRequest) -> tuple[tuple[Target, Precision], ...]:
                 raise
             continue
         pairs.append((target, precision))
-    if request.between is not Precision.FP32 and not any(
-        target.dialect(precision) in HAVE_FP16_BETWEEN
-        for target, precision in pairs
-        if precision is Precision.INT8
-    ):
-        raise UsageError(
-            f"--between {request.between} concerns INT8 for TensorRT alone, which is not built; "
-            "add such a --target or leave it out"
-        )
     if not pairs:
         asked = ", ".join(request.precisions)
         raise UsageError(f"nothing to build for {asked}; name a --target that has this precision")
+    refuse_unused(request, pairs)
     return tuple(pairs)

@@ -16,7 +16,7 @@ import pytest
 
 from exporter.builds.request import ExportRequest
 from exporter.pack.formats import Packed, pack
-from exporter.pack.packable import PackRequest
+from exporter.pack.request import PackRequest
 from exporter.pipeline import export_model
 from exporter.progress import Silent
 from exporter.runtime import choice

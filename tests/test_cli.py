@@ -17,6 +17,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
+import exporter
 from exporter.cli import app, main
 from exporter.models.variants import build_variant
 from tests.packed import digits_build
@@ -87,7 +88,24 @@ def out(tmp_path: Path) -> Path:
         ("Did you mean 'export'", ["exprot"]),
         ("No such option", ["export", "--wieghts", "x"]),
         ("holds no manifest.json", ["validate", "."]),
-        ("leave out --weights", ["trace", "absent.onnx", "--weights", "random"]),
+        ("did you mean int8", ["export", "--precision", "INT8"]),
+        ("did you mean ort-cpu", ["export", "--target", "ORT-CPU"]),
+        ("'MSE' is not one of 'mse', 'minmax'", ["export", "--calibration-method", "MSE"]),
+        ("'int8' is not one of 'fp32', 'fp16'", ["export", "--between", "int8"]),
+        ("greater than or equal to 0", ["export", "--seed", "-1"]),
+        ("--weights concerns models", ["trace", "absent.onnx", "--weights", "random"]),
+        ("--num-classes concerns", ["export", "absent.onnx", "--num-classes", "7"]),
+        ("--image-size concerns", ["trace", "absent.onnx", "--image-size", "64"]),
+        ("--num-classes concerns", ["trace", "zoo:net", "--num-classes", "7"]),
+        ("--rounds concerns measuring", ["export", "--no-measure", "--rounds", "50"]),
+        (
+            "--profile concerns targets with optimization profiles",
+            ["export", "--target", "ort-cpu", "--profile", "nonsense"],
+        ),
+        (
+            "--reduce-range concerns INT8",
+            ["export", "--target", "ort-cpu", "--precision", "fp32,fp16", "--reduce-range"],
+        ),
     ],
 )
 def test_unusable_requests(
@@ -103,6 +121,22 @@ def test_unusable_requests(
     assert any(part in err for part in message.split("|")), err
     assert "Traceback" not in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_says_which_help_tells_more(capsys: pytest.CaptureFixture[str]) -> None:
+    check_refused(capsys, "(exporter export --help tells more)", "export", "--rounds", "1")
+    check_refused(capsys, "(exporter --help tells more)", "exprot")
+
+
+def test_without_a_command_the_help_is_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    code, text, errors = call(capsys)
+    assert (code, errors) == (2, "")
+    assert "Usage: exporter" in text
+    assert all(name in text for name in ("export", "validate", "--version"))
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(capsys, "--version") == (0, f"exporter {exporter.__version__}\n", "")
 
 
 def test_unusable_checkpoints(

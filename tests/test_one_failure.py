@@ -16,7 +16,7 @@ import pytest
 from exporter import lowerings, pipeline
 from exporter.artifact import Precision, Skipped
 from exporter.builds import manifest as manifests
-from exporter.builds.request import ExportRequest
+from exporter.builds.request import BenchmarkRequest, ExportRequest
 from exporter.commands.benchmark import benchmark_build
 from exporter.commands.validate import validate_build
 from exporter.errors import BuildError, InputError
@@ -35,15 +35,14 @@ FP32, INT8 = Precision.FP32, Precision.INT8
 
 def export(out: Path, **changes: Any) -> Outcome:
     base = ExportRequest(
-        targets=("ort-cpu", "openvino"), precisions=(FP32,), out=out, samples=16, rounds=5,
-        measure=False, calibration_samples=16,
-    )  # fmt: skip
+        targets=("ort-cpu", "openvino"), precisions=(FP32,), out=out, samples=16, measure=False
+    )
     return export_model(replace(base, **changes), Silent())
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    outcome = export(tmp_path_factory.mktemp("whole") / "digits", measure=True)
+    outcome = export(tmp_path_factory.mktemp("whole") / "digits", measure=True, rounds=5)
     assert outcome.manifest.failures == ()
     return outcome.folder
 
@@ -101,7 +100,7 @@ def test_a_lowering_that_fails_costs_the_engines_that_need_it(
         raise BuildError("tensor x is not finite")
 
     monkeypatch.setattr(lowerings, "calibrate", refuse)
-    outcome = export(tmp_path / "out", precisions=(FP32, INT8))
+    outcome = export(tmp_path / "out", precisions=(FP32, INT8), calibration_samples=16)
     assert [engine.id for engine in outcome.manifest.engines] == ["ort-cpu.fp32", "openvino.fp32"]
     assert all(engine.passed for engine in outcome.manifest.engines)
     failed = outcome.manifest.failed_engines
@@ -121,7 +120,7 @@ def test_an_engine_whose_process_dies_while_it_is_measured_is_rejected_alone(
         return ask(worker, message)
 
     monkeypatch.setattr(WorkerProcess, "ask", dying)
-    outcome = export(tmp_path / "out", measure=True)
+    outcome = export(tmp_path / "out", measure=True, rounds=5)
     whole, dead = outcome.manifest.engines
     assert whole.passed
     assert isinstance(whole.latency, Latency)
@@ -144,7 +143,7 @@ def test_a_report_or_a_ceiling_that_fails_loses_no_engine(
 
     monkeypatch.setattr(pipeline, "write_report", broken)
     monkeypatch.setattr(stage, "measure_ceilings", no_library)
-    outcome = export(tmp_path / "out", targets=("ort-cpu",), measure=True)
+    outcome = export(tmp_path / "out", targets=("ort-cpu",), measure=True, rounds=5)
     (engine,) = outcome.manifest.engines
     assert engine.passed
     assert isinstance(engine.latency, Latency)
@@ -212,9 +211,7 @@ def test_benchmark_keeps_no_figure_of_another_machine(
     build: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(OpenVino, "runs_here", lambda _: Skipped("not on this machine"))
-    found = benchmark_build(
-        build, model=None, weights="auto", batches=(1,), threads=1, rounds=5, progress=Silent()
-    )
+    found = benchmark_build(build, BenchmarkRequest(threads=1, rounds=5), Silent())
     here, elsewhere = found.manifest.engines
     assert isinstance(here.latency, Latency)
     assert elsewhere.latency == elsewhere.profile == Skipped("not on this machine")

@@ -17,7 +17,7 @@ from exporter import lowerings, pipeline
 from exporter.artifact import Precision
 from exporter.builds import manifest as manifests
 from exporter.builds.records import EngineRecord
-from exporter.builds.request import ExportRequest
+from exporter.builds.request import BenchmarkRequest, ExportRequest
 from exporter.commands.benchmark import benchmark_build
 from exporter.commands.validate import validate_build
 from exporter.errors import InputError, UsageError
@@ -32,14 +32,14 @@ CPU_PAIRS = ("ort-cpu.fp32", "ort-cpu.fp16", "ort-cpu.int8")
 
 
 def request(out: Path, **changes: Any) -> ExportRequest:
-    base = ExportRequest(targets=("ort-cpu",), out=out, rounds=5, calibration_samples=64)
-    return dataclasses.replace(base, **changes)
+    return dataclasses.replace(ExportRequest(targets=("ort-cpu",), out=out), **changes)
 
 
 @pytest.fixture(scope="module")
 def build(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """resnet20-digits for ort-cpu in all three precisions, measured."""
-    return export_model(request(tmp_path_factory.mktemp("build") / "digits"), Silent())
+    out = tmp_path_factory.mktemp("build") / "digits"
+    return export_model(request(out, rounds=5, calibration_samples=64), Silent())
 
 
 def engines(outcome: Outcome) -> dict[str, EngineRecord]:
@@ -168,10 +168,10 @@ def test_a_changed_engine_is_named(build: Outcome) -> None:
 
 
 def test_benchmark_refuses_other_weights_and_updates_the_manifest(build: Outcome) -> None:
-    options: dict[str, Any] = {"batches": (1, 2), "threads": 1, "rounds": 5, "progress": Silent()}
+    again = BenchmarkRequest(batches=(1, 2), threads=1, rounds=5)
     with pytest.raises(UsageError, match="another hash"):
-        benchmark_build(build.folder, model=None, weights="random", **options)
-    updated = benchmark_build(build.folder, model=None, weights="auto", **options)
+        benchmark_build(build.folder, dataclasses.replace(again, weights="random"), Silent())
+    updated = benchmark_build(build.folder, again, Silent())
     for engine in updated.manifest.engines:
         assert [entry.batch for entry in engine.latency_by_batch] == [1, 2]
         assert latency_of(engine).threads == 1
@@ -181,7 +181,7 @@ def test_two_builds_are_identical_and_name_no_machine(tmp_path: Path) -> None:
     hashes = []
     for name in ("one", "quite/another"):
         out = tmp_path / name
-        outcome = export_model(request(out, measure=False), Silent())
+        outcome = export_model(request(out, measure=False, calibration_samples=64), Silent())
         assert outcome.manifest.failures == ()
         onnx_files = sorted(path.relative_to(out) for path in out.rglob("*.onnx"))
         assert len(onnx_files) >= 4

@@ -17,6 +17,7 @@ import cattrs
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from exporter.artifact import Skipped
+from exporter.builds.option import declarations
 from exporter.builds.records import EngineRecord
 from exporter.builds.request import ExportRequest
 
@@ -44,17 +45,22 @@ def make_converter() -> cattrs.Converter:
         _may_be_skipped, lambda value: converter.unstructure(value, type(value))
     )
     _register_engines(converter)
-    converter.register_unstructure_hook(
-        ExportRequest,
-        make_dict_unstructure_fn(ExportRequest, converter, out=override(omit=True)),
-    )
-    converter.register_structure_hook(
-        ExportRequest,
-        make_dict_structure_fn(
-            ExportRequest, converter, out=override(omit=True), _cattrs_forbid_extra_keys=True
-        ),
-    )
+    _register_request(converter)
     return converter
+
+
+def _register_request(converter: cattrs.Converter) -> None:
+    left_out: dict[str, Any] = {
+        declared.name: override(omit=True)
+        for declared in declarations(ExportRequest)
+        if declared.option.not_recorded
+    }
+    write = make_dict_unstructure_fn(ExportRequest, converter, **left_out)
+    read = make_dict_structure_fn(
+        ExportRequest, converter, _cattrs_forbid_extra_keys=True, **left_out
+    )
+    converter.register_unstructure_hook(ExportRequest, write)
+    converter.register_structure_hook(ExportRequest, read)
 
 
 def _register_engines(converter: cattrs.Converter) -> None:

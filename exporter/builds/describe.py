@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from exporter import host
 from exporter.artifact import ModelSpec, Precision, Skipped
+from exporter.builds.option import given
 from exporter.builds.records import (
     DataRecord,
     EngineRecord,
@@ -18,6 +21,7 @@ from exporter.builds.records import (
 )
 from exporter.builds.request import ExportRequest
 from exporter.builds.run import Run
+from exporter.builds.unused import fixed_batch
 from exporter.images.samples import Data
 from exporter.measure.timing import Ceilings
 
@@ -55,16 +59,35 @@ def describe_build(
 
 def as_carried_out(run: Run, spec: ModelSpec, evaluated: int) -> ExportRequest:
     """The request with its defaults filled in and no path of this machine in it."""
-    request = run.request
+    size = fixed_batch(spec)
     return replace(
-        request,
+        without_folders(run.request),
         source=spec.source,
-        weights=Path(request.weights).name,
-        data=Path(request.data.name) if request.data else None,
-        out=None,
         samples=evaluated,
         threads=run.conditions.threads,
+        batches=run.request.batches if size is None else (size,),
     )
+
+
+def without_folders(request: ExportRequest) -> ExportRequest:
+    """The request with each path reduced to its last part, and without what is not recorded."""
+    changed: dict[str, Any] = {
+        "weights": _last_part(request.weights),
+        "settings": {
+            target: {key: _last_part(text) for key, text in own.items()}
+            for target, own in request.settings.items()
+        },
+    }
+    for declared, value in given(request):
+        if declared.option.not_recorded:
+            changed[declared.name] = declared.default
+        elif isinstance(value, Path):
+            changed[declared.name] = Path(value.name)
+    return replace(request, **changed)
+
+
+def _last_part(text: str) -> str:
+    return re.split(r"[/\\]", text.rstrip("/\\"))[-1]
 
 
 def describe_host(ceilings: Ceilings | Skipped) -> HostRecord:

@@ -1,49 +1,265 @@
-"""What `exporter export` may be asked for."""
+"""What `exporter export` and `exporter benchmark` may be asked for.
+
+Each option stands here once; see `option.py` for what is made from it. A function that takes the
+same arguments is typed by a ParamSpec over the constructor: `Callable[P, ExportRequest]`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final, Literal
 
-from exporter.artifact import Precision
+from exporter.artifact import CalibrationMethod, Correction, Precision
+from exporter.builds.option import Option
+from exporter.targets import TARGETS
 
 DEFAULT_MODEL: Final = "resnet20-digits"
+
+
+class Panel(StrEnum):
+    """The parts of `exporter export --help`, after the first."""
+
+    INT8 = "INT8"
+    MEASUREMENT = "Measurement"
+    TARGETS = "Targets"
+    GATES = "Gates"
+
+
+class Concern(StrEnum):
+    """What an option may be about, and that it is missing (`unused.py` decides when it is)."""
+
+    INT8 = "INT8, which is not built"
+    REDUCED = "FP16 and INT8, which are not built"
+    FLOAT_BETWEEN = "INT8 in the form that leaves tensors unquantized, which is not built"
+    PROFILES = "targets with optimization profiles that no --setting gives, of which none is built"
+    FALLBACK = "GPU providers of ONNX Runtime, of which none is built"
+    MEASURING = "measuring, which --no-measure leaves out"
+    BATCHES = "measuring and predicted costs, of which there are none"
+
+
+Folder = Annotated[
+    Path, Option(positional=True, metavar="DIR", help="A folder that `exporter export` wrote.")
+]
+Weights = Annotated[
+    str,
+    Option(
+        metavar="NAME|FILE",
+        help="auto (embedded, else published, else random, said so), a torchvision weights name "
+        "(IMAGENET1K_V2), a .pth, .pt or .safetensors file, or random.",
+    ),
+]
+NumClasses = Annotated[
+    int | None, Option(metavar="N", minimum=2, help="Classes of a built-in or timm model.")
+]
+ImageSize = Annotated[int | None, Option(metavar="PIXELS", minimum=1, help="Side of the input.")]
+Batches = Annotated[
+    tuple[int, ...],
+    Option(
+        metavar="LIST",
+        help="Batch sizes to measure: 1 or 1,8,32.",
+        panel=Panel.MEASUREMENT,
+        concerns=Concern.BATCHES,
+    ),
+]
+Threads = Annotated[
+    int | None,
+    Option(
+        metavar="N",
+        minimum=1,
+        help="CPU threads (default: what this machine grants).",
+        panel=Panel.MEASUREMENT,
+    ),
+]
+Rounds = Annotated[
+    int,
+    Option(
+        metavar="N",
+        minimum=5,
+        help="Interleaved rounds of measurement.",
+        panel=Panel.MEASUREMENT,
+        concerns=Concern.MEASURING,
+    ),
+]
+Source = Annotated[
+    str,
+    Option(
+        positional=True,
+        metavar="MODEL",
+        help="A built-in name (see `exporter models`), timm:NAME, package.module:factory, "
+        "or the path of an .onnx file.",
+    ),
+]
 
 
 @dataclass(frozen=True)
 class ExportRequest:
     """What `exporter export` may be asked for; the defaults are those of the command line."""
 
-    source: str = DEFAULT_MODEL
-    weights: str = "auto"
-    targets: tuple[str, ...] = ()
-    precisions: tuple[Precision, ...] = ()
-    data: Path | None = None
-    out: Path | None = None
-    seed: int = 0
-    num_classes: int | None = None
-    image_size: int | None = None
-    samples: int | None = None
-    """Evaluation inputs; None: 64, or a labelled set whole, up to 2000."""
-    calibration_samples: int = 128
-    batches: tuple[int, ...] = (1,)
-    threads: int | None = None
-    rounds: int = 30
-    keep: tuple[str, ...] = ()
-    calibration_method: str = "mse"
-    correction: str = "all"
-    reduce_range: bool = False
-    """Weights of INT8 in 7 bits."""
-    between: Precision = Precision.FP32
-    """The type of what INT8 leaves unquantized, in the dialects that leave something."""
-    settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """Target (without its variant) -> that target's own settings."""
-    profile: str | None = None
-    """MIN:OPT:MAX batch sizes, for every target that has optimization profiles."""
-    allow_partial: bool = False
-    allow_fallback: bool = False
-    bake_preprocess: bool = False
-    """Engines take uint8 images, (N, H, W, 3), and normalise them."""
-    measure: bool = True
+    source: Source = DEFAULT_MODEL
+    weights: Weights = "auto"
+    targets: Annotated[
+        tuple[str, ...],
+        Option(
+            flags=("--target",),
+            metavar="LIST",
+            help=f"{', '.join(TARGETS)}; some have variants, after a colon (default: what this "
+            "machine can build).",
+        ),
+    ] = ()
+    precisions: Annotated[
+        tuple[Precision, ...],
+        Option(
+            flags=("--precision",),
+            metavar="LIST",
+            help="fp32,fp16,int8 (default: what is useful on this machine).",
+        ),
+    ] = ()
+    data: Annotated[
+        Path | None,
+        Option(
+            metavar="PATH",
+            help="Images to calibrate and to evaluate on: a folder of pictures (run through the "
+            "model's own preprocessing) or an .npz/.npy of ready tensors.",
+        ),
+    ] = None
+    out: Annotated[
+        Path | None,
+        Option(
+            metavar="DIR",
+            help="Default: build/MODEL.",
+            not_recorded="it is where the record lies, and that is the reader's own machine",
+        ),
+    ] = None
+    # Never without a use: a build that was not measured is measured later with the same seed.
+    seed: Annotated[
+        int,
+        Option(
+            metavar="N", minimum=0, help="Seeds random weights, synthetic images and measuring."
+        ),
+    ] = 0
+    num_classes: NumClasses = None
+    image_size: ImageSize = None
+    samples: Annotated[
+        int | None,
+        Option(
+            metavar="N",
+            minimum=8,
+            help="Evaluation inputs (default: 64; of a labelled set at most 2000).",
+        ),
+    ] = None
+    calibration_samples: Annotated[
+        int,
+        Option(
+            metavar="N",
+            minimum=1,
+            help="Images that INT8 sees.",
+            panel=Panel.INT8,
+            concerns=Concern.INT8,
+        ),
+    ] = 128
+    batches: Batches = (1,)
+    threads: Threads = None
+    rounds: Rounds = 30
+    keep: Annotated[
+        tuple[str, ...],
+        Option(
+            metavar="LIST",
+            help="Module paths that INT8 and FP16 leave in FP32: layer1.0,fc.",
+            panel=Panel.INT8,
+            concerns=Concern.REDUCED,
+        ),
+    ] = ()
+    calibration_method: Annotated[
+        CalibrationMethod,
+        Option(
+            help="mse: ranges with the least squared error; minmax: of all that was seen.",
+            panel=Panel.INT8,
+            concerns=Concern.INT8,
+        ),
+    ] = CalibrationMethod.MSE
+    correction: Annotated[
+        Correction,
+        Option(
+            help="all: weights are rounded by what they meet, then biases corrected; biases: "
+            "those alone.",
+            panel=Panel.INT8,
+            concerns=Concern.INT8,
+        ),
+    ] = Correction.ALL
+    reduce_range: Annotated[
+        bool,
+        Option(
+            help="7-bit weights, for serving CPUs without VNNI; costs accuracy.",
+            panel=Panel.INT8,
+            concerns=Concern.INT8,
+        ),
+    ] = False
+    between: Annotated[
+        Literal[Precision.FP32, Precision.FP16],
+        Option(
+            help="What INT8 for TensorRT leaves unquantized.",
+            panel=Panel.INT8,
+            concerns=Concern.FLOAT_BETWEEN,
+        ),
+    ] = Precision.FP32
+    settings: Annotated[
+        Mapping[str, Mapping[str, str]],
+        Option(
+            flags=("--setting",),
+            metavar="TARGET.KEY=VALUE",
+            help="A target's own setting, as in TARGET.memory_mb=4096; repeatable.",
+            panel=Panel.TARGETS,
+        ),
+    ] = field(default_factory=dict)
+    """Target (without its variant) -> key -> value."""
+    profile: Annotated[
+        str | None,
+        Option(
+            metavar="MIN:OPT:MAX",
+            help="Batch sizes of TensorRT's optimization profile (1:8:32).",
+            panel=Panel.TARGETS,
+            concerns=Concern.PROFILES,
+        ),
+    ] = None
+    allow_partial: Annotated[
+        bool,
+        Option(help="Accept a receipt below what the target is known to reach.", panel=Panel.GATES),
+    ] = False
+    allow_fallback: Annotated[
+        bool,
+        Option(
+            help="Accept nodes that a GPU provider leaves on the CPU.",
+            panel=Panel.GATES,
+            concerns=Concern.FALLBACK,
+        ),
+    ] = False
+    bake_preprocess: Annotated[
+        bool,
+        Option(
+            help="Engines take uint8 images (N, H, W, 3) at the crop size; the graph normalises "
+            "them.",
+        ),
+    ] = False
+    measure: Annotated[
+        bool, Option(help="Measure latency against the baseline.", panel=Panel.MEASUREMENT)
+    ] = True
+
+
+@dataclass(frozen=True)
+class BenchmarkRequest:
+    """What `exporter benchmark` may be asked for; the defaults are those of the command line."""
+
+    model: Annotated[
+        str | None,
+        Option(
+            metavar="MODEL",
+            help="Where the model is, if it was a file or is not importable from here.",
+        ),
+    ] = None
+    weights: Weights = "auto"
+    batches: Batches = (1,)
+    threads: Threads = None
+    rounds: Rounds = 30

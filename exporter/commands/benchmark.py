@@ -14,6 +14,8 @@ from exporter.builds import manifest as manifests
 from exporter.builds.describe import describe_host
 from exporter.builds.folder import BuildFolder
 from exporter.builds.records import Manifest, with_measurement
+from exporter.builds.request import BenchmarkRequest
+from exporter.builds.unused import refuse_batches
 from exporter.errors import UsageError
 from exporter.graph.bake import from_images
 from exporter.measure.stage import measure_engines
@@ -31,31 +33,24 @@ class Benchmark:
     failures: tuple[str, ...]
 
 
-def benchmark_build(
-    folder: Path,
-    *,
-    model: str | None,
-    weights: str,
-    batches: tuple[int, ...],
-    threads: int | None,
-    rounds: int,
-    progress: Progress,
-) -> Benchmark:
+def benchmark_build(folder: Path, request: BenchmarkRequest, progress: Progress) -> Benchmark:
     """Measures the engines of a build again.
 
     Every figure of an earlier measurement goes, since they belong to the machine and the minute of
     that one: an engine that cannot be measured here says why instead.
 
     Raises:
-        UsageError: the model or the weights given are not those of the build.
+        UsageError: the model or the weights given are not those of the build, or the model does
+            not take the batch sizes.
     """
     manifest = manifests.read(folder)
-    defined = _same_model(manifest, model, weights, progress)
+    refuse_batches(request.batches, manifest.model)
+    defined = _same_model(manifest, request.model, request.weights, progress)
     conditions = Conditions(
-        threads=threads or host.usable_threads(),
-        rounds=rounds,
+        threads=request.threads or host.usable_threads(),
+        rounds=request.rounds,
         seed=manifest.request.seed,
-        batches=batches,
+        batches=request.batches,
     )
     found = measure_engines(
         manifest.engines,

@@ -22,7 +22,7 @@ from exporter.commands.compare_engine import (
     error_change,
     speed_changes,
 )
-from exporter.errors import InputError, UsageError
+from exporter.errors import InputError, UsageError, unused_option
 from exporter.report.flat import KIND, flat
 
 if TYPE_CHECKING:
@@ -102,6 +102,10 @@ def compare(
             f"OLD is a build of {old['model']}, NEW of {new['model']}; compare two of one model"
         )
     before, after = ({row["id"]: row for row in side["engines"]} for side in (old, new))
+    if max_slowdown is not None and not _timed(before):
+        raise unused_option("--max-slowdown", "timings, and OLD has none", "measure OLD")
+    if max_error_growth is not None and not _with_error(before):
+        raise unused_option("--max-error-growth", "errors, and OLD has none", "export OLD again")
     other_host = differences(old["host"], new["host"])
     if other_host and _timed(before) & _timed(after) and not allow_other_host:
         raise UsageError(
@@ -198,6 +202,10 @@ def _timed(rows: Mapping[str, Row]) -> set[str]:
     return {name for name, row in rows.items() if row["latencies"]}
 
 
+def _with_error(rows: Mapping[str, Row]) -> list[str]:
+    return [name for name, row in rows.items() if isinstance(row["rel_l2"], int | float)]
+
+
 def _lost(
     before: Mapping[str, Row], after: Mapping[str, Row], failures: Iterable[str]
 ) -> Iterable[tuple[str, str]]:
@@ -259,8 +267,8 @@ def _too_wrong(
             )
     gone = dict(lost)
     compared = {error.engine for error in errors}
-    for name, row in before.items():
-        if isinstance(row["rel_l2"], int | float) and name not in compared:
+    for name in _with_error(before):
+        if name not in compared:
             why = gone.get(name, "NEW has no error that compares")
             yield f"{name} cannot be held to --max-error-growth: {why}"
 

@@ -1,219 +1,108 @@
-"""The command line's options, and how their texts become values."""
+"""Commands from functions: each declared option becomes one of Typer's, and its text a value."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
-from exporter.artifact import Precision
-from exporter.errors import UsageError, unknown_name
+from exporter.builds.option import REQUIRED, Declaration, Option, declarations
 
-# The panels of `exporter export --help`.
-INT8 = "INT8"
-TARGETS = "Targets"
-GATES = "Gates"
-MEASUREMENT = "Measurement"
+Request = TypeVar("Request")
 
-Folder = Annotated[Path, typer.Argument(help="A folder that `exporter export` wrote.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-Weights = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME|FILE",
-        help="auto (embedded, else published, else random, said so), a torchvision weights name "
-        "(IMAGENET1K_V2), a .pth, .pt or .safetensors file, or random.",
-    ),
-]
-Source = Annotated[
-    str,
-    typer.Argument(
-        help="A built-in name (see `exporter models`), timm:NAME, package.module:factory, "
-        "or the path of an .onnx file."
-    ),
-]
-Seed = Annotated[int, typer.Option(metavar="N", help="Seeds random weights and synthetic images.")]
-NumClasses = Annotated[
-    int | None, typer.Option(metavar="N", min=2, help="Outputs of a built-in model.")
-]
-ImageSize = Annotated[int | None, typer.Option(metavar="PIXELS", min=1, help="Side of the input.")]
-Threads = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N",
-        min=1,
-        help="CPU threads (default: what this machine grants).",
-        rich_help_panel=MEASUREMENT,
-    ),
-]
-Batches = Annotated[
-    str,
-    typer.Option(
-        metavar="LIST", help="Batch sizes to measure: 1 or 1,8,32.", rich_help_panel=MEASUREMENT
-    ),
-]
-Rounds = Annotated[
-    int,
-    typer.Option(
-        metavar="N", min=5, help="Interleaved rounds of measurement.", rich_help_panel=MEASUREMENT
-    ),
-]
-Precisions = Annotated[
-    str,
-    typer.Option(metavar="LIST", help="fp32,fp16,int8 (default: what is useful on this machine)."),
-]
-Targets = Annotated[
-    str,
-    typer.Option(
-        metavar="LIST",
-        help="ort-cpu, openvino, tensorrt-rtx:sm89, ... (default: what this machine can build).",
-    ),
-]
-DataPath = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="PATH",
-        help="Images to calibrate and to evaluate on: a folder of pictures (run through the "
-        "model's own preprocessing) or an .npz/.npy of ready tensors.",
-    ),
-]
-Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Default: build/MODEL.")]
-Samples = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N",
-        min=8,
-        help="Evaluation inputs (default: 64; of a labelled set at most 2000).",
-    ),
-]
-CalibrationSamples = Annotated[
-    int, typer.Option(metavar="N", min=1, help="Images that INT8 sees.", rich_help_panel=INT8)
-]
-Keep = Annotated[
-    str,
-    typer.Option(
-        metavar="LIST",
-        help="Module paths that INT8 leaves in float: layer1.0,fc.",
-        rich_help_panel=INT8,
-    ),
-]
-CalibrationMethod = Annotated[
-    str,
-    typer.Option(
-        metavar="METHOD", help="Ranges: mse (least squared error) or minmax.", rich_help_panel=INT8
-    ),
-]
-Correction = Annotated[
-    str,
-    typer.Option(
-        metavar="WHAT",
-        help="all: weights are rounded by what they meet, then biases corrected; biases; or none.",
-        rich_help_panel=INT8,
-    ),
-]
-ReduceRange = Annotated[
-    bool,
-    typer.Option(
-        "--reduce-range",
-        help="7-bit weights, for serving CPUs without VNNI; costs accuracy.",
-        rich_help_panel=INT8,
-    ),
-]
-Between = Annotated[
-    str,
-    typer.Option(
-        metavar="TYPE",
-        help="fp32 or fp16: what INT8 for TensorRT leaves unquantized.",
-        rich_help_panel=INT8,
-    ),
-]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="TARGET.KEY=VALUE",
-        help="A target's own setting (tensorrt.hardware_compatibility=ampere_plus); repeatable.",
-        rich_help_panel=TARGETS,
-    ),
-]
-Profile = Annotated[
-    str | None,
-    typer.Option(
-        metavar="MIN:OPT:MAX",
-        help="Batch sizes of TensorRT's optimization profile (1:8:32).",
-        rich_help_panel=TARGETS,
-    ),
-]
-AllowPartial = Annotated[
-    bool,
-    typer.Option(
-        "--allow-partial",
-        help="Accept a receipt below what the target is known to reach.",
-        rich_help_panel=GATES,
-    ),
-]
-AllowFallback = Annotated[
-    bool,
-    typer.Option(
-        "--allow-fallback",
-        help="Accept nodes that a GPU provider leaves on the CPU.",
-        rich_help_panel=GATES,
-    ),
-]
-Measure = Annotated[
-    bool,
-    typer.Option(help="Measure latency against the baseline.", rich_help_panel=MEASUREMENT),
-]
-BakePreprocess = Annotated[
-    bool,
-    typer.Option(
-        "--bake-preprocess",
-        help="Engines take uint8 images (N, H, W, 3) at the crop size; the graph normalises them.",
-    ),
-]
+Quiet = Annotated[bool, Option(flags=("--quiet", "-q"), help="Print the result only.")]
+AsJson = Annotated[bool, Option(flags=("--json",), help="Print JSON instead of a table.")]
 
 
-def words(text: str) -> tuple[str, ...]:
-    """What stands between the commas."""
-    return tuple(word.strip() for word in text.split(",") if word.strip())
+def command(app: typer.Typer) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Makes a function a command of `app`, named and described as it is.
+
+    A parameter is an option (`Annotated[type, Option(...)]`) or a whole request of them.
+    """
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        hints = get_type_hints(function, include_extras=True)
+        parameters = inspect.signature(function).parameters
+        requests = {
+            name: hints[name] for name in parameters if dataclasses.is_dataclass(hints[name])
+        }
+        single = {
+            name: Declaration.of(name, hints[name], parameter.default)
+            for name, parameter in parameters.items()
+            if name not in requests
+        }
+
+        def run(**typed: Any) -> None:
+            values = {name: declared.read(typed[name]) for name, declared in single.items()}
+            made = {name: request_of(kind, typed) for name, kind in requests.items()}
+            function(**made, **values)
+
+        options = [
+            option
+            for name in parameters
+            for option in (declarations(requests[name]) if name in requests else [single[name]])
+        ]
+        _sign(run, options)
+        run.__name__, run.__doc__ = function.__name__, function.__doc__
+        app.command()(run)
+        return function
+
+    return register
 
 
-def precisions(text: str) -> tuple[Precision, ...]:
-    """Raises UsageError for a word that is none."""
-    found = []
-    for word in words(text):
-        if word not in set(Precision):
-            raise unknown_name("precision", word, list(Precision))
-        found.append(Precision(word))
-    return tuple(found)
+def request_of(kind: type[Request], typed: Mapping[str, Any]) -> Request:
+    """The request that was typed: what Typer made of each of its options, by name.
+
+    Raises:
+        UsageError: a list or a setting does not have its form.
+    """
+    return kind(**{one.name: one.read(typed[one.name]) for one in declarations(kind)})
 
 
-def float_precision(text: str) -> Precision:
-    """Raises UsageError for anything but fp32 or fp16."""
-    chosen = precisions(text)
-    if chosen not in ((Precision.FP32,), (Precision.FP16,)):
-        raise UsageError(f"--between {text!r}: give fp32 or fp16")
-    return chosen[0]
+def _sign(function: Callable[..., None], options: Iterable[Declaration]) -> None:
+    """Gives a function the signature that Typer reads its parameters from."""
+    parameters = [
+        inspect.Parameter(
+            declared.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=_typed_default(declared),
+            annotation=Annotated[_typed(declared), _typer_option(declared)],
+        )
+        for declared in options
+    ]
+    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    function.__annotations__ = {one.name: one.annotation for one in parameters}
 
 
-def sizes(text: str) -> tuple[int, ...]:
-    """Batch sizes, each once. Raises UsageError for what is no positive number."""
-    found = words(text)
-    if not found or not all(word.isdigit() and int(word) > 0 for word in found):
-        raise UsageError(f"--batches {text!r}: give positive numbers, as in 1,8,32")
-    return tuple(dict.fromkeys(int(word) for word in found))
+def _typed(declared: Declaration) -> Any:
+    """The type that Typer reads: a list is one text, between commas."""
+    if declared.item is not None:
+        return str
+    return list[str] | None if declared.is_nested else declared.kind
 
 
-def settings(entries: list[str]) -> dict[str, dict[str, str]]:
-    """TARGET.KEY=VALUE each -> target -> key -> value."""
-    found: dict[str, dict[str, str]] = {}
-    for entry in entries:
-        path, equals, value = entry.partition("=")
-        target, dot, key = path.partition(".")
-        if not (equals and dot and target and key):
-            raise UsageError(
-                f"--setting {entry!r}: give TARGET.KEY=VALUE, as in tensorrt-rtx.memory_mb=4096"
-            )
-        found.setdefault(target, {})[key] = value
-    return found
+def _typed_default(declared: Declaration) -> Any:
+    if declared.is_nested:
+        return None
+    if declared.item is not None and declared.default is not REQUIRED:
+        return declared.text(declared.default)
+    return declared.default
+
+
+def _typer_option(declared: Declaration) -> Any:
+    option = declared.option
+    if option.positional:
+        return typer.Argument(help=option.help, metavar=option.metavar)
+    flags = option.flags or (declared.flag,)
+    if declared.kind is bool and declared.default is True:
+        flags = (f"{declared.flag}/{declared.negative_flag}", *flags[1:])
+    return typer.Option(
+        *flags,
+        help=option.help,
+        metavar=option.metavar,
+        rich_help_panel=option.panel,
+        min=option.minimum,
+    )

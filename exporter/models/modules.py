@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from exporter.artifact import Model, ModelKind, Preprocessing, Skipped, WeightsInfo
-from exporter.errors import InputError, UsageError
+from exporter.errors import InputError, UsageError, unused_option
 from exporter.models import weights
 from exporter.models.describe import Loaded, describe, file_name, one_line
 from exporter.models.initialise import initialise, statistics_images
@@ -34,7 +34,9 @@ def from_factory(
         InputError: it cannot be imported or called, or what it makes is no usable module.
     """
     if num_classes is not None:
-        raise UsageError(f"--num-classes is for built-in models; {source} decides for itself")
+        raise unused_option(
+            "--num-classes", f"built-in and timm models, and {source} decides for itself"
+        )
     size = DEFAULT_SIZE if image_size is None else image_size
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.artifact import Model, ModelKind, Preprocessing, WeightsInfo
-from exporter.errors import InputError, UsageError
+from exporter.errors import InputError, UsageError, unused_option
 from exporter.images.digits import PREPROCESSING
 from exporter.models import digits, weights
 from exporter.models.describe import Loaded, describe
@@ -175,14 +175,11 @@ def _contract(variant: Variant, size: int) -> Preprocessing:
 def _refuse_options(
     what: str, weights_name: str, num_classes: int | None, image_size: int | None
 ) -> None:
-    given = [
-        option
-        for option, value in (
-            ("--weights", None if weights_name == "auto" else weights_name),
-            ("--num-classes", num_classes),
-            ("--image-size", image_size),
-        )
-        if value is not None
-    ]
-    if given:
-        raise UsageError(f"{what} brings its own weights and shapes; leave out {', '.join(given)}")
+    given = {
+        "--weights": weights_name != "auto",
+        "--num-classes": num_classes is not None,
+        "--image-size": image_size is not None,
+    }
+    for option, is_given in given.items():
+        if is_given:
+            raise unused_option(option, f"models without their own, and {what} has its own")

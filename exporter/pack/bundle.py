@@ -22,7 +22,8 @@ from exporter.errors import InputError, MissingDependencyError, UsageError
 from exporter.pack.checksums import write_sums
 from exporter.pack.destination import packed_file, packed_folder
 from exporter.pack.model_card import model_card
-from exporter.pack.packable import PackRequest, Release, manifest_file
+from exporter.pack.packable import Release, manifest_file
+from exporter.pack.request import PackRequest
 from exporter.pack.sbom import bill_of_materials
 from exporter.runtime import BundleError, load
 from exporter.runtime.bundle_files import SIGNATURE, SUMS, BundleFiles

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from exporter.errors import UsageError, unknown_name
-from exporter.pack.packable import PackRequest, Release, open_release
+from exporter.builds.option import first_unused
+from exporter.errors import unknown_name, unused_option
+from exporter.pack.packable import Release, open_release
+from exporter.pack.request import Concern, PackRequest
 from exporter.progress import Progress
 
 Written = tuple[tuple[str, ...], tuple[str, ...]]
@@ -19,22 +21,20 @@ Writer = Callable[[Release, PackRequest, Path], Written]
 
 @dataclass(frozen=True)
 class Format:
-    """One way to pack: the name of a `Writer`, and what it can be told."""
+    """One way to pack: the name of a `Writer`, and what its options may be about."""
 
     module: str
     function: str
-    options: tuple[str, ...]
-    """Which of the request's optional fields mean something here."""
+    concerns: tuple[Concern, ...] = ()
 
 
 FORMATS: Final[Mapping[str, Format]] = {
-    "bundle": Format("exporter.pack.bundle", "pack_bundle", ("sign",)),
-    "triton": Format("exporter.pack.triton", "pack_triton", ("backend", "slo_ms")),
-    "kserve": Format("exporter.pack.kserve", "pack_kserve", ("backend", "slo_ms", "storage_uri")),
-    "node": Format("exporter.pack.javascript", "pack_node", ()),
-    "web": Format("exporter.pack.javascript", "pack_web", ()),
+    "bundle": Format("exporter.pack.bundle", "pack_bundle", (Concern.SIGNATURE,)),
+    "triton": Format("exporter.pack.triton", "pack_triton", (Concern.TRITON,)),
+    "kserve": Format("exporter.pack.kserve", "pack_kserve", (Concern.TRITON, Concern.KSERVE)),
+    "node": Format("exporter.pack.javascript", "pack_node"),
+    "web": Format("exporter.pack.javascript", "pack_web"),
 }
-_OPTIONS: Final = ("sign", "backend", "slo_ms", "storage_uri")
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,15 @@ def pack(request: PackRequest, progress: Progress) -> Packed:
     if request.format not in FORMATS:
         raise unknown_name("format", request.format, FORMATS)
     chosen = FORMATS[request.format]
-    for name in _OPTIONS:
-        if getattr(request, name) is not None and name not in chosen.options:
-            users = [known for known, entry in FORMATS.items() if name in entry.options]
-            raise UsageError(
-                f"--{name.replace('_', '-')} means nothing to format {request.format}; "
-                f"leave it out, or pack as {' or '.join(users)}"
-            )
+    unused = first_unused(request, chosen.concerns)
+    if unused is not None:
+        concern = unused.option.concerns
+        users = [name for name, entry in FORMATS.items() if concern in entry.concerns]
+        raise unused_option(
+            unused.flag,
+            f"{concern}, which format {request.format} does not have",
+            f"pack as {' or '.join(users)}",
+        )
     release = open_release(
         request.build,
         engines=request.engines,

@@ -22,7 +22,8 @@ from exporter.errors import UsageError
 from exporter.pack.checksums import write_sums
 from exporter.pack.destination import packed_folder
 from exporter.pack.model_card import model_card
-from exporter.pack.packable import ROUNDING, PackRequest, Release, reference_tolerance, with_engine
+from exporter.pack.packable import ROUNDING, Release, reference_tolerance, with_engine
+from exporter.pack.request import PackRequest
 from exporter.pack.sbom import bill_of_materials
 from exporter.pack.template_files import render, template
 

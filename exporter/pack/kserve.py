@@ -17,7 +17,8 @@ from typing import Final
 from exporter.errors import UsageError
 from exporter.pack.checksums import write_sums
 from exporter.pack.destination import packed_folder
-from exporter.pack.packable import PackRequest, Release
+from exporter.pack.packable import Release
+from exporter.pack.request import PackRequest
 from exporter.pack.template_files import render
 from exporter.pack.triton import BACKENDS, choose_engine, plan_of, write_repository
 

@@ -37,30 +37,6 @@ _WORST_GOLDEN: Final = 4
 
 
 @dataclass(frozen=True)
-class PackRequest:
-    """What `exporter pack` may be asked for; the defaults are those of the command line."""
-
-    build: Path
-    """A folder that `exporter export` wrote."""
-    format: str = "bundle"
-    out: Path | None = None
-    """Default: dist/<model>-<format>. A bundle to a name in `.tar.zst` becomes one file."""
-    engines: tuple[str, ...] = ()
-    """Ids; default: all that passed. A format that serves one takes the fastest it can serve."""
-    labels: Path | None = None
-    """A text file with one class a line."""
-    allow_untrained: bool = False
-    sign: Path | None = None
-    """An Ed25519 private key (PEM) to sign the bundle with."""
-    backend: str | None = None
-    """Triton's backend: "python", "onnxruntime", "openvino" or "tensorrt"."""
-    slo_ms: float | None = None
-    """The latency that a served request may take; batches are limited so that it is met."""
-    storage_uri: str | None = None
-    """Where KServe finds the model repository: s3://..., gs://..., pvc://..."""
-
-
-@dataclass(frozen=True)
 class Release:
     """The engines of one build that are packed, with what proves them."""
 

@@ -33,8 +33,9 @@ from exporter.pack.batching import Batching, plan_batching
 from exporter.pack.bundle import write_bundle
 from exporter.pack.checksums import write_sums
 from exporter.pack.destination import packed_folder
-from exporter.pack.packable import ROUNDING, PackRequest, Release, reference_tolerance
+from exporter.pack.packable import ROUNDING, Release, reference_tolerance
 from exporter.pack.protobuf_text import Word, parameters, text_format
+from exporter.pack.request import PackRequest
 from exporter.pack.template_files import render, template
 from exporter.runtime.goldens import worst_error
 from exporter.runtime.sessions import BACKENDS as SERVED

@@ -15,6 +15,9 @@ from collections.abc import Iterable, Mapping
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
 
+from exporter.builds.manifest import from_json
+from exporter.builds.option import command_line
+from exporter.builds.request import BenchmarkRequest, ExportRequest
 from exporter.report import charts
 from exporter.report.advice import advise, baseline_name, limits
 from exporter.report.engines import views
@@ -54,7 +57,7 @@ def render(manifest: Mapping[str, Any]) -> str:
             roofline=roofline_panels(traced, engines),
             ceilings=ceilings_of(traced),
             scaling=charts.scaling_chart(engines),
-            commands=commands(manifest),
+            commands=commands(from_json(manifest, "the manifest").request),
             # Ours, not the manifest's: the two things on the page that are not escaped.
             style=Markup(style),  # noqa: S704
             script=Markup(script),  # noqa: S704
@@ -90,32 +93,17 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def commands(manifest: Mapping[str, Any]) -> dict[str, str]:
+def commands(request: ExportRequest) -> dict[str, str]:
     """The command line behind each part of the page; DIR stands for the build's folder."""
-    model, request = manifest["model"], manifest["request"]
-    words = ["exporter", "export", str(model["source"])]
-    for option in (
-        *("weights", "seed", "num_classes", "image_size", "threads", "samples"),
-        *("calibration_samples", "calibration_method", "correction", "between"),
-    ):
-        if request.get(option) is not None:
-            words += [f"--{option.replace('_', '-')}", str(request[option])]
-    for option, value in (
-        ("target", request.get("targets")),
-        ("precision", request.get("precisions")),
-        ("keep", request.get("keep")),
-    ):
-        if value:
-            words += [f"--{option}", ",".join(value)]
-    if request.get("reduce_range"):
-        words.append("--reduce-range")
-    if request.get("data"):
-        words += ["--data", str(request["data"])]
-    batches = ",".join(str(batch) for batch in request["batches"])
-    words += ["--batches", batches]
+    again = BenchmarkRequest(
+        weights=request.weights,
+        batches=request.batches,
+        threads=request.threads,
+        rounds=request.rounds,
+    )
     return {
-        "export": shlex.join(words),
-        "benchmark": shlex.join(["exporter", "benchmark", "DIR", "--batches", batches]),
+        "export": shlex.join(["exporter", "export", *command_line(request)]),
+        "benchmark": shlex.join(["exporter", "benchmark", "DIR", *command_line(again)]),
         "scaling": "exporter benchmark DIR --batches 1,2,4,8,16",
         "drift": "exporter validate DIR --blocks",
         "validate": "exporter validate DIR",

@@ -63,6 +63,14 @@ class Session(Protocol):
 class Target(Protocol):
     """One runtime on one kind of hardware."""
 
+    family: str
+    """The name without a variant: "tensorrt-rtx"."""
+    has_profiles: bool
+    """Whether an engine has optimization profiles, so that `--profile` means something to it."""
+    accepts_fallback: bool
+    """Whether `--allow-fallback` means something to it."""
+    prediction_example: str
+    """Options of `export` that build an engine whose cost is predicted; "": none is."""
     name: str
     """As typed: "ort-cpu", "tensorrt-rtx:sm89"."""
 

@@ -61,7 +61,10 @@ _OPERATORS: Final[Mapping[str, str]] = {
 class OpenVino:
     """Target `openvino`."""
 
-    name = "openvino"
+    family = name = "openvino"
+    has_profiles = False
+    accepts_fallback = False
+    prediction_example = ""
 
     def __init__(self, variant: str = "") -> None:
         if variant:

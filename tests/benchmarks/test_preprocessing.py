@@ -11,7 +11,7 @@ from benchmarks.preprocessing import BAKED, BY_HAND, TWO_STEPS, WAYS, contenders
 from exporter.errors import InputError
 from exporter.measure.worker import find_loader, make_input
 from exporter.pack.formats import pack
-from exporter.pack.packable import PackRequest
+from exporter.pack.request import PackRequest
 from exporter.progress import Silent
 from tests.packed import baked_build, digits_bundle
 

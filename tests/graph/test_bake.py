@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from exporter.artifact import Precision
-from exporter.builds.request import ExportRequest
+from exporter.builds.request import BenchmarkRequest, ExportRequest
 from exporter.commands.benchmark import benchmark_build
 from exporter.commands.validate import validate_build
 from exporter.errors import UsageError
@@ -25,7 +25,7 @@ from exporter.measure.timing import Latency
 from exporter.models.from_images import FromImages
 from exporter.models.sources import define
 from exporter.pack.formats import pack
-from exporter.pack.packable import PackRequest
+from exporter.pack.request import PackRequest
 from exporter.pipeline import export_model
 from exporter.progress import Silent
 from exporter.prove.certificate import Parity
@@ -129,10 +129,8 @@ def test_a_build_is_measured_again_on_images(tmp_path: Path) -> None:
         samples=8, measure=False, threads=2, bake_preprocess=True,
     )  # fmt: skip
     assert export_model(request, Silent()).manifest.failures == ()
-    updated = benchmark_build(
-        tmp_path / "build", model=None, weights="auto", batches=(2,), threads=2, rounds=5,
-        progress=Silent(),
-    )  # fmt: skip
+    again = BenchmarkRequest(batches=(2,), threads=2, rounds=5)
+    updated = benchmark_build(tmp_path / "build", again, Silent())
     latency = updated.manifest.engines[0].latency
     assert isinstance(latency, Latency)
     assert latency.batch == 2

@@ -19,7 +19,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 from exporter.errors import ExporterError, GateError, InputError, UsageError
 from exporter.pack import bundle as bundles
 from exporter.pack.formats import pack
-from exporter.pack.packable import PackRequest
+from exporter.pack.request import PackRequest
 from exporter.progress import Silent
 from exporter.runtime import load
 from tests.packed import digits_build, digits_bundle, edited_build, files_of, pack_digits
@@ -178,9 +178,9 @@ def test_an_engine_that_did_not_pass_is_left_out(
     [
         ({"engines": ("ort-cpu.int4",)}, UsageError, "did you mean ort-cpu.int8"),
         ({"format": "bundel"}, UsageError, "did you mean bundle"),
-        ({"slo_ms": 5.0}, UsageError, "--slo-ms means nothing to format bundle.*triton or kserve"),
-        ({"backend": "python"}, UsageError, "--backend means nothing to format bundle"),
-        ({"format": "node", "sign": Path("k")}, UsageError, "--sign means nothing to format node"),
+        ({"slo_ms": 5.0}, UsageError, "--slo-ms concerns Triton, .*bundle.*triton or kserve"),
+        ({"backend": "python"}, UsageError, "--backend concerns Triton, .* bundle"),
+        ({"format": "node", "sign": Path("k")}, UsageError, "--sign concerns signatures, .* node"),
         ({"labels": Path("absent.txt")}, InputError, "cannot read --labels absent.txt"),
         ({"sign": Path("absent.pem")}, UsageError, "cannot read --sign absent.pem"),
     ],

@@ -14,7 +14,7 @@ import pytest
 from exporter.errors import UsageError
 from exporter.pack.formats import pack
 from exporter.pack.javascript import _nested
-from exporter.pack.packable import PackRequest
+from exporter.pack.request import PackRequest
 from exporter.progress import Silent
 from tests.packed import digits_build, digits_bundle, edited_build, measured
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from exporter.errors import UsageError
 from exporter.pack.formats import pack
 from exporter.pack.kserve import service_name
-from exporter.pack.packable import PackRequest
+from exporter.pack.request import PackRequest
 from exporter.progress import Silent
 from tests.packed import digits_build, pack_digits
 
@@ -51,7 +51,9 @@ def test_a_storage_uri_is_needed(tmp_path: Path, uri: str | None) -> None:
 
 
 def test_an_option_of_another_format_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--storage-uri means nothing to format triton"):
+    with pytest.raises(
+        UsageError, match=r"--storage-uri concerns KServe, .* triton .*; pack as kserve"
+    ):
         pack_digits(tmp_path / "out", format="triton", storage_uri="s3://a")
 
 

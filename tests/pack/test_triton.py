@@ -16,8 +16,8 @@ import pytest
 
 from exporter.errors import UsageError
 from exporter.pack.formats import pack
-from exporter.pack.packable import PackRequest
 from exporter.pack.protobuf_text import Word, parameters, text_format
+from exporter.pack.request import PackRequest
 from exporter.progress import Silent
 from exporter.runtime import load
 from tests.packed import (

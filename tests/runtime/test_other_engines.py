@@ -15,7 +15,7 @@ from exporter.artifact import Precision
 from exporter.builds.request import ExportRequest
 from exporter.images import digits
 from exporter.pack.formats import pack
-from exporter.pack.packable import PackRequest
+from exporter.pack.request import PackRequest
 from exporter.pipeline import export_model
 from exporter.progress import Silent
 from exporter.runtime import InputError, load

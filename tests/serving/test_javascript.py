@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from exporter.pack.formats import pack
-from exporter.pack.packable import ROUNDING, PackRequest
+from exporter.pack.packable import ROUNDING
+from exporter.pack.request import PackRequest
 from exporter.progress import Silent
 from exporter.runtime.goldens import worst_error
 from tests.packed import digits_build, digits_bundle

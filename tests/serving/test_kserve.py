@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from exporter.pack.formats import pack
-from exporter.pack.packable import PackRequest
+from exporter.pack.request import PackRequest
 from exporter.progress import Silent
 from tests.pack.test_triton import with_plan
 from tests.packed import digits_build

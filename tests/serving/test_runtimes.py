@@ -13,7 +13,8 @@ import onnxruntime
 import pytest
 
 from exporter.pack.formats import pack
-from exporter.pack.packable import ROUNDING, PackRequest
+from exporter.pack.packable import ROUNDING
+from exporter.pack.request import PackRequest
 from exporter.progress import Silent
 from exporter.runtime import load
 from exporter.runtime.goldens import Goldens, read_goldens, worst_error

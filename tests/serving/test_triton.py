@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from exporter.pack.formats import pack
-from exporter.pack.packable import PackRequest
+from exporter.pack.request import PackRequest
 from exporter.progress import Silent
 from tests.pack.test_triton import with_fixed_batch, with_plan
 from tests.packed import edited_build, measured

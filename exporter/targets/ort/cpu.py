@@ -46,6 +46,11 @@ INT8_FORMS: Final[tuple[Form, ...]] = (space_to_depth_stem, merge_groups)
 class OrtCpu:
     """Target `ort-cpu`, or `ort-cpu:amx`."""
 
+    family = "ort-cpu"
+    has_profiles = False
+    accepts_fallback = False
+    prediction_example = ""
+
     def __init__(self, variant: str = "") -> None:
         if variant not in ("", "amx"):
             raise UsageError(

@@ -56,7 +56,10 @@ _SEPARATE: Final = re.compile(r"op_?tensor|add_?tensor|activation_fw|addbias", r
 class OrtCuda:
     """Target `ort-cuda`."""
 
-    name = "ort-cuda"
+    family = name = "ort-cuda"
+    has_profiles = False
+    accepts_fallback = True
+    prediction_example = ""
 
     def __init__(self, variant: str = "") -> None:
         if variant:

@@ -37,7 +37,10 @@ SETTINGS: Final = ("profile", "timing_cache", "optimization_level")
 class OrtTensorRt:
     """Target `ort-tensorrt`."""
 
-    name = "ort-tensorrt"
+    family = name = "ort-tensorrt"
+    has_profiles = True
+    accepts_fallback = True
+    prediction_example = ""
 
     def __init__(self, variant: str = "") -> None:
         if variant:

@@ -41,7 +41,10 @@ _INSTALL: Final = "run: pip install 'resnet-exporter[gpu]' (its libraries come f
 class TensorRt:
     """Target `tensorrt`."""
 
-    name = "tensorrt"
+    family = name = "tensorrt"
+    has_profiles = True
+    accepts_fallback = False
+    prediction_example = ""
 
     def __init__(self, variant: str = "") -> None:
         if variant:

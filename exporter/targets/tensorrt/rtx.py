@@ -49,6 +49,11 @@ _NOT_REPRODUCIBLE: Final = (
 class TensorRtRtx:
     """Target `tensorrt-rtx`, with a variant of `VARIANTS` after a colon."""
 
+    family = "tensorrt-rtx"
+    has_profiles = True
+    accepts_fallback = False
+    prediction_example = "--target tensorrt-rtx:sm89 --precision fp16"
+
     def __init__(self, variant: str = "") -> None:
         if variant in _DATA_CENTRE:
             raise UsageError(

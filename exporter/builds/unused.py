@@ -1,0 +1,91 @@
+"""An option that nothing of a request uses is refused, with the reason; never ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from exporter.artifact import ModelSpec, Precision
+from exporter.builds.option import first_unused
+from exporter.builds.request import Concern, ExportRequest
+from exporter.errors import unused_option
+from exporter.graph.lower import HAVE_FP16_BETWEEN
+from exporter.targets import Target
+
+_REMEDIES: Final[Mapping[Concern, str]] = {
+    Concern.INT8: "add int8 to --precision",
+    Concern.REDUCED: "add fp16 or int8 to --precision",
+    Concern.FLOAT_BETWEEN: "add a --target that does, in int8",
+    Concern.PROFILES: "add a --target that has some",
+    Concern.FALLBACK: "add such a --target",
+    Concern.MEASURING: "leave out --no-measure",
+    Concern.BATCHES: "leave out --no-measure",
+}
+"""What would give an option something to be about."""
+
+
+def refuse_unused(request: ExportRequest, pairs: Sequence[tuple[Target, Precision]]) -> None:
+    """Refuses what none of the engines to be built uses.
+
+    Raises:
+        UsageError: an option that is given and has no use.
+    """
+    unused = first_unused(request, _concerns(request, pairs))
+    if unused is not None:
+        concern = unused.option.concerns
+        assert isinstance(concern, Concern)
+        raise unused_option(unused.flag, concern, _REMEDIES[concern])
+
+
+def _concerns(request: ExportRequest, pairs: Sequence[tuple[Target, Precision]]) -> set[Concern]:
+    """What the engines to be built are about."""
+    targets = [target for target, _ in pairs]
+    in_int8 = [target for target, precision in pairs if precision is Precision.INT8]
+    found = {
+        Concern.INT8: bool(in_int8),
+        Concern.REDUCED: any(precision is not Precision.FP32 for _, precision in pairs),
+        Concern.FLOAT_BETWEEN: any(
+            target.dialect(Precision.INT8) in HAVE_FP16_BETWEEN for target in in_int8
+        ),
+        Concern.PROFILES: any(
+            target.has_profiles and "profile" not in request.settings.get(target.family, {})
+            for target in targets
+        ),
+        Concern.FALLBACK: any(target.accepts_fallback for target in targets),
+        Concern.MEASURING: request.measure,
+        Concern.BATCHES: request.measure or any(target.prediction_example for target in targets),
+    }
+    return {concern for concern, present in found.items() if present}
+
+
+def refuse_unused_by_model(request: ExportRequest, spec: ModelSpec) -> None:
+    """Refuses batch sizes for a model that takes one size only.
+
+    Raises:
+        UsageError: as it says.
+    """
+    refuse_batches(request.batches, spec)
+    own = any("profile" in settings for settings in request.settings.values())
+    if fixed_batch(spec) and (request.profile is not None or own):
+        raise unused_option("--profile", _dynamic(spec))
+
+
+def refuse_batches(batches: tuple[int, ...], spec: ModelSpec) -> None:
+    """Refuses to measure a model at batch sizes that it does not take.
+
+    Raises:
+        UsageError: it takes one size only, and others are asked for.
+    """
+    size = fixed_batch(spec)
+    if size is not None and batches not in ((1,), (size,)):
+        raise unused_option("--batches", _dynamic(spec))
+
+
+def fixed_batch(spec: ModelSpec) -> int | None:
+    """The one batch size that a model takes; None: it takes any."""
+    size = spec.input.shape[0]
+    return size if isinstance(size, int) else None
+
+
+def _dynamic(spec: ModelSpec) -> str:
+    return f"models that take any batch size, and {spec.name} takes {fixed_batch(spec)} alone"

@@ -16,6 +16,7 @@ from typing import Final
 
 import exporter
 from benchmarks import modelopt, quantizers
+from benchmarks.peers import has_bf16
 from exporter import host
 from exporter.artifact import Dialect, Model, ModelSpec, Precision, Skipped
 from exporter.build_folder import REJECTED
@@ -26,7 +27,6 @@ from exporter.models.sources import define
 from exporter.pipeline import export_model
 from exporter.plan import ExportRequest
 from exporter.progress import Progress
-from exporter.runtime.telemetry import without_telemetry
 from exporter.targets import folder_name, get_target
 
 CALIBRATION: Final = 32
@@ -236,10 +236,7 @@ def _nncf(recipe: Recipe) -> Path:
 
 
 def _plain_bf16(recipe: Recipe) -> Path:
-    with without_telemetry():
-        import openvino as ov
-
-    if "BF16" not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if not has_bf16():
         raise MissingDependencyError(
             "this CPU has no BF16 arithmetic: OpenVINO's default here is FP32"
         )

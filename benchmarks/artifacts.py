@@ -16,6 +16,7 @@ from typing import Final
 
 import exporter
 from benchmarks import modelopt, quantizers
+from benchmarks.peers import has_bf16
 from exporter import host
 from exporter.artifact import REJECTED, Dialect, Model, ModelSpec, Precision, Skipped
 from exporter.builds.request import ExportRequest
@@ -232,9 +233,7 @@ def _nncf(recipe: Recipe) -> Path:
 
 
 def _plain_bf16(recipe: Recipe) -> Path:
-    import openvino as ov
-
-    if "BF16" not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if not has_bf16():
         raise MissingDependencyError(
             "this CPU has no BF16 arithmetic: OpenVINO's default here is FP32"
         )

@@ -14,11 +14,14 @@ from typing import Any, Final
 
 from benchmarks.groups import groups_of
 from benchmarks.kernels import KERNELS, write_graph
+from benchmarks.peers import has_bf16
 from benchmarks.record import Event, Recorder, described
 from benchmarks.roofline import points
 from benchmarks.sampling import Conditions, Contender, sample
 from benchmarks.statistics import Rounds
 from benchmarks.suite import Role
+from exporter.artifact import Skipped
+from exporter.measure.interleaved import percentiles_ms
 from exporter.measure.statistics import percentiles_ms
 from exporter.progress import Progress
 
@@ -34,12 +37,11 @@ def measure(conditions: Conditions, recorder: Recorder, cache: Path, progress: P
         job: dict[str, Any] = {"kind": kernel.kind, "shape": kernel.shape, "dtype": kernel.dtype}
         if kernel.graph is not None:
             job["path"] = str(write_graph(kernel.graph, folder))
+        given: Mapping[str, Any] | Skipped = job | dict(kernel.options)
+        if kernel.precision == "bf16" and not has_bf16():
+            given = Skipped("this CPU has no BF16 arithmetic")
         facts = {"amount": kernel.amount}
-        contenders.append(
-            Contender(
-                kernel.name, Role.CEILING, kernel.precision, job | dict(kernel.options), facts
-            )
-        )
+        contenders.append(Contender(kernel.name, Role.CEILING, kernel.precision, given, facts))
     recorder.write("group", group=f"{GROUP} b1", kind="ceilings", threads=conditions.threads)
     sample(GROUP, contenders, (1,), conditions, recorder, progress)
 

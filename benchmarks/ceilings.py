@@ -21,7 +21,6 @@ from benchmarks.sampling import Conditions, Contender, sample
 from benchmarks.statistics import Rounds
 from benchmarks.suite import Role
 from exporter.artifact import Skipped
-from exporter.measure.interleaved import percentiles_ms
 from exporter.measure.statistics import percentiles_ms
 from exporter.progress import Progress
 

@@ -68,8 +68,7 @@ def load_openvino(job: Mapping[str, Any]) -> Place:
 
 def has_bf16() -> bool:
     """Whether this CPU computes in BF16. Where it does not, a product of torch's takes a minute."""
-    with without_telemetry():
-        import openvino as ov
+    import openvino as ov
 
     return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 

@@ -12,8 +12,7 @@ import json
 from pathlib import Path
 
 import numpy as np
-from pictures import prepare
-from PIL import Image
+from pictures import open_picture, prepare
 
 from exporter.runtime import load
 
@@ -34,7 +33,7 @@ def main() -> None:
     with load(options.bundle) as engine:
         for start in range(0, len(paths), BATCH):
             part = paths[start : start + BATCH]
-            images = np.stack([prepare(Image.open(path), contract) for path in part])
+            images = np.stack([prepare(open_picture(path), contract) for path in part])
             for path, best in zip(part, engine.predict(images, top=options.top), strict=True):
                 labels = "  ".join(f"{one.label} {one.probability:.1%}" for one in best)
                 print(f"{path.name}: {labels}")

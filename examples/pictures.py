@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,14 @@ FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "none": Image.Resampling.NEAREST,
 }
+
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+
+
+def open_picture(source: Path | IO[bytes]) -> Image.Image:
+    """A picture of one of FORMATS; Pillow knows others, and starts programs for some of them."""
+    return Image.open(source, formats=FORMATS)
 
 
 def prepare(picture: Image.Image, contract: Mapping[str, Any]) -> npt.NDArray[np.uint8]:

@@ -17,8 +17,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from pictures import prepare
-from PIL import Image, UnidentifiedImageError
+from pictures import open_picture, prepare
+from PIL import UnidentifiedImageError
 
 from exporter.runtime import Engine, ServingError, load
 
@@ -34,7 +34,7 @@ def make_handler(engine: Engine, contract: Mapping[str, Any]) -> type[BaseHTTPRe
             if not 0 < length <= LARGEST_BODY:
                 return self.answer(413, {"error": f"send 1 to {LARGEST_BODY} bytes"})
             try:
-                picture = Image.open(io.BytesIO(self.rfile.read(length)))
+                picture = open_picture(io.BytesIO(self.rfile.read(length)))
                 images = prepare(picture, contract)[None]
                 (best,) = engine.predict(images)
             except (UnidentifiedImageError, OSError, ServingError) as error:

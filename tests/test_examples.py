@@ -44,12 +44,18 @@ def test_a_folder_is_classified(tmp_path: Path) -> None:
     assert all(line.count("%") == 2 for line in lines)
 
 
-def test_a_bundle_is_served() -> None:
+# Pillow would have Ghostscript draw it.
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\n%%EndComments\nshowpage\n%%EOF\n"
+
+
+def test_a_bundle_is_served(tmp_path: Path) -> None:
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path / 'started'}\n")
+    (tmp_path / "gs").chmod(0o755)
     images, labels = goldens()
     command = [sys.executable, str(EXAMPLES / "serve_bundle.py"), str(digits_bundle())]
     with subprocess.Popen(
         [*command, "--port", "0"],
-        env=ENVIRONMENT,
+        env={**ENVIRONMENT, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -63,6 +69,8 @@ def test_a_bundle_is_served() -> None:
                 with urllib.request.urlopen(url, buffer.getvalue(), timeout=20) as answer:
                     assert json.load(answer)[0]["label"] == label
             assert refused(url, b"no picture") == 400
+            assert refused(url, POSTSCRIPT) == 400
+            assert not (tmp_path / "started").exists()
             assert refused(url, b"") == 413
         finally:
             server.terminate()

@@ -28,6 +28,9 @@ Array = npt.NDArray[Any]
 Labels = npt.NDArray[np.int64]
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff")
+IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "TIFF")
+"""What those suffixes promise. Pillow goes by the contents, and would start Ghostscript for a
+PostScript file that is called .jpg."""
 SYNTHETIC_SAMPLES = 512
 """Of each of the two synthetic sets; they are made as they are read."""
 HELD_BYTES = 2**30
@@ -207,7 +210,7 @@ def _classes(path: Path, files: list[Path], spec: ModelSpec) -> dict[str, int] |
 
 def _hash_image(file: Path) -> str:
     """The content's SHA-256, once the header has told that it is a picture of sane size."""
-    with _reading(file), Image.open(file) as image:
+    with _reading(file), Image.open(file, formats=IMAGE_FORMATS) as image:
         if image.width * image.height > LARGEST_IMAGE_PIXELS:
             raise InputError(f"{file} has {image.width}x{image.height} pixels: too large")
     with file.open("rb") as stream:
@@ -215,7 +218,7 @@ def _hash_image(file: Path) -> str:
 
 
 def _read_image(file: Path, contract: Preprocessing, spec: ModelSpec) -> Array:
-    with _reading(file), Image.open(file) as image:
+    with _reading(file), Image.open(file, formats=IMAGE_FORMATS) as image:
         return prepare(image, contract, spec)
 
 

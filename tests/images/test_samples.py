@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -193,6 +194,37 @@ def test_a_picture_that_breaks_off_is_named_when_it_is_read(tmp_path: Path, fold
     data = open_data(spec(), folder)  # the headers are whole
     with pytest.raises(InputError, match=r"\d+\.png cannot be read as an image"):
         all_of(data.calibration)
+
+
+def test_no_program_is_started_for_a_file_that_is_called_a_picture(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pillow hands PostScript to Ghostscript, an interpreter, whatever the file is called."""
+    program = tmp_path / "bin" / "gs"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path / 'started'}\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", None)  # where it was found before
+    file = folder / "photo.jpg"
+    file.write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 80 80\n%%EndComments\nshowpage\n%%EOF\n"
+    )
+    with pytest.raises(InputError, match=r"photo\.jpg cannot be read as an image"):
+        data = open_data(spec(), folder)
+        all_of(data.calibration)
+        all_of(data.evaluation)
+    assert not (tmp_path / "started").exists()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "PPM", "TIFF", "MPO"])
+def test_every_format_of_the_suffixes_is_read(folder: Path, kind: str) -> None:
+    """MPO is what some telephones write and call .jpg."""
+    suffix = {"TIFF": "tif", "MPO": "jpg"}.get(kind, kind.lower())
+    Image.new("RGB", (64, 64), (9, 99, 199)).save(folder / f"other.{suffix}", kind)
+    data = open_data(spec(), folder)
+    assert data.calibration.count + data.evaluation.count == 21
+    assert len(all_of(data.calibration)) + len(all_of(data.evaluation)) == 21
 
 
 def test_pictures_are_opened_as_they_are_needed(folder: Path) -> None:

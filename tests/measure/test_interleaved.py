@@ -278,6 +278,20 @@ def test_a_module_that_cannot_be_pickled_is_skipped(engine: Path) -> None:
     assert "lambda" in reason.skipped
 
 
+class Unwritable(torch.nn.Identity):
+    """What PyTorch makes of a full disk."""
+
+    def __reduce_ex__(self, protocol: object) -> str:
+        raise RuntimeError("[enforce fail at inline_container.cc] . unexpected pos 64 vs 0")
+
+
+def test_a_disk_that_is_full_costs_the_latencies_alone(engine: Path) -> None:
+    engines = [EngineToMeasure("ort-cpu.fp32", "ort-cpu", engine)]
+    reason = run(engines, EagerBaseline(Unwritable(), INPUT))["ort-cpu.fp32"][1]
+    assert isinstance(reason, Skipped)
+    assert "it cannot be written to" in reason.skipped
+
+
 def test_a_module_that_cannot_be_imported_elsewhere_is_skipped(
     engine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,12 +6,14 @@ missing, or one that this version does not know is an error that names its place
 
 from __future__ import annotations
 
+import functools
+import json
 import math
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from types import UnionType
-from typing import Any, Final, Union, get_args, get_origin
+from typing import Any, Final, TypeVar, Union, get_args, get_origin
 
 import cattrs
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
@@ -20,23 +22,86 @@ from exporter.artifact import Skipped
 from exporter.builds.option import declarations
 from exporter.builds.records import EngineRecord
 from exporter.builds.request import ExportRequest
+from exporter.errors import InputError
 
+RENAMED: Final[Mapping[str, str]] = {"built_from": "graph"}
+"""Fields that have another name in the file."""
 _NOT_FINITE: Final = {"inf", "-inf", "nan"}
 _VIEWS: Final = ("path", "sha256", "bytes")
 """Of an engine's files, for other tools; they follow from `files`."""
 
+T = TypeVar("T")
 
-def make_converter() -> cattrs.Converter:
-    """A converter for the dataclasses of `records.py` and everything inside them."""
+
+def plain(value: Any) -> Any:
+    """A record, or a container of some, as JSON's own types."""
+    return _converter(strict=True).unstructure(value)
+
+
+def structure(
+    content: Any,
+    kind: type[T],
+    name: str,
+    *,
+    strict: bool = True,
+    remedy: str = "export the model again",
+) -> T:
+    """The record in a parsed JSON file of that name; unless `strict`, unknown fields are left out.
+
+    Raises:
+        InputError: it does not fit; the message names the first field that does not, what was
+            found there, what was expected, and the remedy.
+    """
+    try:
+        json.dumps(content, ensure_ascii=False).encode()
+        return _converter(strict=strict).structure(content, kind)
+    except (UnicodeEncodeError, RecursionError):
+        problem = "a text in it is no Unicode, or it is nested too deeply"
+    except cattrs.BaseValidationError as error:
+        problem = " ".join(_first_problem(error, content).split())
+    raise InputError(f"{name}: {problem}; {remedy}")
+
+
+def _first_problem(error: BaseException, content: Any, path: str = "") -> str:
+    """The first of cattrs' errors: where, and what is wrong there."""
+    place = f"{path}: " if path else ""
+    if isinstance(error, cattrs.IterableValidationError):
+        for cause, at in error.group_exceptions()[0]:
+            shown = f"[{json.dumps(at.index)}]"
+            return _first_problem(cause, content[at.index], path + shown)
+    if isinstance(error, cattrs.ClassValidationError):
+        if not isinstance(content, Mapping):
+            return f"{place}{_expected('an object', content)}"
+        for cause, field in error.group_exceptions()[0]:
+            key = RENAMED.get(field.name, field.name)
+            inner = f"{path}.{key}" if path else key
+            if key not in content:
+                return f"{inner}: a required field is missing"
+            return _first_problem(cause, content[key], inner)
+        return _first_problem(error.exceptions[0], content, path)
+    if isinstance(error, cattrs.ForbiddenExtraKeysError):
+        unknown = ", ".join(sorted(error.extra_fields))
+        return f"{place}unknown field {unknown} (of a newer version, or a slip)"
+    if isinstance(error, ValueError):
+        return f"{place}{error}"
+    # Every hook here says what it expects; cattrs' own for a mapping does not.
+    return f"{place}{_expected('an object', content)}"
+
+
+@functools.cache
+def _converter(*, strict: bool) -> cattrs.Converter:
+    """Reads and writes the dataclasses of `records.py` and everything inside them."""
     converter = cattrs.Converter(
-        forbid_extra_keys=True, unstruct_collection_overrides={tuple: list}
+        forbid_extra_keys=strict, unstruct_collection_overrides={tuple: list}
     )
-    for kind in (int, bool, str):
+    for kind in (bool, str):
         converter.register_structure_hook(kind, _exactly(kind))
+    converter.register_structure_hook(int, _read_int)
     converter.register_structure_hook(float, _read_float)
     converter.register_unstructure_hook(float, _write_float)
     converter.register_structure_hook(StrEnum, _read_enum)
     converter.register_unstructure_hook(StrEnum, lambda member: member.value)
+    converter.register_structure_hook_factory(_is_tuple, _list_of(converter))
     converter.register_structure_hook(Path, lambda value, _: Path(_exactly(str)(value, str)))
     converter.register_unstructure_hook(Path, str)
     converter.register_structure_hook_func(_is_size, _read_size)
@@ -92,14 +157,19 @@ def _read_enum(value: Any, kind: type[StrEnum]) -> StrEnum:
 
 
 def _exactly(kind: type) -> Callable[[Any, Any], Any]:
+    words = {bool: "true or false", str: "a text"}[kind]
+
     def read(value: Any, _: Any) -> Any:
-        _expect(type(value) is kind, value, _WORDS[kind])
+        _expect(type(value) is kind, value, words)
         return value
 
     return read
 
 
-_WORDS: Final[Mapping[type, str]] = {int: "a whole number", bool: "true or false", str: "a text"}
+def _read_int(value: Any, _: Any) -> int:
+    _expect(type(value) is int, value, "a whole number")
+    _expect(abs(value) < 2**63, value, "a whole number of 64 bits")
+    return int(value)
 
 
 def _read_float(value: Any, _: Any) -> float:
@@ -114,6 +184,30 @@ def _read_float(value: Any, _: Any) -> float:
 
 def _write_float(value: float) -> float | str:
     return value if math.isfinite(value) else str(value)
+
+
+def _is_tuple(kind: Any) -> bool:
+    return get_origin(kind) is tuple
+
+
+def _list_of(converter: cattrs.Converter) -> Callable[[Any], Callable[[Any, Any], Any]]:
+    """A list alone becomes a tuple: cattrs would take a text or an object for one, too."""
+
+    def factory(kind: Any) -> Callable[[Any, Any], Any]:
+        kinds = get_args(kind)
+
+        def read_any(value: Any, _: Any) -> Any:
+            _expect(isinstance(value, list), value, "a list")
+            return tuple(converter.structure(value, list[kinds[0]]))  # type: ignore[valid-type]
+
+        def read_fixed(value: Any, _: Any) -> Any:
+            fits = isinstance(value, list) and len(value) == len(kinds)
+            _expect(fits, value, f"a list of {len(kinds)} values")
+            return tuple(map(converter.structure, value, kinds))
+
+        return read_any if kinds[1:] == (...,) else read_fixed
+
+    return factory
 
 
 def _is_union(kind: Any) -> bool:
@@ -150,5 +244,9 @@ def _skipped_or(converter: cattrs.Converter) -> Callable[[Any], Callable[[Any, A
 
 def _expect(holds: bool, value: Any, wanted: str) -> None:
     if not holds:
-        shown = repr(value)
-        raise ValueError(f"expected {wanted}, found {shown if len(shown) < 40 else shown[:37]}...")
+        raise ValueError(_expected(wanted, value))
+
+
+def _expected(wanted: str, value: Any) -> str:
+    shown = json.dumps(value, ensure_ascii=False)
+    return f"expected {wanted}, found {shown if len(shown) < 40 else f'{shown[:37]}...'}"

@@ -5,15 +5,13 @@ Fields are added, never renamed.
 
 from __future__ import annotations
 
-import functools
 import json
 import re
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
-import cattrs
-
-from exporter.builds.codec import make_converter
+from exporter.builds.codec import plain as plain
+from exporter.builds.codec import structure
 from exporter.builds.records import Manifest
 from exporter.disk.writing import write_whole
 from exporter.errors import InputError
@@ -26,16 +24,6 @@ FILE_NAME: Final = "manifest.json"
 
 _NAME: Final = re.compile(r"\w[\w.+-]*")
 """A model's name is part of file names."""
-
-
-@functools.cache
-def _converter() -> cattrs.Converter:
-    return make_converter()
-
-
-def plain(value: Any) -> Any:
-    """A record, or a container of some, as JSON's own types."""
-    return _converter().unstructure(value)
 
 
 def to_json(manifest: Manifest) -> dict[str, Any]:
@@ -102,24 +90,9 @@ def from_json(content: Any, name: str) -> Manifest:
     if type(schema) is not int or schema != SCHEMA:
         raise InputError(f"{name} has schema {schema!r}, expected {SCHEMA}; export the model again")
     fields = {key: value for key, value in content.items() if key != "schema"}
-    try:
-        manifest = _converter().structure(fields, Manifest)
-    except cattrs.BaseValidationError as error:
-        problem = cattrs.transform_error(error, path=FILE_NAME, format_exception=_explain)[0]
-        raise InputError(f"{name}: {' '.join(problem.split())}; export the model again") from None
+    manifest = structure(fields, Manifest, name)
     _check_names(manifest, name)
     return manifest
-
-
-def _explain(error: BaseException, kind: type | None) -> str:
-    if isinstance(error, KeyError):
-        return "a required field is missing"
-    if isinstance(error, cattrs.ForbiddenExtraKeysError):
-        unknown = ", ".join(sorted(error.extra_fields))
-        return f"unknown field {unknown} (of a newer version, or a slip)"
-    if isinstance(error, ValueError):
-        return str(error)
-    return f"expected {getattr(kind, '__name__', kind)}"
 
 
 def _check_names(manifest: Manifest, name: str) -> None:

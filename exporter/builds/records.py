@@ -5,12 +5,14 @@ A field's name here is its name in the file, but for `Engine.built_from`, which 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from exporter.artifact import Engine, ModelSpec, Precision, Prediction, Skipped
+from exporter.artifact import Engine, ModelKind, ModelSpec, Precision, Prediction, Skipped
 from exporter.builds.request import ExportRequest
 from exporter.host import Host
+from exporter.measure.interleaved import EagerBaseline, OnnxBaseline
 from exporter.measure.stage import Measurement
 from exporter.measure.timing import Ceilings, Latency, Profile
 from exporter.prove.certificate import Accuracy, Parity, Receipt
@@ -116,11 +118,18 @@ class Manifest:
         return next((engine for engine in self.engines if engine.id == identity), None)
 
     @property
+    def baseline(self) -> str:
+        """What speedups are over, in words."""
+        return (OnnxBaseline if self.model.kind is ModelKind.ONNX else EagerBaseline).words
+
+    @property
     def fastest(self) -> EngineRecord | None:
         """The engine with the highest speedup among those that passed every gate, if any was."""
         measured = [
             (engine.latency.speedup.median, engine)
             for engine in self.engines
-            if engine.passed and isinstance(engine.latency, Latency)
+            if engine.passed
+            and isinstance(engine.latency, Latency)
+            and math.isfinite(engine.latency.speedup.median)
         ]
         return max(measured, key=lambda pair: pair[0])[1] if measured else None

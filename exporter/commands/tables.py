@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.table import Table
 
-from exporter.artifact import ModelKind, Precision, Skipped
+from exporter.artifact import Precision, Skipped
 from exporter.builds.records import EngineRecord, Manifest
 from exporter.measure.timing import Latency
 from exporter.prove.certificate import Receipt, Scope
@@ -22,14 +22,13 @@ if TYPE_CHECKING:
 def engines(manifest: Manifest, console: Console) -> None:
     """The final table: size, receipt, parity, latency and speedup; the fastest is marked."""
     best = manifest.fastest
-    own = manifest.model.kind == ModelKind.ONNX
     table = Table(title=_title(manifest), title_justify="left")
     table.add_column("engine")
     table.add_column("size", justify="right")
     table.add_column("receipt")
     table.add_column("parity")
     table.add_column("p50", justify="right")
-    table.add_column(f"speedup over {'the given file' if own else 'eager'}", justify="right")
+    table.add_column(f"speedup over {manifest.baseline}", justify="right")
     for engine in manifest.engines:
         name = escape(engine.id)
         table.add_row(

@@ -58,15 +58,20 @@ class EagerBaseline:
     """Eager PyTorch, in inference mode, on the same number of threads."""
 
     name: ClassVar[str] = "torch-eager"
+    words: ClassVar[str] = "eager PyTorch"
     module: torch.nn.Module
     input: TensorSpec
 
 
 @dataclass(frozen=True)
 class OnnxBaseline:
-    """The ONNX file that was given, in ONNX Runtime with its default options."""
+    """The ONNX file that was given, in ONNX Runtime with its default options.
+
+    Those turn all of its optimizations on; the reference of parity is the file with them off.
+    """
 
     name: ClassVar[str] = "onnxruntime-as-given"
+    words: ClassVar[str] = "the given file in ONNX Runtime, all optimizations on"
     model: bytes
     input: TensorSpec
 

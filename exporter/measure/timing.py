@@ -19,7 +19,7 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Speedup:
-    """Paired ratio eager / engine: more than 1 is faster than eager."""
+    """Paired ratio baseline / engine: more than 1 is faster than the baseline."""
 
     median: float
     ci95: tuple[float, float]
@@ -37,6 +37,7 @@ class Latency:
     p90_ms: float
     p99_ms: float
     eager_p50_ms: float
+    """The baseline's, whichever it is."""
     baseline: str
     """"torch-eager" or, for an ONNX input, "onnxruntime-as-given"."""
     speedup: Speedup
@@ -71,7 +72,7 @@ class LayerTime:
 
 @dataclass(frozen=True)
 class Profile:
-    """Where an engine's time goes (`profile_blocks.py`)."""
+    """Where an engine's time goes (`measure/profile.py`)."""
 
     source: str
     batch: int

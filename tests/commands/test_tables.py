@@ -1,0 +1,47 @@
+"""The terminal's tables of a build: they print whatever its manifest holds."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+from rich.console import Console
+
+from exporter.artifact import ModelKind
+from exporter.builds.records import Manifest
+from exporter.commands import tables
+from tests import manifests
+
+
+def printed(manifest: Manifest) -> str:
+    stream = io.StringIO()
+    tables.engines(manifest, Console(file=stream, width=300))
+    return stream.getvalue()
+
+
+def line(text: str, name: str) -> str:
+    return next(line for line in text.splitlines() if name in line)
+
+
+def test_the_fastest_engine_is_marked() -> None:
+    text = printed(manifests.resnet50())
+    assert "5.55x (5.44 to 5.66)" in line(text, "ort-cpu.int8 *")
+    assert "built, not run here" in line(text, "tensorrt-rtx:sm89.fp16")
+
+
+def test_figures_that_are_not_finite_are_printed() -> None:
+    found = line(printed(manifests.not_finite()), "ort-cpu.fp16")
+    assert "FAILED rel_l2 inf" in found
+    assert "inf ms" in found
+    assert "nanx (-inf to inf) unstable" in found
+
+
+def test_an_engine_that_could_not_be_built_is_in_the_table() -> None:
+    assert "FAILED to build" in line(printed(manifests.failed()), "openvino.fp16")
+
+
+def test_the_heading_names_the_baseline() -> None:
+    build = manifests.resnet50()
+    assert "speedup over eager PyTorch" in printed(build)
+    own = replace(build, model=replace(build.model, kind=ModelKind.ONNX))
+    assert "speedup over the given file in ONNX Runtime, all optimizations on" in printed(own)

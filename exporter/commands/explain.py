@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import groupby
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
@@ -14,8 +13,6 @@ from exporter.errors import unknown_name
 from exporter.measure.timing import BlockTime, Profile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from rich.console import Console
 
 
@@ -23,18 +20,28 @@ def explain(manifest: Manifest, engine_id: str, console: Console) -> None:
     """Prints the receipt of one engine, or of all where `engine_id` is empty.
 
     Raises:
-        UsageError: the build has no such engine.
+        UsageError: no such engine was asked for when the build was made.
     """
-    chosen = [engine for engine in manifest.engines if engine_id in ("", engine.id)]
-    if not chosen and engine_id:
-        raise unknown_name("engine", engine_id, [engine.id for engine in manifest.engines])
-    for engine in chosen:
-        _explain(engine, console)
+    known = [engine.id for engine in manifest.engines]
+    known += [failed.id for failed in manifest.failed_engines]
+    if engine_id and engine_id not in known:
+        raise unknown_name("engine", engine_id, known)
+    for engine in manifest.engines:
+        if engine_id in ("", engine.id):
+            _explain(engine, console)
+    for failed in manifest.failed_engines:
+        if engine_id in ("", failed.id):
+            reason = escape(failed.reason)
+            console.print(
+                f"[bold]{escape(failed.id)}[/]  [red]failed to {failed.stage}[/]: {reason}"
+            )
 
 
 def _explain(engine: EngineRecord, console: Console) -> None:
     receipt = engine.receipt
     console.print(f"[bold]{escape(engine.id)}[/]  {receipt_summary(receipt)}")
+    for failure in engine.failures:
+        console.print(f"  [red]failed[/]: {escape(failure)}")
     console.print(f"  read from: {escape(receipt.source)}")
     if receipt.reason:
         console.print(f"  reason: {escape(receipt.reason)}")
@@ -44,8 +51,8 @@ def _explain(engine: EngineRecord, console: Console) -> None:
     for block in receipt.blocks:
         table.add_row(
             escape(block.name),
-            escape(", ".join(_runs(kernel.op for kernel in block.kernels))),
-            ", ".join(sorted({kernel.dtype for kernel in block.kernels})),
+            escape(block.operators),
+            escape(block.dtypes),
             "yes" if block.add_fused else f"[yellow]no[/] {escape(block.reason or '')}",
             _time_of(spent.get(block.name)),
         )
@@ -67,9 +74,3 @@ def _source_of(engine: EngineRecord) -> str:
         f"time per block: {profile.source}, batch {profile.batch}, {profile.threads} "
         f"threads, median of {profile.runs} runs; {profile.outside_us:.0f} us outside"
     )
-
-
-def _runs(words: Iterable[str]) -> list[str]:
-    """Words with repeats in a row counted: Conv x3."""
-    counted = [(word, len(list(same))) for word, same in groupby(words)]
-    return [word if count == 1 else f"{word} x{count}" for word, count in counted]

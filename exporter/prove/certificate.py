@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import groupby
 
 from exporter.artifact import Kernel, Skipped, Verdict
 
@@ -19,6 +20,17 @@ class BlockReceipt:
     kernel or, in INT8, in one integer kernel with its requantization."""
     reason: str | None = None
     """Why the add is not fused, where it is not."""
+
+    @property
+    def operators(self) -> str:
+        """The runtime's words for the kernels, repeats in a row counted: "Conv x3, kgen"."""
+        runs = [(op, len(list(same))) for op, same in groupby(kernel.op for kernel in self.kernels)]
+        return ", ".join(op if count == 1 else f"{op} x{count}" for op, count in runs)
+
+    @property
+    def dtypes(self) -> str:
+        """What the kernels compute in, each type once: "int8, fp32"."""
+        return ", ".join(dict.fromkeys(kernel.dtype for kernel in self.kernels))
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,10 @@ The figures of `resnet50` are those measured on a 2-core machine; nothing is run
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
+from enum import Enum
 from typing import Any
 
 from exporter.artifact import (
@@ -26,6 +28,7 @@ from exporter.artifact import (
 from exporter.builds.records import (
     DataRecord,
     EngineRecord,
+    FailedEngine,
     HostRecord,
     Manifest,
     SamplesRecord,
@@ -39,9 +42,9 @@ BLOCKS = tuple(
 )
 NO_GPU = "built, not run here: this machine has no NVIDIA GPU"
 LIMITS = {
-    Precision.FP32: {"rel_l2_float64": 2e-6, "rel_l2": 4e-6},
-    Precision.FP16: {"rel_l2": 5e-3},
-    Precision.INT8: {"sqnr_db": 20.0},
+    Precision.FP32: {"rel_l2_float64": 2e-6, "rel_l2": 4e-6, "batch_max_abs": 2.2e-4},
+    Precision.FP16: {"rel_l2": 5e-3, "batch_max_abs": 0.22},
+    Precision.INT8: {"sqnr_db": 20.0, "batch_max_abs": 2.2},
 }
 ERRORS = {Precision.FP32: 4.9e-7, Precision.FP16: 7.8e-4, Precision.INT8: 4.6e-2}
 
@@ -121,7 +124,7 @@ def record(
         sqnr_db={Precision.FP32: 126.2, Precision.FP16: 62.2, Precision.INT8: 26.7}[precision],
         top1_agreement=0.984 if int8 else 1.0, flips=1 if int8 else 0, limits=LIMITS[precision],
         passed=True, rel_l2_float64=0.8 * error, reference_rel_l2_float64=3.3e-7,
-        batch_sizes=(1, 8), batch_max_abs=0.0,
+        batch_sizes=(1, 8), batch_max_abs=2 * error,
     )  # fmt: skip
     return EngineRecord(
         id=f"{target}.{precision}", target=target, precision=precision,
@@ -262,3 +265,126 @@ def build(
         engines=tuple(records),
         timings={"define": 4.66, "export": 4.77, "build": 12.4, "measure": 88.99},
     )  # fmt: skip
+
+
+def with_engine(manifest: Manifest, name: str, **changes: Any) -> Manifest:
+    """The build with some fields of one engine changed; a timing changes at both its places."""
+    engines = []
+    for engine in manifest.engines:
+        if engine.id == name:
+            if isinstance(changes.get("latency"), Latency) and "latency_by_batch" not in changes:
+                changes["latency_by_batch"] = (changes["latency"], *engine.latency_by_batch[1:])
+            engine = replace(engine, **changes)
+        engines.append(engine)
+    return replace(manifest, engines=tuple(engines))
+
+
+def parity_of(manifest: Manifest, name: str) -> Parity:
+    """The certificate of one engine."""
+    engine = manifest.engine(name)
+    assert engine is not None
+    assert isinstance(engine.parity, Parity)
+    return engine.parity
+
+
+def without_blocks(manifest: Manifest) -> Manifest:
+    """The same build of a network without residual blocks."""
+    engines = []
+    for engine in manifest.engines:
+        receipt = replace(
+            engine.receipt, residual_adds=0, residual_adds_fused=0, blocks=(), leftovers=()
+        )
+        parity = engine.parity
+        if isinstance(parity, Parity):
+            parity = replace(parity, blocks=())
+        engines.append(replace(engine, receipt=receipt, parity=parity))
+    model = replace(manifest.model, residual_blocks=())
+    return replace(manifest, model=model, engines=tuple(engines))
+
+
+def unmeasured() -> Manifest:
+    """One engine that was neither measured nor checked."""
+    return build(
+        [record("ort-cpu", Precision.FP32, op="Conv", dtype="fp32", size=10,
+                skipped="not asked for (--no-measure)", parity=Skipped("no reference"))]
+    )  # fmt: skip
+
+
+def not_finite() -> Manifest:
+    """An engine that answers with infinities in no time at all, and one that is exact."""
+    build = resnet50()
+    name = "ort-cpu.fp16"
+    spoilt = replace(
+        parity_of(build, name), rel_l2=math.inf, sqnr_db=-math.inf, max_abs=math.nan,
+        rel_l2_float64=math.nan, top1_agreement=math.nan, batch_max_abs=math.inf,
+        passed=False, failures=("rel_l2 inf > limit 0.005 (worst input: 0 of 64)",),
+        blocks=tuple(
+            replace(block, built_up_rel_l2=math.inf, added_rel_l2=math.nan)
+            for block in parity_of(build, name).blocks
+        ),
+    )  # fmt: skip
+    timing = replace(
+        latency(math.inf, 1.0), p99_ms=math.nan, eager_p50_ms=math.nan,
+        speedup=Speedup(math.nan, (-math.inf, math.inf)), stable=False,
+    )  # fmt: skip
+    failures = tuple(f"parity: {failure}" for failure in spoilt.failures)
+    build = with_engine(build, name, parity=spoilt, latency=timing, failures=failures)
+    exact = replace(parity_of(build, "ort-cpu.fp32"), rel_l2=0.0, sqnr_db=math.inf, max_abs=0.0)
+    return with_engine(build, "ort-cpu.fp32", parity=exact)
+
+
+def failed() -> Manifest:
+    """The fastest engine missed a parity limit, another died, a third could not be built."""
+    build = resnet50()
+    missed = "sqnr_db 11.2 < limit 20 (worst input: 3)"
+    build = with_engine(
+        build,
+        "ort-cpu.int8",
+        files=(EngineFile("engines/ort-cpu/int8.bin.rejected", "a" * 64, 25_871_204),),
+        parity=replace(
+            parity_of(build, "ort-cpu.int8"), passed=False, sqnr_db=11.2, failures=(missed,)
+        ),
+        latency=Skipped("rejected: it failed a gate"),
+        latency_by_batch=(),
+        profile=Skipped("rejected: it failed a gate"),
+        failures=(f"parity: {missed}",),
+    )
+    died = "the process that measures openvino.fp32 died (SIGSEGV)"
+    build = with_engine(
+        build,
+        "openvino.fp32",
+        files=(EngineFile("engines/openvino/fp32.bin.rejected", "b" * 64, 102_310_004),),
+        latency=Skipped(died),
+        latency_by_batch=(),
+        profile=Skipped(f"not profiled: {died}"),
+        failures=(f"measure: {died}",),
+    )
+    lost = FailedEngine(
+        "openvino.fp16", "openvino", Precision.FP16, "build", "the builder ran out of memory"
+    )
+    return replace(
+        build,
+        failures=(
+            f"openvino.fp16: {lost.reason}",
+            f"ort-cpu.int8: parity: {missed}",
+            f"openvino.fp32: measure: {died}",
+        ),
+        failed_engines=(lost,),
+    )
+
+
+HOSTILE = "</title><script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{ 7*7 }}&amp;"
+
+
+def hostile(value: Any) -> Any:
+    """Every text of a manifest (or of a part of one) with markup in front of it."""
+    if isinstance(value, str) and not isinstance(value, Enum):
+        return HOSTILE + value
+    if isinstance(value, tuple):
+        return tuple(map(hostile, value))
+    if isinstance(value, dict):
+        return {key: hostile(item) for key, item in value.items()}
+    if is_dataclass(value) and not isinstance(value, type):
+        changes = {field.name: hostile(getattr(value, field.name)) for field in fields(value)}
+        return replace(value, **changes)
+    return value

@@ -1,4 +1,4 @@
-"""Two builds side by side: engines gained, lost, slower, faster, less accurate (`changes.py`).
+"""Two builds side by side: engines gained, lost, slower, faster, less accurate.
 
 A limit trips where a change is told apart from noise and is beyond it. What can no longer be held
 against a limit that was asked for trips it too: an engine that is lost cannot pass.
@@ -7,23 +7,24 @@ against a limit that was asked for trips it too: an engine that is lost cannot p
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporter.builds import manifest as manifests
+from exporter.builds.codec import structure
 from exporter.commands.compare_engine import (
     Change,
     ErrorChange,
-    Row,
     SpeedChange,
     differences,
     error_change,
     speed_changes,
 )
 from exporter.errors import InputError, UsageError, unused_option
-from exporter.report.flat import KIND, flat
+from exporter.report.flat import KIND, EngineRow, FlatReport, Rows, flat
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,11 +50,11 @@ class Comparison:
     """Each limit that was passed, in words; the command then ends with exit code 1."""
 
 
-def load(path: Path) -> dict[str, Any]:
-    """The flat view (`report.flat`) of a build folder, a manifest.json or a report.json.
+def load(path: Path) -> Rows:
+    """What is compared of a build folder, a manifest.json, a report.json or a benchmark result.
 
     Raises:
-        InputError: nothing there, not JSON, another schema, or fields of the schema missing.
+        InputError: nothing there, not JSON, another schema, or fields that do not fit.
     """
     if path.is_dir():
         names = (manifests.FILE_NAME, "report.json")
@@ -67,27 +68,35 @@ def load(path: Path) -> dict[str, Any]:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid JSON ({error}); export the model again") from None
-    if not isinstance(content, dict) or content.get("schema") != manifests.SCHEMA:
-        schema = content.get("schema") if isinstance(content, dict) else None
-        raise InputError(f"{path} has schema {schema!r}, expected {manifests.SCHEMA}")
-    try:
-        return _flat(content)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    return _rows(content, str(path))
+
+
+def _rows(content: Any, name: str) -> Rows:
+    if not isinstance(content, dict) or "kind" not in content:
+        return flat(manifests.from_json(content, name))
+    kind, schema = content["kind"], content.get("schema")
+    if kind not in (KIND, BENCHMARK):
         raise InputError(
-            f"{path} is no manifest.json or report.json of a build ({type(error).__name__}: "
-            f"{error}); export the model again"
-        ) from None
+            f"{name} is of kind {kind!r}; give a manifest.json, a report.json or a result of kind "
+            f"{BENCHMARK!r}"
+        )
+    if schema != manifests.SCHEMA:
+        raise InputError(f"{name} has schema {schema!r}, expected {manifests.SCHEMA}")
+    rows = {key: value for key, value in content.items() if key not in ("kind", "schema")}
+    if kind == KIND:
+        return structure(rows, FlatReport, name, remedy="write it again with exporter report")
+    return structure(rows, Rows, name, strict=False, remedy="run the benchmark again")
 
 
 def compare(
-    old: Mapping[str, Any],
-    new: Mapping[str, Any],
+    old: Rows,
+    new: Rows,
     *,
     max_slowdown: float | None = None,
     max_error_growth: float | None = None,
     allow_other_host: bool = False,
 ) -> Comparison:
-    """Compares two builds of one model, each a manifest or its flat view.
+    """Compares two builds of one model.
 
     Raises:
         UsageError: two models, a negative limit, or timings of two hosts without
@@ -96,45 +105,44 @@ def compare(
     for option, limit in (("slowdown", max_slowdown), ("error-growth", max_error_growth)):
         if limit is not None and not limit >= 0:
             raise UsageError(f"--max-{option} {limit}: give a fraction of 0 or more, as in 0.05")
-    old, new = _flat(old), _flat(new)
-    if old["model"] != new["model"]:
+    if old.model != new.model:
         raise UsageError(
-            f"OLD is a build of {old['model']}, NEW of {new['model']}; compare two of one model"
+            f"OLD is a build of {old.model}, NEW of {new.model}; compare two of one model"
         )
-    before, after = ({row["id"]: row for row in side["engines"]} for side in (old, new))
+    before, after = ({row.id: row for row in side.engines} for side in (old, new))
     if max_slowdown is not None and not _timed(before):
         raise unused_option("--max-slowdown", "timings, and OLD has none", "measure OLD")
     if max_error_growth is not None and not _with_error(before):
         raise unused_option("--max-error-growth", "errors, and OLD has none", "export OLD again")
-    other_host = differences(old["host"], new["host"])
+    other_host = differences(vars(old.host), vars(new.host))
     if other_host and _timed(before) & _timed(after) and not allow_other_host:
         raise UsageError(
             f"the timings are of two hosts ({other_host}) and say nothing of the engines; measure "
             "both builds on one (exporter benchmark DIR), or --allow-other-host"
         )
-    lost = tuple(_lost(before, after, new["failures"]))
+    lost = tuple(_lost(before, after, new.failures))
     common = [name for name in before if name in after and name not in dict(lost)]
-    speeds, errors, apart = [], [], []
+    speeds, errors, not_compared = [], [], []
     for name in common:
         changes, reasons = speed_changes(before[name], after[name])
         speeds += changes
-        apart += reasons
+        not_compared += reasons
         change = error_change(before[name], after[name], max_error_growth)
         if isinstance(change, ErrorChange):
             errors.append(change)
         else:
-            apart.append((name, change))
+            not_compared.append((name, change))
     return Comparison(
-        model=str(new["model"]),
+        model=new.model,
         gained=tuple(name for name in after if name not in before),
         lost=lost,
         speeds=tuple(speeds),
         errors=tuple(errors),
-        not_compared=tuple(apart),
+        not_compared=tuple(not_compared),
         notes=tuple(_notes(old, new, other_host if speeds else "")),
         failures=(
-            *_too_slow(speeds, before, lost, max_slowdown),
-            *_too_wrong(errors, before, lost, max_error_growth),
+            *_slowdowns(speeds, before, lost, max_slowdown),
+            *_error_growths(errors, before, lost, max_error_growth),
         ),
     )
 
@@ -182,44 +190,30 @@ def render(comparison: Comparison, console: Console) -> None:
         console.print(f"[dim]not compared: {escape(name)}: {escape(why)}[/]")
 
 
-def _flat(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The flat view of either file, with everything that is compared in it."""
-    view = dict(content) if content.get("kind") in {KIND, BENCHMARK} else flat(content)
-    for key in ("model", "host", "versions", "weights_sha256", "evaluation_sha256", "failures"):
-        view[key]
-    for row in view["engines"]:
-        for key in ("id", "rejected", "rel_l2", "top1", "parity_skipped", "latency_skipped"):
-            row[key]
-        for timing in row["latencies"]:
-            for key in ("batch", "threads", "baseline", "stable"):
-                timing[key]
-            if not 0 < timing["speedup_low"] <= timing["speedup"] <= timing["speedup_high"]:
-                raise ValueError(f"{row['id']} has no speedup within its own interval")
-    return view
+def _timed(rows: Mapping[str, EngineRow]) -> set[str]:
+    return {name for name, row in rows.items() if row.latencies}
 
 
-def _timed(rows: Mapping[str, Row]) -> set[str]:
-    return {name for name, row in rows.items() if row["latencies"]}
-
-
-def _with_error(rows: Mapping[str, Row]) -> list[str]:
-    return [name for name, row in rows.items() if isinstance(row["rel_l2"], int | float)]
+def _with_error(rows: Mapping[str, EngineRow]) -> list[str]:
+    return [
+        name for name, row in rows.items() if row.rel_l2 is not None and math.isfinite(row.rel_l2)
+    ]
 
 
 def _lost(
-    before: Mapping[str, Row], after: Mapping[str, Row], failures: Iterable[str]
+    before: Mapping[str, EngineRow], after: Mapping[str, EngineRow], failures: Iterable[str]
 ) -> Iterable[tuple[str, str]]:
     for name, row in before.items():
         if name not in after:
             said = [f.removeprefix(f"{name}: ") for f in failures if f.startswith(f"{name}: ")]
             yield name, said[0] if said else "NEW has no such engine"
-        elif after[name]["rejected"] and not row["rejected"]:
+        elif after[name].rejected and not row.rejected:
             yield name, "rejected now: it failed a gate"
 
 
-def _too_slow(
+def _slowdowns(
     speeds: Iterable[SpeedChange],
-    before: Mapping[str, Row],
+    before: Mapping[str, EngineRow],
     lost: Iterable[tuple[str, str]],
     limit: float | None,
 ) -> Iterable[str]:
@@ -242,16 +236,16 @@ def _too_slow(
     gone = dict(lost)
     compared = {(speed.engine, speed.batch) for speed in speeds}
     for name, row in before.items():
-        batches = [t["batch"] for t in row["latencies"] if (name, t["batch"]) not in compared]
+        batches = [t.batch for t in row.latencies if (name, t.batch) not in compared]
         if batches:
             why = gone.get(name, "NEW has no timing that compares")
             sizes = ", ".join(map(str, batches))
             yield f"{name} at batch {sizes} cannot be held to --max-slowdown: {why}"
 
 
-def _too_wrong(
+def _error_growths(
     errors: Iterable[ErrorChange],
-    before: Mapping[str, Row],
+    before: Mapping[str, EngineRow],
     lost: Iterable[tuple[str, str]],
     limit: float | None,
 ) -> Iterable[str]:
@@ -273,18 +267,18 @@ def _too_wrong(
             yield f"{name} cannot be held to --max-error-growth: {why}"
 
 
-def _notes(old: Mapping[str, Any], new: Mapping[str, Any], other_host: str) -> Iterable[str]:
+def _notes(old: Rows, new: Rows, other_host: str) -> Iterable[str]:
     """What a reader must know before trusting the comparison."""
     if other_host:
         yield f"the hosts differ ({other_host}): speedups are each against its own host's baseline"
-    versions = differences(old["versions"], new["versions"])
+    versions = differences(old.versions, new.versions)
     if versions:
         yield f"versions: {versions}"
-    if old["versions"].get("torch") != new["versions"].get("torch"):
+    if old.versions.get("torch") != new.versions.get("torch"):
         yield "the baseline is another PyTorch: a speedup moves with it though the engine does not"
-    if old["weights_sha256"] != new["weights_sha256"]:
+    if old.weights_sha256 != new.weights_sha256:
         yield "the weights differ: errors are of two networks"
-    if old["evaluation_sha256"] != new["evaluation_sha256"]:
+    if old.evaluation_sha256 != new.evaluation_sha256:
         yield "the evaluation inputs differ: errors are over two sets"
 
 

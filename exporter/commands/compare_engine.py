@@ -22,15 +22,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from exporter.report.flat import EngineRow, TimingRow
+
 SAME: Final = 1.02
 """Two runs of one engine agree to this ratio."""
 ROUNDING: Final = 8 * 2.0**-23
 """Relative errors below this are float32's own rounding; it moves with the order of additions."""
+LEAST: Final = 1e-9
+MOST: Final = 1e9
+"""Bounds of a speedup that was measured; what is beyond them was edited, or divided by zero."""
 NOTICED_GROWTH: Final = 0.1
 """Growth of an error that is called less accurate where no limit was given."""
-
-Row = Mapping[str, Any]
-"""One engine in the flat view (`report.flat`)."""
 
 
 class Change(StrEnum):
@@ -71,47 +73,53 @@ class ErrorChange:
     change: Change
 
 
-def speed_changes(old: Row, new: Row) -> tuple[list[SpeedChange], list[tuple[str, str]]]:
+def speed_changes(
+    old: EngineRow, new: EngineRow
+) -> tuple[list[SpeedChange], list[tuple[str, str]]]:
     """Each batch size that both sides measured alike, and reasons for the others."""
-    name = str(old["id"])
-    before, after = (
-        {timing["batch"]: timing for timing in side["latencies"]} for side in (old, new)
-    )
+    before, after = ({timing.batch: timing for timing in side.latencies} for side in (old, new))
     changes, reasons = [], []
     for batch in sorted({*before, *after}):
-        if batch not in before or batch not in after:
-            side, row = ("OLD", old) if batch not in before else ("NEW", new)
-            why = row["latency_skipped"] or f"batch {batch} was not asked for"
-            reasons.append((name, f"batch {batch}: not measured in {side} ({why})"))
-            continue
-        then, now = before[batch], after[batch]
-        kept = ("threads", "baseline")
-        differ = differences({k: then[k] for k in kept}, {k: now[k] for k in kept})
-        if differ:
-            reasons.append((name, f"batch {batch}: measured differently ({differ})"))
-            continue
-        changes.append(_speed_change(name, batch, then, now))
+        change = _speed_change(old, new, before.get(batch), after.get(batch))
+        if isinstance(change, SpeedChange):
+            changes.append(change)
+        else:
+            reasons.append((old.id, f"batch {batch}: {change}"))
     if not before and not after:
-        reasons.append((name, f"no timings ({new['latency_skipped'] or old['latency_skipped']})"))
+        reasons.append((old.id, f"no timings ({new.latency_skipped or old.latency_skipped})"))
     return changes, reasons
 
 
 def _speed_change(
-    name: str, batch: int, old: Mapping[str, Any], new: Mapping[str, Any]
-) -> SpeedChange:
-    ratio, low, high = relative_time(_speedup(old), _speedup(new))
+    old: EngineRow, new: EngineRow, then: TimingRow | None, now: TimingRow | None
+) -> SpeedChange | str:
+    """The change at one batch size, or why there is none to tell."""
+    for side, row, timing in (("OLD", old, then), ("NEW", new, now)):
+        if timing is None:
+            return f"not measured in {side} ({row.latency_skipped or 'it was not asked for'})"
+        low, middle, high = timing.speedup_low, timing.speedup, timing.speedup_high
+        if not LEAST <= low <= middle <= high <= MOST:
+            return f"{side} has no speedup inside its interval ({middle}, {low} to {high})"
+    assert then is not None
+    assert now is not None
+    differ = differences(
+        *({k: getattr(t, k) for k in ("threads", "baseline")} for t in (then, now))
+    )
+    if differ:
+        return f"measured differently ({differ})"
+    ratio, low, high = relative_time(_speedup(then), _speedup(now))
     change = Change.SAME
-    stable = bool(old["stable"] and new["stable"])
+    stable = then.stable and now.stable
     # An interval says nothing of a run that did not settle: such a timing proves no change.
     if stable and low > 1 and ratio > SAME:
         change = Change.SLOWER
     elif stable and high < 1 and ratio < 1 / SAME:
         change = Change.FASTER
     return SpeedChange(
-        engine=name,
-        batch=batch,
-        old_speedup=old["speedup"],
-        new_speedup=new["speedup"],
+        engine=old.id,
+        batch=now.batch,
+        old_speedup=then.speedup,
+        new_speedup=now.speedup,
         relative_time=ratio,
         ci95=(low, high),
         change=change,
@@ -119,8 +127,8 @@ def _speed_change(
     )
 
 
-def _speedup(timing: Mapping[str, Any]) -> tuple[float, float, float]:
-    return timing["speedup"], timing["speedup_low"], timing["speedup_high"]
+def _speedup(timing: TimingRow) -> tuple[float, float, float]:
+    return timing.speedup, timing.speedup_low, timing.speedup_high
 
 
 def relative_time(
@@ -136,22 +144,21 @@ def relative_time(
     return math.exp(centre), math.exp(low), math.exp(high)
 
 
-def error_change(old: Row, new: Row, limit: float | None) -> ErrorChange | str:
+def error_change(old: EngineRow, new: EngineRow, limit: float | None) -> ErrorChange | str:
     """The change, or why there is none to tell."""
     for side, row in (("OLD", old), ("NEW", new)):
-        if not isinstance(row["rel_l2"], int | float):
-            why = row["parity_skipped"] or f"rel_l2 is {row['rel_l2']}"
-            return f"no error in {side} ({why})"
-    growth = max(new["rel_l2"], ROUNDING) / max(old["rel_l2"], ROUNDING) - 1
+        if row.rel_l2 is None or not math.isfinite(row.rel_l2):
+            return f"no error in {side} ({row.parity_skipped or f'rel_l2 is {row.rel_l2}'})"
+    then, now = old.rel_l2 or 0.0, new.rel_l2 or 0.0
+    growth = max(now, ROUNDING) / max(then, ROUNDING) - 1
     noticed = NOTICED_GROWTH if limit is None else limit
-    then, now = old["top1"], new["top1"]
-    fell = then is not None and now is not None and now < then
+    fell = old.top1 is not None and new.top1 is not None and new.top1 < old.top1
     change = Change.SAME
     if growth > noticed or fell:
         change = Change.LESS_ACCURATE
     elif growth < -noticed:
         change = Change.MORE_ACCURATE
-    return ErrorChange(str(old["id"]), old["rel_l2"], new["rel_l2"], growth, then, now, change)
+    return ErrorChange(old.id, then, now, growth, old.top1, new.top1, change)
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
@@ -161,4 +168,4 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
 
 
 def _words(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from exporter.builds.manifest import to_json
+from exporter.builds.codec import plain
+from exporter.builds.manifest import SCHEMA
 from exporter.builds.records import Manifest
 from exporter.disk.writing import write_whole
 from exporter.errors import InputError
-from exporter.report.flat import flat
+from exporter.report.flat import KIND, flat
 from exporter.report.page import render
 
 __all__ = ["flat", "render", "write_report"]
@@ -23,12 +24,12 @@ def write_report(folder: Path, manifest: Manifest) -> tuple[Path, Path]:
     """Writes report.html and report.json into a build folder, each whole or not at all.
 
     Raises:
-        InputError: the folder cannot be written, or the manifest lacks a field of its schema.
+        InputError: the folder cannot be written.
     """
     page, data = folder / "report.html", folder / "report.json"
-    content = to_json(manifest)
-    html = render(content)
-    _write(data, json.dumps(flat(content), indent=1, ensure_ascii=False) + "\n")
+    html = render(manifest)
+    rows = {"schema": SCHEMA, "kind": KIND, **plain(flat(manifest))}
+    _write(data, json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     _write(page, html)
     return page, data
 

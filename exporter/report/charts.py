@@ -1,42 +1,50 @@
 """What the drawings show and where on them: speedups, latencies, Pareto, drift, batch scaling.
 
-Pure geometry: places in percent (`scales.py`); the templates turn it into SVG. A drawing without
-data has `why_empty` instead.
+Pure geometry: places in percent (`scales.py`), the templates turn it into SVG. A figure that is not
+finite is on no drawing; the tables have it. Where nothing is left to draw there is no chart.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from exporter.prove.certificate import BlockDrift
 from exporter.report import scales
 from exporter.report.engines import EngineView
 from exporter.report.scales import Scale
-from exporter.report.traced import Figure, Traced, images_per_second, number
+from exporter.report.traced import Figure, Traced, images_per_second
 
 SCATTER_HEIGHT_PX = 320
 NARROWEST_PX = 300
 """Of a drawing on a phone: labels that don't touch there don't touch on wider screens."""
 LETTER_PX = 15
 EXACT_DB = 160.0
-"""Where an engine stands that answers bit for bit as the reference (its SQNR is infinite)."""
+"""Beyond float32's own precision: more than this is drawn here, so that one engine that answers bit
+for bit as the reference does not press all others together."""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A median speedup and its interval."""
+
+    width: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
 class SpeedRow:
-    """A bar with its interval; an engine without a measurement has none."""
-
     engine: EngineView
-    width: float | None = None
-    low: float = 0.0
-    high: float = 0.0
+    bar: Bar | None = None
 
 
 @dataclass(frozen=True)
 class SpeedChart:
-    """Speedups, the fastest first; engines that were not measured come last."""
+    """Speedups, the fastest first; engines without a bar come last."""
 
     rows: tuple[SpeedRow, ...]
     scale: Scale
@@ -86,8 +94,8 @@ class DriftPanel:
     """One engine's error along the network: built up (a line) and added by each block (marks)."""
 
     engine: EngineView
-    built_up: tuple[tuple[float, float, Traced], ...]
-    added: tuple[tuple[float, float, Traced], ...]
+    built_up: tuple[tuple[float, float, Traced[float]], ...]
+    added: tuple[tuple[float, float, Traced[float]], ...]
     stages: tuple[scales.Tick, ...]
     """Where each layer begins."""
     y: Scale
@@ -112,31 +120,33 @@ class ScalingChart:
 
 def speed_chart(engines: Sequence[EngineView]) -> SpeedChart:
     """Bars of median speedup with their 95 % intervals, from zero."""
-    measured = sorted((e for e in engines if e.measured), key=lambda e: -_speedup(e)[0])
-    scale = scales.linear([_speedup(e)[2] for e in measured] + [1.0])
-    rows = [
-        SpeedRow(engine, *(scale.place(value) for value in _speedup(engine))) for engine in measured
+    found = [
+        (engine, (engine.latency.speedup.median, *engine.latency.speedup.ci95))
+        for engine in engines
+        if engine.latency
     ]
-    rows += [SpeedRow(engine) for engine in engines if not engine.measured]
+    drawn = sorted(
+        ((engine, values) for engine, values in found if _finite(values)),
+        key=lambda row: -row[1][0],
+    )
+    scale = scales.linear([high for _, (_, _, high) in drawn] + [1.0])
+    rows = [SpeedRow(engine, Bar(*map(scale.place, values))) for engine, values in drawn]
+    rows += [SpeedRow(engine) for engine in engines if engine not in [e for e, _ in drawn]]
     return SpeedChart(tuple(rows), scale)
 
 
 def latency_chart(engines: Sequence[EngineView]) -> LatencyChart | None:
     """The percentiles of each engine at its first batch size, on one axis; None: no measurement."""
-    keys = ("p50_ms", "p90_ms", "p99_ms", "eager_p50_ms")
-    measured = [
-        (engine, [number(engine.entry["latency"][key]) for key in keys])
-        for engine in engines
-        if engine.measured
+    found = [
+        (e, (e.latency.p50_ms, e.latency.p90_ms, e.latency.p99_ms, e.latency.eager_p50_ms))
+        for e in engines
+        if e.latency
     ]
-    complete = [(e, [v for v in values if v is not None]) for e, values in measured]
-    complete = [(engine, values) for engine, values in complete if len(values) == len(keys)]
-    if not complete:
+    drawn = [(engine, values) for engine, values in found if _finite(values)]
+    if not drawn:
         return None
-    scale = scales.spread([value for _, values in complete for value in values])
-    rows = [
-        LatencyRow(engine, *(scale.place(value) for value in values)) for engine, values in complete
-    ]
+    scale = scales.spread([value for _, values in drawn for value in values])
+    rows = [LatencyRow(engine, *map(scale.place, values)) for engine, values in drawn]
     return LatencyChart(tuple(sorted(rows, key=lambda row: row.p50)), scale)
 
 
@@ -144,21 +154,19 @@ def scatter_chart(engines: Sequence[EngineView]) -> ScatterChart | None:
     """Signal to quantization noise against p50; None: fewer than two engines have both."""
     found = []
     for engine in engines:
-        if engine.measured and engine.entry["parity"].has("sqnr_db"):
-            p50, sqnr = number(engine.entry["latency"]["p50_ms"]), engine.entry["parity"]["sqnr_db"]
-            decibels = EXACT_DB if sqnr.raw == "inf" else number(sqnr)
-            if p50 is not None and decibels is not None:
-                found.append((engine, p50, decibels))
+        if engine.latency and engine.parity:
+            p50, decibels = engine.latency.p50_ms, min(engine.parity.sqnr_db, EXACT_DB)
+            if _finite((p50, decibels, engine.latency.eager_p50_ms)):
+                found.append((engine, p50, decibels, engine.latency.eager_p50_ms))
     if len(found) < 2:
         return None
-    eager = median(float(e.entry["latency"]["eager_p50_ms"].raw) for e, _, _ in found)
-    x = scales.spread([p50 for _, p50, _ in found] + [eager])
-    y = scales.between([decibels for _, _, decibels in found])
+    eager = median(eager_p50 for _, _, _, eager_p50 in found)
+    x = scales.spread([p50 for _, p50, _, _ in found] + [eager])
+    y = scales.between([decibels for _, _, decibels, _ in found])
     points = []
-    for engine, p50, decibels in found:
+    for engine, p50, decibels, _ in found:
         beaten = any(
-            other is not engine and ms <= p50 and db >= decibels and (ms, db) != (p50, decibels)
-            for other, ms, db in found
+            ms <= p50 and db >= decibels and (ms, db) != (p50, decibels) for _, ms, db, _ in found
         )
         points.append(Point(engine, x.place(p50), y.place(decibels), best=not beaten))
     front = sorted((point.x, point.y) for point in points if point.best)
@@ -209,72 +217,82 @@ def _crosses(line: tuple[float, float, float, float], x: float, y: float) -> boo
 
 def drift_panels(engines: Sequence[EngineView]) -> tuple[DriftPanel, ...]:
     """A panel for each engine with drift figures, all on the same height scale."""
-    drifting = [(engine, engine.drift) for engine in engines if engine.drift is not None]
-    values = [
-        value
+    drifting = [(engine, engine.drift) for engine in engines if engine.drift]
+    errors = [
+        error
         for _, blocks in drifting
-        for block in blocks
-        for key in ("built_up_rel_l2", "added_rel_l2")
-        if (value := number(block[key])) is not None
+        for block in blocks.raw
+        for error in (block.built_up_rel_l2, block.added_rel_l2)
     ]
-    y = scales.decades(values)
+    y = scales.decades(errors)
     return tuple(_drift_panel(engine, blocks, y) for engine, blocks in drifting)
 
 
-def _drift_panel(engine: EngineView, blocks: Traced, y: Scale) -> DriftPanel:
+def _drift_panel(
+    engine: EngineView, blocks: Traced[tuple[BlockDrift, ...]], y: Scale
+) -> DriftPanel:
     count = len(blocks)
 
     def along(index: int) -> float:
         return round(100 * (index + 0.5) / count, 2)
 
-    def series(key: str) -> tuple[tuple[float, float, Traced], ...]:
+    def series(errors: Iterable[Traced[float]]) -> tuple[tuple[float, float, Traced[float]], ...]:
         return tuple(
-            (along(i), y.place(value), block[key])
-            for i, block in enumerate(blocks)
-            if (value := number(block[key])) is not None
+            (along(i), y.place(error.raw), error)
+            for i, error in enumerate(errors)
+            if math.isfinite(error.raw)
         )
 
-    names = [str(block["name"]) for block in blocks]
-    layers = [name.rpartition(".")[0] for name in names]
+    layers = [block.name.rpartition(".")[0] for block in blocks.raw]
     stages = tuple(
         scales.Tick(along(i), layers[i])
         for i in range(count)
         if layers[i] and (i == 0 or layers[i] != layers[i - 1])
     )
-    return DriftPanel(engine, series("built_up_rel_l2"), series("added_rel_l2"), stages, y)
+    return DriftPanel(
+        engine,
+        series(block.built_up_rel_l2 for block in blocks),
+        series(block.added_rel_l2 for block in blocks),
+        stages,
+        y,
+    )
 
 
 def scaling_chart(engines: Sequence[EngineView]) -> ScalingChart | None:
     """Images a second against the batch size; None: fewer than two sizes were measured."""
-    sizes = sorted({int(x["batch"].raw) for e in engines for x in e.entry["latency_by_batch"]})
+    sizes = sorted({latency.batch for e in engines for latency in e.record.latency_by_batch})
     if len(sizes) < 2:
         return None
     series: list[tuple[EngineView | None, list[tuple[int, float, Figure | None]]]] = []
     eager: dict[int, list[float]] = {}
     for engine in engines:
         points: list[tuple[int, float, Figure | None]] = []
-        for latency in engine.entry["latency_by_batch"]:
-            rate, batch = images_per_second(latency), int(latency["batch"].raw)
-            baseline = number(latency["eager_p50_ms"])
+        for entry in engine.entry.latency_by_batch:
+            latency, rate = entry.raw, images_per_second(entry)
             if rate is not None:
-                points.append((batch, float(rate.value), rate))
-            if baseline:
-                eager.setdefault(batch, []).append(1000 * batch / baseline)
+                points.append((latency.batch, rate.value, rate))
+            if 0 < latency.eager_p50_ms < math.inf:
+                rates = eager.setdefault(latency.batch, [])
+                rates.append(1000 * latency.batch / latency.eager_p50_ms)
         if points:
             series.append((engine, points))
-    series.append((None, [(batch, median(rates), None) for batch, rates in sorted(eager.items())]))
+    if eager:
+        baseline = [(batch, median(rates), None) for batch, rates in sorted(eager.items())]
+        series.append((None, list(baseline)))
+    if not series:
+        return None
     x = scales.steps(sizes)
     y = scales.linear([rate for _, points in series for _, rate, _ in points])
     placed = [
         (engine, tuple((x.place(batch), y.place(rate), figure) for batch, rate, figure in points))
         for engine, points in series
     ]
-    ends = _apart([(1 - points[-1][1] / 100) * SCATTER_HEIGHT_PX for _, points in placed])
+    ends = _spread_apart([(1 - points[-1][1] / 100) * SCATTER_HEIGHT_PX for _, points in placed])
     lines = [Line(engine, points, end) for (engine, points), end in zip(placed, ends, strict=True)]
     return ScalingChart(tuple(lines), x, y)
 
 
-def _apart(heights: Sequence[float]) -> list[float]:
+def _spread_apart(heights: Sequence[float]) -> list[float]:
     """Heights in pixels moved as little as keeps letters from covering each other."""
     order = sorted(range(len(heights)), key=lambda i: heights[i])
     moved = list(heights)
@@ -287,8 +305,5 @@ def _apart(heights: Sequence[float]) -> list[float]:
     return [round(height, 1) for height in moved]
 
 
-def _speedup(engine: EngineView) -> tuple[float, float, float]:
-    """Median and the interval's ends."""
-    speedup = engine.entry["latency"]["speedup"]
-    low, high = (float(end.raw) for end in speedup["ci95"])
-    return float(speedup["median"].raw), low, high
+def _finite(values: Iterable[float]) -> bool:
+    return all(map(math.isfinite, values))

@@ -7,11 +7,14 @@ engine it is: no reader has to tell colours apart.
 from __future__ import annotations
 
 import string
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from exporter.artifact import REJECTED
+from exporter.artifact import Precision
+from exporter.builds.records import EngineRecord, Manifest
+from exporter.measure.timing import BlockTime, Latency, Profile
+from exporter.prove.certificate import BlockDrift, BlockReceipt, Parity
 from exporter.report.traced import Traced
 
 SHAPES: Final[Mapping[str, str]] = {
@@ -22,71 +25,77 @@ SHAPES: Final[Mapping[str, str]] = {
     "ort-cuda": "wedge",
     "ort-tensorrt": "cross",
 }
-PRECISIONS: Final = ("fp32", "fp16", "int8")
 
 
 @dataclass(frozen=True)
 class EngineView:
     """An engine of the manifest with its marks."""
 
-    entry: Traced
+    entry: Traced[EngineRecord]
+    """What figures are made of; decisions are made on `record` and what follows it."""
     letter: str
     shape: str
-    colour: str
-    """A class of the style sheet."""
+
+    @property
+    def record(self) -> EngineRecord:
+        return self.entry.raw
 
     @property
     def id(self) -> str:
-        return str(self.entry["id"].raw)
+        return self.record.id
 
     @property
-    def measured(self) -> bool:
-        return self.entry["latency"].has("speedup")
+    def colour(self) -> Precision:
+        """A class of the style sheet."""
+        return self.record.precision
 
     @property
-    def rejected(self) -> bool:
-        return str(self.entry["path"].raw).endswith(REJECTED)
+    def latency(self) -> Latency | None:
+        """At the first batch size; None: it was not measured."""
+        found = self.record.latency
+        return found if isinstance(found, Latency) else None
 
     @property
-    def passed(self) -> bool:
-        """Parity was checked and passed, and no other gate rejected the engine."""
-        parity = self.entry["parity"]
-        return parity.has("passed") and bool(parity["passed"]) and not self.rejected
+    def parity(self) -> Parity | None:
+        """None: it was not checked."""
+        found = self.record.parity
+        return found if isinstance(found, Parity) else None
 
     @property
-    def drift(self) -> Traced | None:
-        """The figures at each block, where they were asked for."""
-        parity = self.entry["parity"]
-        return parity["blocks"] if parity.has("blocks") and parity["blocks"] else None
+    def profile(self) -> Traced[Profile] | None:
+        """Where its time goes; None: `record.profile` says why it is not known."""
+        return self.entry.profile if isinstance(self.record.profile, Profile) else None
 
     @property
-    def profile(self) -> Traced | None:
-        """Where its time goes; None: `unprofiled` says why."""
-        found = self.entry["profile"] if self.entry.has("profile") else None
-        return found if found is not None and found.has("blocks") else None
+    def drift(self) -> Traced[tuple[BlockDrift, ...]] | None:
+        """The errors at each block's output, where they were asked for."""
+        return self.entry.parity.blocks if self.parity and self.parity.blocks else None
 
-    @property
-    def unprofiled(self) -> str:
-        """Why there is no profile; "" where there is one."""
-        if self.profile is not None:
-            return ""
-        if self.entry.has("profile"):
-            return str(self.entry["profile"]["skipped"])
-        return "the build is older than the profile; benchmark it again"
+    def block(self, name: str) -> Traced[BlockReceipt] | None:
+        """What became of a residual block, where the receipt says so."""
+        return _named(self.entry.receipt.blocks, name)
+
+    def block_time(self, name: str) -> Traced[BlockTime] | None:
+        """How long a residual block takes, where the profile says so."""
+        return _named(self.profile.blocks, name) if self.profile else None
+
+    def block_drift(self, name: str) -> Traced[BlockDrift] | None:
+        """The error at a residual block's output, where it was asked for."""
+        return _named(self.drift, name) if self.drift else None
 
 
-def views(manifest: Traced) -> tuple[EngineView, ...]:
+def _named(entries: Iterable[Traced[Any]], name: str) -> Traced[Any] | None:
+    return next((entry for entry in entries if entry.raw.name == name), None)
+
+
+def views(manifest: Traced[Manifest]) -> tuple[EngineView, ...]:
     """All engines, in the manifest's order."""
     letters = [a + b for a in ("", *string.ascii_uppercase) for b in string.ascii_uppercase]
-    return tuple(_view(entry, letters[i]) for i, entry in enumerate(manifest["engines"]))
-
-
-def _view(entry: Traced, letter: str) -> EngineView:
-    family = str(entry["target"].raw).partition(":")[0]
-    precision = entry["precision"].raw
-    return EngineView(
-        entry=entry,
-        letter=letter,
-        shape=SHAPES.get(family, "circle"),
-        colour=precision if precision in PRECISIONS else "other",
+    return tuple(
+        EngineView(entry, letters[i], _shape(entry.raw.target))
+        for i, entry in enumerate(manifest.engines)
     )
+
+
+def _shape(target: str) -> str:
+    return SHAPES.get(target.partition(":")[0], "circle")

@@ -1,87 +1,202 @@
-"""report.json: the manifest as a flat row for each engine, for scripts and `exporter compare`."""
+"""report.json: the manifest as a flat row for each engine, for scripts and `exporter compare`.
+
+What is compared is in `Rows`, `EngineRow` and `TimingRow`; a result of benchmarks/ has that as
+well, beside figures of its own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from dataclasses import dataclass, fields
+from typing import Final
 
-from exporter.artifact import REJECTED
-from exporter.builds.manifest import from_json
+from exporter.artifact import Precision, Skipped, Verdict
+from exporter.builds.records import EngineRecord, FailedEngine, HostRecord, Manifest
+from exporter.measure.timing import Latency
+from exporter.prove.certificate import Parity, Scope
 
 KIND: Final = "report"
-HOST_KEYS: Final = ("cpu", "system", "logical_cpus", "cpu_flags", "gpu", "compute_capability")
-"""What timings depend on, whatever the software: two hosts that differ here are two hosts."""
 
 
-def flat(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """The flat view of a manifest. Where a figure was not obtained, a `..._skipped` says why."""
-    model, host, data = manifest["model"], manifest["host"], manifest["data"]
-    return {
-        "schema": manifest["schema"],
-        "kind": KIND,
-        "model": model["name"],
-        "trained": model["weights"]["trained"],
-        "weights_sha256": model["weights"]["sha256"],
-        "evaluation_sha256": data["evaluation"].get("sha256"),
-        "host": {key: host.get(key) for key in HOST_KEYS},
-        "versions": host["versions"],
-        "recommended": _fastest(manifest),
-        "failures": manifest["failures"],
-        "engines": [_row(engine) for engine in manifest["engines"]],
-    }
+@dataclass(frozen=True, kw_only=True)
+class HostRow:
+    """What timings depend on, whatever the software: two hosts that differ here are two hosts."""
+
+    cpu: str
+    system: str
+    logical_cpus: int
+    cpu_flags: tuple[str, ...]
+    gpu: str | None
+    compute_capability: str | None
 
 
-def _row(engine: Mapping[str, Any]) -> dict[str, Any]:
-    receipt, parity = engine["receipt"], engine["parity"]
-    accuracy = engine["accuracy"] or {}
-    latency = engine["latency"]
-    return {
-        **{key: engine[key] for key in ("id", "target", "precision", "path", "sha256", "bytes")},
-        "rejected": engine["path"].endswith(REJECTED),
-        "receipt_verdict": receipt["verdict"],
-        "receipt_expected": receipt["expected"],
-        "receipt_reason": receipt["reason"],
-        "convs": receipt["convs"],
-        "convs_quantized": receipt["convs_quantized"],
-        "batchnorms_folded": receipt["batchnorms_folded"],
-        "residual_adds": receipt["residual_adds"],
-        "residual_adds_fused": receipt["residual_adds_fused"],
-        "float_ops": receipt["float_ops"],
-        "extra_kernels": receipt["extra_kernels"],
-        "parity_skipped": parity.get("skipped"),
-        "parity_passed": parity.get("passed"),
-        "parity_scope": parity.get("scope"),
-        "max_abs": parity.get("max_abs"),
-        "rel_l2": parity.get("rel_l2"),
-        "cosine": parity.get("cosine"),
-        "sqnr_db": parity.get("sqnr_db"),
-        "top1_agreement": parity.get("top1_agreement"),
-        "top1": accuracy.get("top1"),
-        "top1_reference": accuracy.get("top1_reference"),
-        "latency_skipped": latency.get("skipped"),
-        "latencies": [_timing(one) for one in timings(engine)],
-    }
+HOST_KEYS: Final = tuple(field.name for field in fields(HostRow))
 
 
-def timings(engine: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """All measurements of an engine, one a batch size."""
-    by_batch: list[Mapping[str, Any]] = engine["latency_by_batch"]
-    latency = engine["latency"]
-    return by_batch or ([] if "skipped" in latency else [latency])
+@dataclass(frozen=True, kw_only=True)
+class TimingRow:
+    """One engine at one batch size, against its baseline."""
+
+    batch: int
+    threads: int
+    baseline: str
+    speedup: float
+    speedup_low: float
+    speedup_high: float
+    stable: bool
 
 
-def _timing(latency: Mapping[str, Any]) -> dict[str, Any]:
-    low, high = latency["speedup"]["ci95"]
-    keys = ("batch", "threads", "baseline", "rounds", "p50_ms", "p90_ms", "p99_ms", "eager_p50_ms")
-    return {
-        **{key: latency[key] for key in keys},
-        "speedup": latency["speedup"]["median"],
-        "speedup_low": low,
-        "speedup_high": high,
-        "stable": latency["stable"],
-    }
+@dataclass(frozen=True, kw_only=True)
+class EngineRow:
+    """One engine. Where a figure was not obtained, a `..._skipped` says why."""
+
+    id: str
+    rejected: bool
+    rel_l2: float | None
+    top1: float | None
+    parity_skipped: str | None
+    latency_skipped: str | None
+    latencies: tuple[TimingRow, ...]
 
 
-def _fastest(manifest: Mapping[str, Any]) -> str | None:
-    best = from_json(dict(manifest), "the manifest").fastest
-    return best.id if best else None
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """One run of some engines on one machine."""
+
+    model: str
+    weights_sha256: str
+    evaluation_sha256: str | None
+    host: HostRow
+    versions: dict[str, str]
+    failures: tuple[str, ...]
+    engines: tuple[EngineRow, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportTiming(TimingRow):
+    """The same with the milliseconds."""
+
+    rounds: int
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    eager_p50_ms: float
+    """The baseline's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportEngine(EngineRow):
+    """The same with the counts of the receipt and all errors."""
+
+    target: str
+    precision: Precision
+    path: str
+    sha256: str
+    bytes: int
+    failures: tuple[str, ...] = ()
+    receipt_verdict: Verdict
+    receipt_expected: Verdict
+    receipt_reason: str | None
+    convs: int
+    convs_quantized: int
+    batchnorms_folded: int
+    residual_adds: int
+    residual_adds_fused: int
+    float_ops: int
+    extra_kernels: int
+    parity_passed: bool | None
+    parity_scope: Scope | None
+    max_abs: float | None
+    cosine: float | None
+    sqnr_db: float | None
+    top1_agreement: float | None
+    batch_max_abs: float | None = None
+    top1_reference: float | None
+    latencies: tuple[ReportTiming, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlatReport(Rows):
+    """What report.json holds, beside its schema and kind."""
+
+    trained: bool
+    recommended: str | None
+    """The fastest engine that passed every gate."""
+    engines: tuple[ReportEngine, ...]
+    failed_engines: tuple[FailedEngine, ...] = ()
+
+
+def flat(manifest: Manifest) -> FlatReport:
+    """The flat view of a manifest."""
+    model, fastest = manifest.model, manifest.fastest
+    return FlatReport(
+        model=model.name,
+        weights_sha256=model.weights.sha256,
+        evaluation_sha256=manifest.data.evaluation.sha256,
+        host=_host(manifest.host),
+        versions=manifest.host.versions,
+        failures=manifest.failures,
+        trained=model.weights.trained,
+        recommended=fastest.id if fastest else None,
+        engines=tuple(_engine(engine) for engine in manifest.engines),
+        failed_engines=manifest.failed_engines,
+    )
+
+
+def _host(host: HostRecord) -> HostRow:
+    return HostRow(**{key: getattr(host, key) for key in HOST_KEYS})
+
+
+def _engine(engine: EngineRecord) -> ReportEngine:
+    receipt, accuracy, latency = engine.receipt, engine.accuracy, engine.latency
+    parity = engine.parity if isinstance(engine.parity, Parity) else None
+    return ReportEngine(
+        id=engine.id,
+        target=engine.target,
+        precision=engine.precision,
+        path=engine.path,
+        sha256=engine.files[0].sha256,
+        bytes=engine.bytes,
+        rejected=engine.rejected,
+        failures=engine.failures,
+        receipt_verdict=receipt.verdict,
+        receipt_expected=receipt.expected,
+        receipt_reason=receipt.reason,
+        convs=receipt.convs,
+        convs_quantized=receipt.convs_quantized,
+        batchnorms_folded=receipt.batchnorms_folded,
+        residual_adds=receipt.residual_adds,
+        residual_adds_fused=receipt.residual_adds_fused,
+        float_ops=receipt.float_ops,
+        extra_kernels=receipt.extra_kernels,
+        parity_skipped=engine.parity.skipped if isinstance(engine.parity, Skipped) else None,
+        parity_passed=parity.passed if parity else None,
+        parity_scope=parity.scope if parity else None,
+        max_abs=parity.max_abs if parity else None,
+        rel_l2=parity.rel_l2 if parity else None,
+        cosine=parity.cosine if parity else None,
+        sqnr_db=parity.sqnr_db if parity else None,
+        top1_agreement=parity.top1_agreement if parity else None,
+        batch_max_abs=parity.batch_max_abs if parity else None,
+        top1=accuracy.top1 if accuracy else None,
+        top1_reference=accuracy.top1_reference if accuracy else None,
+        latency_skipped=latency.skipped if isinstance(latency, Skipped) else None,
+        latencies=tuple(_timing(one) for one in engine.latencies),
+    )
+
+
+def _timing(latency: Latency) -> ReportTiming:
+    low, high = latency.speedup.ci95
+    return ReportTiming(
+        batch=latency.batch,
+        threads=latency.threads,
+        baseline=latency.baseline,
+        rounds=latency.rounds,
+        p50_ms=latency.p50_ms,
+        p90_ms=latency.p90_ms,
+        p99_ms=latency.p99_ms,
+        eager_p50_ms=latency.eager_p50_ms,
+        speedup=latency.speedup.median,
+        speedup_low=low,
+        speedup_high=high,
+        stable=latency.stable,
+    )

@@ -10,34 +10,33 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import math
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
 
-from exporter.builds.manifest import from_json
+from exporter.builds import manifest as manifests
 from exporter.builds.option import command_line
+from exporter.builds.records import Manifest
 from exporter.builds.request import BenchmarkRequest, ExportRequest
+from exporter.measure.timing import BlockTime, Profile
 from exporter.report import charts
-from exporter.report.advice import advise, baseline_name, limits
+from exporter.report.advice import advise, limits
 from exporter.report.engines import views
-from exporter.report.roofline import ceilings_of, roofline_panels
-from exporter.report.traced import FILTERS, Traced, images_per_second
+from exporter.report.roofline import ceilings_of, roofline_panels, why_no_roofline
+from exporter.report.traced import FILTERS, Traced, images_per_second, is_skipped
 
 if TYPE_CHECKING:
     import jinja2
 
 TEMPLATE: Final = "page.html.j2"
 DRIFT_BUCKETS: Final = 7
-"""Shades of the heat map: one a decade, from 1e-7 up to 1e-1 and more."""
+"""Shades of the heat map: below 1e-6, one for each decade up to 1e-1, and more than that."""
 
 
-def render(manifest: Mapping[str, Any]) -> str:
-    """The page. Every value is escaped: a model's name may be anything.
-
-    Raises:
-        InputError: the manifest lacks a field of its schema.
-    """
+def render(manifest: Manifest) -> str:
+    """The page. Every value is escaped: a model's name may be anything."""
     from markupsafe import Markup
 
     traced = Traced(manifest)
@@ -48,16 +47,19 @@ def render(manifest: Mapping[str, Any]) -> str:
         .get_template(TEMPLATE)
         .render(
             m=traced,
+            schema=Traced(manifests.SCHEMA, "schema"),
+            baseline=manifest.baseline,
             engines=engines,
-            advice=advise(traced, engines),
+            advice=advise(manifest, engines),
             speed=charts.speed_chart(engines),
             latency=charts.latency_chart(engines),
             scatter=charts.scatter_chart(engines),
             panels=charts.drift_panels(engines),
             roofline=roofline_panels(traced, engines),
+            why_no_roofline=why_no_roofline(manifest),
             ceilings=ceilings_of(traced),
             scaling=charts.scaling_chart(engines),
-            commands=commands(from_json(manifest, "the manifest").request),
+            commands=commands(manifest.request),
             # Ours, not the manifest's: the two things on the page that are not escaped.
             style=Markup(style),  # noqa: S704
             script=Markup(script),  # noqa: S704
@@ -81,9 +83,8 @@ def _environment() -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     environment.filters.update(FILTERS)
-    environment.filters["runs"] = runs
+    environment.tests["skipped"] = is_skipped
     environment.globals.update(
-        baseline_name=baseline_name,
         drift_bucket=drift_bucket,
         time_width=time_width,
         images_per_second=images_per_second,
@@ -113,18 +114,18 @@ def commands(request: ExportRequest) -> dict[str, str]:
     }
 
 
-def drift_bucket(value: Traced | None) -> str:
-    """The shade of a block's error: 0 for less than 1e-6, one more each decade; "" for none."""
-    if value is None or isinstance(value.raw, str):
+def drift_bucket(error: float) -> str:
+    """The shade of a block's error: 0 for less than 1e-6, one more each decade; "" for nan."""
+    if math.isnan(error):
         return ""
-    return str(sum(value.raw >= 10.0**-power for power in range(1, DRIFT_BUCKETS)))
+    return str(sum(error >= 10.0**-power for power in range(1, DRIFT_BUCKETS)))
 
 
-def time_width(profile: Traced, block: Traced) -> str:
+def time_width(profile: Profile, block: BlockTime) -> str:
     """How long a block's bar is: its time in percent of that of the engine's slowest block."""
-    most = max(other["microseconds"].raw for other in profile["blocks"])
-    time = block["microseconds"].raw
-    return f"{100 * time / most:.1f}%" if most else "0%"
+    most = max(other.microseconds for other in profile.blocks)
+    share = block.microseconds / most if most else 0.0
+    return f"{100 * min(max(share, 0.0), 1.0):.1f}%" if math.isfinite(share) else "0%"
 
 
 def needs(requires: Mapping[str, Any]) -> str:
@@ -138,19 +139,6 @@ def needs(requires: Mapping[str, Any]) -> str:
         if value not in ("", None):
             found.append(f"{key.replace('_', ' ')}: {value}")
     return "; ".join(found)
-
-
-def runs(words: Iterable[Any]) -> str:
-    """Words with repeats in a row counted: "Conv x3, kgen"."""
-    counted: list[list[Any]] = []
-    for word in map(str, words):
-        if counted and counted[-1][0] == word:
-            counted[-1][1] += 1
-        else:
-            counted.append([word, 1])
-    return ", ".join(
-        word if times == 1 else f"{word} \N{MULTIPLICATION SIGN}{times}" for word, times in counted
-    )
 
 
 def _text(name: str) -> str:

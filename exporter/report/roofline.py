@@ -5,28 +5,42 @@ Both axes are logarithmic. The roof is min(ceiling of the layer's type, intensit
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
+from exporter.artifact import Skipped
+from exporter.builds.records import Manifest
+from exporter.measure.timing import Ceilings, LayerTime
 from exporter.report import scales
 from exporter.report.engines import EngineView
 from exporter.report.scales import Scale
-from exporter.report.traced import Figure, Traced, derived, number, significant
+from exporter.report.traced import Figure, Traced, derived, significant
+
+EIGHT_BITS: Final = frozenset({"int8", "uint8"})
 
 
 @dataclass(frozen=True)
-class Dot:
-    """One convolution or matrix product."""
+class Point:
+    """A layer's figures."""
 
-    layer: Traced
-    x: float
-    y: float
+    layer: Traced[LayerTime]
     rate: Figure
     """Giga-operations a second."""
     intensity: Figure
     """Operations a byte."""
     fraction: Figure
     """Of the roof above it."""
+
+
+@dataclass(frozen=True)
+class Dot:
+    """One convolution or matrix product, where it is drawn."""
+
+    point: Point
+    x: float
+    y: float
 
 
 @dataclass(frozen=True)
@@ -40,70 +54,93 @@ class RooflinePanel:
     y: Scale
 
 
-def roofline_panels(manifest: Traced, engines: Sequence[EngineView]) -> tuple[RooflinePanel, ...]:
-    """A panel an engine, on the same axes; none where there is no profile or no ceiling."""
+def roofline_panels(
+    manifest: Traced[Manifest], engines: Sequence[EngineView]
+) -> tuple[RooflinePanel, ...]:
+    """A panel an engine, on the same axes; none where `why_no_roofline` says so."""
     ceilings = ceilings_of(manifest)
-    profiled = [(e, e.profile) for e in engines if e.profile is not None]
-    if ceilings is None or not profiled:
+    if ceilings is None:
         return ()
-    found = [
-        (e, [dot for one in p["layers"] if (dot := _figures(one, ceilings))]) for e, p in profiled
-    ]
-    found = [(engine, dots) for engine, dots in found if dots]
-    tops = [float(ceilings[key].raw) for key in ("fp32_gops", "int8_gops")]
-    x = scales.decades([float(dot[2].value) for _, dots in found for dot in dots])
-    y = scales.decades([float(dot[1].value) for _, dots in found for dot in dots] + tops)
-    return tuple(_panel(engine, dots, ceilings, x, y) for engine, dots in found)
+    found = []
+    for engine in engines:
+        layers = engine.profile.layers if engine.profile else ()
+        points = [point for layer in layers if (point := _point(layer, ceilings))]
+        if points:
+            found.append((engine, points))
+    tops = [ceilings.raw.fp32_gops, ceilings.raw.int8_gops]
+    x = scales.decades([point.intensity.value for _, points in found for point in points])
+    y = scales.decades([point.rate.value for _, points in found for point in points] + tops)
+    return tuple(_panel(engine, points, ceilings.raw, x, y) for engine, points in found)
 
 
-def ceilings_of(manifest: Traced) -> Traced | None:
-    """What was measured of this machine, where it was."""
-    host = manifest["host"]
-    found = host["ceilings"] if host.has("ceilings") else None
-    return found if found is not None and found.has("copy_gb_s") else None
+def ceilings_of(manifest: Traced[Manifest]) -> Traced[Ceilings] | None:
+    """What was measured of this machine, where that makes a roof."""
+    ceilings = manifest.raw.host.ceilings
+    if isinstance(ceilings, Skipped) or not _positive(
+        ceilings.fp32_gops, ceilings.int8_gops, ceilings.copy_gb_s
+    ):
+        return None
+    return manifest.host.ceilings
 
 
-def _figures(layer: Traced, ceilings: Traced) -> tuple[Traced, Figure, Figure, Figure] | None:
-    time_us, macs, moved = (number(layer[key]) for key in ("microseconds", "macs", "bytes"))
-    if not time_us or not macs or not moved:
+def why_no_roofline(manifest: Manifest) -> str:
+    """What is missing for one, in words."""
+    ceilings = manifest.host.ceilings
+    reasons = [f"ceilings: {ceilings.skipped}"] if isinstance(ceilings, Skipped) else []
+    reasons += [e.profile.skipped for e in manifest.engines if isinstance(e.profile, Skipped)]
+    return "; ".join(dict.fromkeys(reasons)) or "no layer was timed"
+
+
+def _positive(*values: float) -> bool:
+    return all(0 < value < math.inf for value in values)
+
+
+def _point(layer: Traced[LayerTime], ceilings: Traced[Ceilings]) -> Point | None:
+    time_us, macs, moved = layer.raw.microseconds, layer.raw.macs, layer.raw.bytes
+    if not _positive(time_us, macs, moved):
         return None
     rate, intensity = 2 * macs / time_us / 1e3, 2 * macs / moved
-    top = _ceiling(str(layer["dtype"].raw), ceilings)
-    copied = ceilings["copy_gb_s"]
-    fraction = rate / min(float(top.raw), intensity * float(copied.raw))
-    sources = (layer["macs"], layer["microseconds"])
-    return (
+    top = ceilings.int8_gops if layer.raw.dtype in EIGHT_BITS else ceilings.fp32_gops
+    roof = _roof(intensity, top.raw, ceilings.raw)
+    if not _positive(rate, intensity, roof):
+        return None
+    fraction = rate / roof
+    sources = (layer.macs, layer.microseconds)
+    return Point(
         layer,
         derived(rate, significant(rate), *sources),
-        derived(intensity, significant(intensity), layer["macs"], layer["bytes"]),
-        derived(fraction, f"{100 * fraction:.0f}\N{NO-BREAK SPACE}%", *sources, top, copied),
+        derived(intensity, significant(intensity), layer.macs, layer.bytes),
+        derived(
+            fraction,
+            f"{100 * fraction:.0f}\N{NO-BREAK SPACE}%",
+            *sources,
+            top,
+            ceilings.copy_gb_s,
+        ),
     )
 
 
-def _ceiling(dtype: str, ceilings: Traced) -> Traced:
-    return ceilings["int8_gops" if dtype in {"int8", "uint8"} else "fp32_gops"]
+def _roof(intensity: float, top: float, ceilings: Ceilings) -> float:
+    """GOP/s that are possible at so many operations a byte."""
+    return min(top, intensity * ceilings.copy_gb_s)
 
 
 def _panel(
-    engine: EngineView,
-    dots: Sequence[tuple[Traced, Figure, Figure, Figure]],
-    ceilings: Traced,
-    x: Scale,
-    y: Scale,
+    engine: EngineView, points: Sequence[Point], ceilings: Ceilings, x: Scale, y: Scale
 ) -> RooflinePanel:
     # Most layers' type decides which roof is drawn; each fraction is of its own layer's.
-    types = [str(layer["dtype"].raw) for layer, *_ in dots]
-    top = float(_ceiling(max(sorted(set(types)), key=types.count), ceilings).raw)
-    copied = float(ceilings["copy_gb_s"].raw)
-    start = max(x.low, y.low / copied)
-    corners = sorted({start, min(max(top / copied, start), x.high), x.high})
+    narrow = sum(point.layer.raw.dtype in EIGHT_BITS for point in points)
+    top = ceilings.int8_gops if 2 * narrow > len(points) else ceilings.fp32_gops
+    start = max(x.low, y.low / ceilings.copy_gb_s)
+    ridge = top / ceilings.copy_gb_s
+    corners = sorted({start, min(max(ridge, start), x.high), x.high})
     return RooflinePanel(
         engine,
         tuple(
-            Dot(layer, x.place(float(at.value)), y.place(float(rate.value)), rate, at, fraction)
-            for layer, rate, at, fraction in dots
+            Dot(point, x.place(point.intensity.value), y.place(point.rate.value))
+            for point in points
         ),
-        tuple((x.place(at), y.place(min(top, at * copied))) for at in corners),
+        tuple((x.place(at), y.place(_roof(at, top, ceilings))) for at in corners),
         x,
         y,
     )

@@ -6,7 +6,7 @@ Places are percentages, so that a drawing takes the width of the screen and its 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from exporter.report.traced import significant
@@ -34,21 +34,19 @@ class Scale:
         return _place(value, self.low, self.high, self.logarithmic)
 
 
-def linear(values: Iterable[float], *, most_ticks: int = 6) -> Scale:
+def linear(values: Iterable[float]) -> Scale:
     """From zero to a round figure at or above the largest value; steps of 1, 2 or 5."""
-    largest = max(values, default=0.0) or 1.0
-    power = 10.0 ** math.floor(math.log10(largest))
-    steps = [power * step for step in (0.1, 0.2, 0.5, 1, 2, 5, 10)]
-    step = next(s for s in steps if largest / s <= most_ticks)
+    largest = max(_drawable(values), default=0.0)
+    largest = largest if largest > 0 else 1.0
+    step = _step(largest)
     count = math.ceil(round(largest / step, 9))
-    high = step * count
     ticks = tuple(Tick(_round(100 * i / count), f"{step * i:.12g}") for i in range(count + 1))
-    return Scale(0.0, high, False, ticks)
+    return Scale(0.0, step * count, False, ticks)
 
 
 def decades(values: Iterable[float]) -> Scale:
     """Whole powers of ten around the positive values; at least one decade."""
-    positive = [value for value in values if value > 0] or [1.0]
+    positive = _positive(values) or [1.0]
     first = math.floor(math.log10(min(positive)))
     last = max(math.ceil(math.log10(max(positive))), first + 1)
     step = max(1, math.ceil((last - first) / 8))
@@ -59,9 +57,9 @@ def decades(values: Iterable[float]) -> Scale:
     return Scale(low, high, True, ticks)
 
 
-def spread(values: Sequence[float]) -> Scale:
+def spread(values: Iterable[float]) -> Scale:
     """For times: linear from zero, or logarithmic where the largest is over 30 times the least."""
-    positive = [value for value in values if value > 0]
+    positive = _positive(values)
     if not positive or max(positive) / min(positive) <= 30:
         return linear(positive)
     low, high = min(positive) / 1.3, max(positive) * 1.3
@@ -70,26 +68,42 @@ def spread(values: Sequence[float]) -> Scale:
     return Scale(low, high, True, ticks)
 
 
-def between(values: Sequence[float]) -> Scale:
+def between(values: Iterable[float]) -> Scale:
     """Linear with room around the values, zero not included: for decibels."""
-    low, high = min(values), max(values)
-    room = max(0.1 * (high - low), 1.0)
-    step = next(s for s in (1, 2, 5, 10, 20, 50, 100, 200, 500) if (high - low + 2 * room) / s <= 6)
-    first, last = math.floor((low - room) / step), math.ceil((high + room) / step)
-    ends = float(first * step), float(last * step)
+    drawn = _drawable(values) or [0.0]
+    room = max(0.1 * (max(drawn) - min(drawn)), 1e-3 * max(map(abs, drawn)), 1.0)
+    step = max(_step(max(drawn) - min(drawn) + 2 * room), 1.0)
+    first, last = math.floor((min(drawn) - room) / step), math.ceil((max(drawn) + room) / step)
+    low, high = first * step, last * step
     ticks = tuple(
-        Tick(_place(float(i * step), *ends, False), str(i * step)) for i in range(first, last + 1)
+        Tick(_place(i * step, low, high, False), f"{i * step:.12g}") for i in range(first, last + 1)
     )
-    return Scale(*ends, False, ticks)
+    return Scale(low, high, False, ticks)
 
 
-def steps(values: Sequence[int]) -> Scale:
+def steps(values: Iterable[int]) -> Scale:
     """One tick for each value, logarithmic: for batch sizes. A single one stands in the middle."""
-    low, high = float(min(values)), float(max(values))
+    sizes = sorted(set(_positive(values))) or [1.0]
+    low, high = sizes[0], sizes[-1]
     if low == high:
         low, high = low / 2, high * 2
-    ticks = tuple(Tick(_place(float(v), low, high, True), str(v)) for v in sorted(set(values)))
+    ticks = tuple(Tick(_place(size, low, high, True), f"{size:.12g}") for size in sizes)
     return Scale(low, high, True, ticks)
+
+
+def _drawable(values: Iterable[float]) -> list[float]:
+    """Those that an axis can hold: nothing that is measured is beyond these."""
+    return [value for value in values if abs(value) < 1e99 and not 0 < abs(value) < 1e-99]
+
+
+def _positive(values: Iterable[float]) -> list[float]:
+    return [value for value in _drawable(values) if value > 0]
+
+
+def _step(span: float, most: int = 6) -> float:
+    """The least of 1, 2, 5, 10, ... of which at most so many go into a span."""
+    power = 10.0 ** math.floor(math.log10(span / most))
+    return next(power * m for m in (1, 2, 5, 10, 20) if span / (power * m) <= most)
 
 
 def _place(value: float, low: float, high: float, logarithmic: bool) -> float:

@@ -15,19 +15,20 @@ from typing import Any
 
 import pytest
 
+from exporter.builds.records import Manifest
 from exporter.report import write_report
 from tests import manifests
-from tests.report.test_report import failed, hostile, plain, unmeasured
 
 pytestmark = pytest.mark.browser
 
 HERE = Path(__file__).parent
-PAGES: dict[str, Callable[[], dict[str, Any]]] = {
+PAGES: dict[str, Callable[[], Manifest]] = {
     "whole": manifests.resnet50,
     "trained": lambda: manifests.resnet50(trained=True, drift=False),
-    "failed": failed,
-    "bare": lambda: plain(unmeasured()),
-    "hostile": lambda: hostile(manifests.resnet50(trained=True)),
+    "failed": manifests.failed,
+    "not finite": manifests.not_finite,
+    "bare": lambda: manifests.without_blocks(manifests.unmeasured()),
+    "hostile": lambda: manifests.hostile(manifests.resnet50(trained=True)),
 }
 
 

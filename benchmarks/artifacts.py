@@ -18,7 +18,8 @@ import exporter
 from benchmarks import modelopt, quantizers
 from benchmarks.peers import has_bf16
 from exporter import host
-from exporter.artifact import REJECTED, Dialect, Model, ModelSpec, Precision, Skipped
+from exporter.artifact import Dialect, Model, ModelSpec, Precision, Skipped
+from exporter.builds import manifest as manifests
 from exporter.builds.request import ExportRequest
 from exporter.disk.writing import whole_file
 from exporter.errors import BuildError, MissingDependencyError
@@ -27,7 +28,7 @@ from exporter.images.samples import Data, open_data
 from exporter.models.sources import define
 from exporter.pipeline import export_model
 from exporter.progress import Progress
-from exporter.targets import folder_name, get_target
+from exporter.targets import why_not_here
 
 CALIBRATION: Final = 32
 """Images that INT8 is calibrated on, ours and the peers'."""
@@ -156,14 +157,12 @@ def _plain(recipe: Recipe) -> Path:
 
 def _ours(engine: str) -> Callable[[Recipe], Path]:
     def build_it(recipe: Recipe) -> Path:
-        target, _, precision = engine.partition(".")
-        skipped = get_target(target).runs_here()
+        target = engine.partition(".")[0]
+        skipped = why_not_here(target)
         if skipped is not None:
             raise MissingDependencyError(skipped.skipped)
         variant = target.partition(":")[2]  # has an export of its own: INT8 alone
         out = recipe.path(f"ours-{variant}" if variant else "ours")
-        suffix = ".xml" if target == "openvino" else ".onnx"
-        path = out / "engines" / folder_name(target) / f"{precision}{suffix}"
         if not (out / "manifest.json").exists():
             shape = recipe.model.spec.image_shape
             export_model(
@@ -181,13 +180,12 @@ def _ours(engine: str) -> Callable[[Recipe], Path]:
                 ),
                 recipe.progress,
             )
-        portable = out / "onnx" / f"{recipe.model.spec.name}.{precision}.onnx"
-        found = path if path.exists() else portable
-        if path.with_name(path.name + REJECTED).exists() or not found.exists():
-            failures = json.loads((out / "manifest.json").read_text())["failures"]
-            said = [line for line in failures if line.startswith(f"{engine}: ")]
+        manifest = manifests.read(out)
+        built = manifest.engine(engine)
+        if built is None or built.rejected:
+            said = [line for line in manifest.failures if line.startswith(f"{engine}: ")]
             raise BuildError(said[0] if said else f"the pipeline built no {engine}")
-        return found
+        return out / built.path
 
     return build_it
 

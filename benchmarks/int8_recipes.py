@@ -129,7 +129,7 @@ def _open_onnx(path: Path, threads: int) -> Session:
 def _open_ir(path: Path, threads: int) -> Session:
     import openvino as ov
 
-    from exporter.targets.openvino import OpenVinoSession
+    from exporter.targets.openvino.session import OpenVinoSession
 
     settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
     return OpenVinoSession(ov.Core().compile_model(path, "CPU", settings))

@@ -27,6 +27,7 @@ import onnxruntime as ort
 from exporter.runtime import load
 from exporter.runtime.description import Description, EngineEntry
 from exporter.runtime.loading import open_engine
+from exporter.targets import target_class
 
 REPEATS = 5
 CALLS = 2000
@@ -110,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ours = least_s(lambda: load(options.bundle, threads=options.threads).close())
     print(f"import  {1000 * import_s():8.1f} ms beyond onnxruntime's own")  # noqa: T201
     print(f"load    {1000 * ours:8.1f} ms, {name}")  # noqa: T201
-    if entry["target"] == "ort-cpu":
+    if target_class(entry["target"]).library == "onnxruntime":
         path = options.bundle / entry["path"]
         bare = least_s(lambda: bare_session(path, options.threads))
         print(f"        {1000 * bare:8.1f} ms of them the bare session")  # noqa: T201

@@ -42,6 +42,44 @@ class Dialect(StrEnum):
     """TensorRT, TensorRT-RTX: S8, zero point 0, at a residual Add on the shortcut alone."""
 
 
+class ElementType(StrEnum):
+    """What a kernel computes in, reads or writes."""
+
+    FP64 = "fp64"
+    FP32 = "fp32"
+    FP16 = "fp16"
+    BF16 = "bf16"
+    FP8 = "fp8"
+    INT8 = "int8"
+    """Of what a kernel computes in: 8 bits, signed or not."""
+    UINT8 = "uint8"
+    INT32 = "int32"
+    INT64 = "int64"
+    BOOL = "bool"
+    UNKNOWN = "unknown"
+    """The runtime names no type, or one that its target does not know."""
+
+
+class Operation(StrEnum):
+    """What a kernel does, in words that are the same for every runtime."""
+
+    CONV = "conv"
+    ADD = "add"
+    RELU = "relu"
+    BATCHNORM = "batchnorm"
+    MAXPOOL = "maxpool"
+    AVGPOOL = "avgpool"
+    GEMM = "gemm"
+    SOFTMAX = "softmax"
+    QUANTIZE = "quantize"
+    DEQUANTIZE = "dequantize"
+    CAST = "cast"
+    REORDER = "reorder"
+    """A change of layout or a move in memory; no arithmetic."""
+    POINTWISE = "pointwise"
+    OTHER = "other"
+
+
 class Verdict(StrEnum):
     """What a fusion receipt concludes."""
 
@@ -218,23 +256,17 @@ class Kernel:
     name: str
     op: str
     """The runtime's own word for it: "Conv (nchwc)", "QLinearAdd", "correlation"."""
-    does: tuple[str, ...]
-    """What it computes, of OPERATIONS; a fused convolution: ("conv", "add", "relu")."""
-    dtype: str
-    """What it computes in: "fp32", "fp16", "bf16", "int8"."""
+    does: tuple[Operation, ...]
+    """What it computes; a fused convolution: conv, add, relu."""
+    dtype: ElementType
+    """What it computes in."""
     inputs: tuple[str, ...]
     """Tensor names as the runtime knows them (no initializers)."""
     outputs: tuple[str, ...]
     labels: tuple[str, ...] = ()
     """Every name that ties it to the graph: tensors, ONNX nodes, weights."""
-    output_dtypes: tuple[str, ...] = ()
+    output_dtypes: tuple[ElementType, ...] = ()
     """What it writes, as far as the runtime says; empty: not known."""
-
-
-OPERATIONS = (
-    "conv", "add", "relu", "batchnorm", "maxpool", "avgpool", "gemm", "softmax",
-    "quantize", "dequantize", "cast", "reorder", "pointwise", "other",
-)  # fmt: skip
 
 
 REJECTED: Final = ".rejected"

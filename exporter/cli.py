@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 try:
+    import numpy  # noqa: F401 - what every command computes with
     import rich  # noqa: F401 - what prints
     import typer
 except ModuleNotFoundError as missing:
-    raise SystemExit(
+    sys.stderr.write(
         f"error: the command line needs {missing.name}; install the compiler with "
-        "pip install 'resnet-exporter[cpu]' (exporter.runtime works without it)"
-    ) from None
+        "pip install 'resnet-exporter[cpu]' (exporter.runtime works without it)\n"
+    )
+    raise SystemExit(2) from None
 
 import exporter
 from exporter.builds.option import Option
@@ -39,6 +41,7 @@ from exporter.commands.options import command
 from exporter.errors import ExporterError
 from exporter.pack.request import PackRequest
 from exporter.progress import Progress, Silent, Terminal, make_console, styled
+from exporter.targets import TARGETS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -164,7 +167,9 @@ def benchmark(folder: Folder, request: BenchmarkRequest, quiet: options.Quiet = 
 @command(app)
 def explain(
     folder: Folder,
-    engine: Annotated[str, Option(help="One engine's id, for example ort-cpu.fp32.")] = "",
+    engine: Annotated[
+        str, Option(help=f"One engine's id, for example {next(iter(TARGETS))}.fp32.")
+    ] = "",
 ) -> None:
     """Print the fusion receipts: what each runtime made of each residual block."""
     from exporter.builds import manifest
@@ -260,6 +265,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ExporterError as error:
         _say_error(str(error))
         code = error.exit_code
+    except ImportError as error:
+        library = (error.name or "a library").partition(".")[0]
+        if library == NAME:
+            raise  # not a library that could be installed
+        absent = isinstance(error, ModuleNotFoundError)
+        _say_error(
+            f"this needs {library}, which {'is not installed' if absent else f'fails: {error}'}; "
+            "run: pip install 'resnet-exporter[cpu]', or [gpu] on a machine with an NVIDIA GPU"
+        )
+        code = 2
     except OSError as error:
         # A full disk or a vanished file, wherever it happens.
         _say_error(f"{error.filename or 'input/output'}: {error.strerror or error}")

@@ -45,7 +45,7 @@ from exporter.measure.stage import measure_engines
 from exporter.measure.timing import Ceilings
 from exporter.models.sources import define
 from exporter.passes.blocks import GraphFacts, find_residual_blocks
-from exporter.plan import plan, settings_of
+from exporter.plan import plan
 from exporter.progress import Clock, Progress
 from exporter.prove.certificate import Receipt, Scope
 from exporter.prove.engine import Proof, check_engine
@@ -54,8 +54,14 @@ from exporter.prove.limits import LIMITS
 from exporter.prove.parity import Reference, make_reference, save_goldens
 from exporter.prove.receipt import make_receipt, unverified_receipt
 from exporter.report import write_report
-from exporter.targets import BuildOptions, Session, Target, UnreadableKernels, get_target
-from exporter.targets.foresight import foresee
+from exporter.targets import (
+    BuildOptions,
+    Session,
+    Target,
+    UnreadableKernels,
+    get_target,
+    settings_of,
+)
 from exporter.targets.ort.session import open_graph
 
 if TYPE_CHECKING:
@@ -78,12 +84,12 @@ def export_model(request: ExportRequest, progress: Progress) -> Outcome:
         BuildError: a step that all engines need failed; nothing was written.
     """
     host.check_single_onnxruntime()
-    pairs = plan(request)
+    planned = plan(request)
     clock = Clock()
     model = define_model(request, clock, progress)
     refuse_unused_by_model(request, model.spec)
     data = open_data(model.spec, request.data, seed=request.seed, progress=progress)
-    for note in (*model.notes, *data.notes):
+    for note in (*planned.notes, *model.notes, *data.notes):
         progress.note(note)
     destination = request.out or Path("build") / model.spec.name
     with opened_run(request, destination, model.spec.name, clock, progress) as run:
@@ -91,10 +97,11 @@ def export_model(request: ExportRequest, progress: Progress) -> Outcome:
         save_portable_files(run, network.graph)
         network, reference = make_goldens(run, network, data.evaluation)
         calibration = data.calibration.take(request.calibration_samples)
-        keys = [(precision, target.dialect(precision)) for target, precision in pairs]
+        keys = [(precision, target.dialect(precision)) for target, precision in planned.pairs]
         lowerings = make_lowerings(run, network, calibration, keys)
         built = [
-            build_engine(run, network, target, precision, lowerings) for target, precision in pairs
+            build_engine(run, network, target, precision, lowerings)
+            for target, precision in planned.pairs
         ]
         failed = tuple(engine for engine in built if isinstance(engine, FailedEngine))
         engines = [engine for engine in built if isinstance(engine, EngineRecord)]
@@ -212,7 +219,7 @@ def build_engine(
         out.parent.mkdir(parents=True, exist_ok=True)
         options = BuildOptions(
             allow_fallback=run.request.allow_fallback,
-            settings=settings_of(run.request, target),
+            settings=settings_of(target, run.request.settings, run.request.profile),
             report=run.progress.detail,
         )
         try:
@@ -221,7 +228,7 @@ def build_engine(
             return FailedEngine(identity, target.name, precision, "build", str(error))
         files = run.folder.share_portable(built.files, precision)
         receipt = receipt_of(network.facts, target, precision, files[0], run.request.keep)
-        predicted, advice = foresee(target.name, precision, files[0], run.request.batches)
+        predicted, advice = target.predict(files[0], precision, run.request.batches)
     return EngineRecord(
         id=identity,
         target=target.name,

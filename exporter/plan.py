@@ -2,85 +2,110 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 
 from exporter import host
 from exporter.artifact import Precision
 from exporter.builds.request import ExportRequest
 from exporter.builds.unused import refuse_unused
-from exporter.errors import UsageError
-from exporter.targets import Target, get_target
+from exporter.errors import MissingDependencyError, UsageError
+from exporter.targets import (
+    TARGETS,
+    MachineKind,
+    Target,
+    get_target,
+    settings_of,
+    target_class,
+)
+from exporter.targets.diagnosis import INSTALL_CPU, INSTALL_GPU, import_problem
 
-# What is built where nothing is asked for: a literal list for each kind of machine, not a product.
-DEFAULT_PAIRS: Mapping[str, tuple[tuple[str, Precision], ...]] = {
-    "cpu": (
-        ("ort-cpu", Precision.FP32),
-        ("ort-cpu", Precision.FP16),
-        ("ort-cpu", Precision.INT8),
-        ("ort-cpu:amx", Precision.INT8),
-        ("openvino", Precision.FP32),
-        ("openvino", Precision.INT8),
-        ("tensorrt-rtx", Precision.FP16),
-    ),
-    "gpu": (
-        ("tensorrt", Precision.FP32),
-        ("tensorrt", Precision.FP16),
-        ("tensorrt", Precision.INT8),
-        ("ort-cuda", Precision.FP32),
-        ("ort-cuda", Precision.FP16),
-        ("ort-tensorrt", Precision.FP16),
-    ),
-}
-
-NEEDED_FLAG: Mapping[str, str] = {"ort-cpu:amx": host.AMX_FLAG}
-"""The CPU feature without which a default target is left out."""
+Pair = tuple[Target, Precision]
 
 
-def settings_of(request: ExportRequest, target: Target) -> dict[str, str]:
-    """What a target's build is asked for beyond graph and precision."""
-    settings = dict(request.settings.get(target.family, {}))
-    if request.profile is not None and target.has_profiles:
-        settings.setdefault("profile", request.profile)
-    return settings
+@dataclass(frozen=True)
+class Plan:
+    """What will be built, in the manifest's order, and what the user must be told of it."""
+
+    pairs: tuple[Pair, ...]
+    notes: tuple[str, ...] = ()
+    """Each engine of the default list that is left out, with what would add it."""
 
 
-def plan(request: ExportRequest) -> tuple[tuple[Target, Precision], ...]:
-    """The engines to build. With no target and no precision: the default list of this machine."""
-    kind = "gpu" if host.describe_host().gpu else "cpu"
-    flags = host.cpu_flags()
-    defaults = [
-        (target, precision)
-        for target, precision in DEFAULT_PAIRS[kind]
-        if NEEDED_FLAG.get(target, "") in flags | {""}
-    ]
-    if not request.targets:
-        names = [
-            (target, precision)
-            for target, precision in defaults
-            if not request.precisions or precision in request.precisions
-        ]
-    else:
-        precisions = request.precisions or tuple(Precision)
-        names = [(target, precision) for target in request.targets for precision in precisions]
-    unused = set(request.settings) - {name.partition(":")[0] for name, _ in names}
+def plan(request: ExportRequest) -> Plan:
+    """The engines to build. With no target: the default list of this kind of machine.
+
+    A target that was asked for by name must be there; one of the default list whose library is
+    missing is left out with a note.
+
+    Raises:
+        UsageError: the request names what does not exist (a target, a precision of one, a
+            setting), or an option that nothing of it uses.
+        MissingDependencyError: the library of a target that was asked for is not installed, or
+            those of all the default ones.
+    """
+    planned = _asked_for(request) if request.targets else _default(request)
+    targets = {target.name: target for target, _ in planned.pairs}
+    unused = set(request.settings) - {target.family for target in targets.values()}
     if unused:
         raise UsageError(
             f"--setting names {', '.join(sorted(unused))}, which is not built; add it to --target"
         )
-    resolved = {name: get_target(name) for name, _ in names}
+    for target in targets.values():
+        target.check_settings(settings_of(target, request.settings, request.profile))
+    refuse_unused(request, planned.pairs)
+    return planned
+
+
+def _asked_for(request: ExportRequest) -> Plan:
     pairs = []
-    for name, precision in names:
-        target = resolved[name]
-        try:
-            target.dialect(precision)
-        except UsageError:
-            # Asked for by name it is an error; as part of "all precisions" it is left out.
-            if request.precisions:
-                raise
-            continue
-        pairs.append((target, precision))
+    for target in [get_target(name) for name in dict.fromkeys(request.targets)]:
+        for precision in request.precisions or target.precisions:
+            target.dialect(precision)  # which says why it does not have the precision
+            missing = _missing_tool(target, precision)
+            if missing is not None:
+                raise MissingDependencyError(missing)
+            pairs.append((target, precision))
+    return Plan(tuple(pairs))
+
+
+def _default(request: ExportRequest) -> Plan:
+    kind = MachineKind.GPU if host.describe_host().gpu else MachineKind.CPU
+    flags = host.cpu_flags()
+    pairs: list[Pair] = []
+    left_out: dict[str, str] = {}
+    for family in TARGETS:
+        for variant, precision in target_class(family).default_for(kind):
+            if request.precisions and precision not in request.precisions:
+                continue
+            try:
+                target = get_target(f"{family}:{variant}" if variant else family)
+            except MissingDependencyError as error:
+                left_out.setdefault(family, str(error))  # not once more for its variants
+                continue
+            missing = _missing_tool(target, precision)
+            if missing is not None:
+                left_out[f"{target.name}.{precision}"] = missing
+            elif flags.issuperset(target.needed_cpu_flags):
+                pairs.append((target, precision))
     if not pairs:
-        asked = ", ".join(request.precisions)
-        raise UsageError(f"nothing to build for {asked}; name a --target that has this precision")
-    refuse_unused(request, pairs)
-    return tuple(pairs)
+        raise MissingDependencyError(f"nothing can be built here: {'; '.join(left_out.values())}")
+    return Plan(
+        tuple(pairs), tuple(f"{name} is left out: {reason}" for name, reason in left_out.items())
+    )
+
+
+def _missing_tool(target: Target, precision: Precision) -> str | None:
+    """What the compiler itself needs for an engine and this machine does not have.
+
+    ONNX Runtime calibrates INT8, and runs the lowered graph of an engine that does not run here.
+    """
+    if precision is not Precision.INT8 and target.runs_here() is None:
+        return None
+    problem = import_problem("onnxruntime")
+    if problem is None:
+        return None
+    does = "calibrates INT8" if precision is Precision.INT8 else "proves what does not run here"
+    install = INSTALL_GPU if host.describe_host().gpu else INSTALL_CPU
+    return (
+        f"{target.name}.{precision} needs ONNX Runtime, which {does} and {problem}; run: {install}"
+    )

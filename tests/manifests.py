@@ -13,10 +13,12 @@ from typing import Any
 
 from exporter.artifact import (
     Dialect,
+    ElementType,
     EngineFile,
     Kernel,
     ModelKind,
     ModelSpec,
+    Operation,
     Precision,
     Prediction,
     Preprocessing,
@@ -51,8 +53,8 @@ ERRORS = {Precision.FP32: 4.9e-7, Precision.FP16: 7.8e-4, Precision.INT8: 4.6e-2
 
 def kernel(block: str, name: str, dtype: str, op: str, *does: str) -> Kernel:
     return Kernel(
-        name=f"{block}.{name}", op=op, does=does, dtype=dtype, inputs=(), outputs=(),
-        labels=(f"{block}.{name}",), output_dtypes=(dtype,),
+        name=f"{block}.{name}", op=op, does=tuple(map(Operation, does)), dtype=ElementType(dtype),
+        inputs=(), outputs=(), labels=(f"{block}.{name}",), output_dtypes=(ElementType(dtype),),
     )  # fmt: skip
 
 
@@ -157,7 +159,8 @@ def with_profile(entry: EngineRecord) -> EngineRecord:
     int8 = entry.precision is Precision.INT8
     layers = tuple(
         LayerTime(
-            name=f"{name}.conv{i}", block=name, op="Conv", dtype="int8" if int8 else "fp32",
+            name=f"{name}.conv{i}", block=name, op="Conv",
+            dtype=ElementType.INT8 if int8 else ElementType.FP32,
             microseconds=(120.0 if int8 else 600.0) + 40 * ((3 * i + j) % 7), macs=80_000_000,
             bytes=(1 if int8 else 4) * (400_000 + 90_000 * j),
         )

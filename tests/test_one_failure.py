@@ -20,14 +20,14 @@ from exporter.builds.request import BenchmarkRequest, ExportRequest
 from exporter.commands.benchmark import benchmark_build
 from exporter.commands.validate import validate_build
 from exporter.errors import BuildError, InputError
-from exporter.measure import stage
+from exporter.measure import ceilings
 from exporter.measure.process import WorkerProcess
 from exporter.measure.timing import Latency
 from exporter.pipeline import Outcome, export_model
 from exporter.progress import Silent
 from exporter.prove.certificate import Parity
 from exporter.targets import Array, get_target
-from exporter.targets.openvino import OpenVino
+from exporter.targets.openvino.cpu import OpenVino
 from exporter.targets.ort.cpu import OrtCpu
 
 FP32, INT8 = Precision.FP32, Precision.INT8
@@ -142,14 +142,14 @@ def test_a_report_or_a_ceiling_that_fails_loses_no_engine(
         raise ModuleNotFoundError("No module named 'openvino'")
 
     monkeypatch.setattr(pipeline, "write_report", broken)
-    monkeypatch.setattr(stage, "measure_ceilings", no_library)
+    monkeypatch.setattr(ceilings, "_fastest_s", no_library)
     outcome = export(tmp_path / "out", targets=("ort-cpu",), measure=True, rounds=5)
     (engine,) = outcome.manifest.engines
     assert engine.passed
     assert isinstance(engine.latency, Latency)
-    ceilings = outcome.manifest.host.ceilings
-    assert isinstance(ceilings, Skipped)
-    assert "openvino" in ceilings.skipped
+    found = outcome.manifest.host.ceilings
+    assert isinstance(found, Skipped)
+    assert "No module named 'openvino'" in found.skipped
     assert outcome.manifest.failures == ("report: cannot write report.html: no space",)
     assert manifests.read(outcome.folder) == outcome.manifest
 

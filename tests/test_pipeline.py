@@ -24,7 +24,6 @@ from exporter.errors import InputError, UsageError
 from exporter.graph.lower import lower
 from exporter.measure.timing import Latency
 from exporter.pipeline import Outcome, export_model
-from exporter.plan import plan
 from exporter.progress import Silent
 from exporter.prove.certificate import Accuracy, Parity, Scope
 
@@ -231,17 +230,7 @@ def test_an_engine_that_misses_its_limit_is_rejected_and_the_others_are_finished
     assert outcome.manifest.failures == outcome.manifest.failures
 
 
-def test_what_is_built_by_default_is_what_exists(monkeypatch: pytest.MonkeyPatch) -> None:
-    pairs = plan(ExportRequest())
-    names = {f"{target.name}.{precision}" for target, precision in pairs}
-    assert {"ort-cpu.fp32", "ort-cpu.fp16", "ort-cpu.int8"} <= names
-
-
 def test_requests_that_cannot_be_carried_out(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="unknown target 'ort-cpuu'; did you mean ort-cpu"):
-        plan(ExportRequest(targets=("ort-cpuu",)))
-    with pytest.raises(UsageError, match="--setting names tensorrt-rtx, which is not built"):
-        plan(ExportRequest(targets=("ort-cpu",), settings={"tensorrt-rtx": {"tf32": "on"}}))
     with pytest.raises(InputError, match="no such file or folder"):
         export_model(request(tmp_path / "out", data=tmp_path / "absent"), Silent())
     assert not (tmp_path / "out").exists()

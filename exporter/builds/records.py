@@ -13,8 +13,7 @@ from exporter.artifact import Engine, ModelKind, ModelSpec, Precision, Predictio
 from exporter.builds.request import ExportRequest
 from exporter.host import Host
 from exporter.measure.interleaved import EagerBaseline, OnnxBaseline
-from exporter.measure.stage import Measurement
-from exporter.measure.timing import Ceilings, Latency, Profile
+from exporter.measure.timing import Ceilings, Latency, Measurement, Profile
 from exporter.prove.certificate import Accuracy, Parity, Receipt
 
 NOT_MEASURED: Final = "nothing was measured"

@@ -9,13 +9,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from exporter.artifact import Precision, Skipped
-from exporter.builds.records import EngineRecord, Manifest
 from exporter.measure.timing import Latency
 from exporter.prove.certificate import Receipt, Scope
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from exporter.builds.records import EngineRecord, Manifest
     from exporter.models.variants import Variant
 
 

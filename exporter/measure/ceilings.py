@@ -2,17 +2,23 @@
 
 The best of several kernels counts, since no single library's product is the ceiling: a matrix
 product and a row of 3x3 convolutions, by ONNX Runtime (MLAS), OpenVINO (oneDNN) and, in FP32, by
-torch. Memory is a copy of an array far larger than any cache; its bytes are those read and those
-written.
+torch. A kernel whose library is not here is left out, with the reason. Memory is a copy of an array
+far larger than any cache, in as many parts as threads; its bytes are those read and those written.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, Final
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from typing import Final
 
+import numpy as np
+
+from exporter.artifact import Skipped
+from exporter.errors import BuildError
 from exporter.measure import ceiling_graphs as graphs
 from exporter.measure.timing import Ceilings
 from exporter.measure.worker import make_input
@@ -22,45 +28,51 @@ KERNEL_S: Final = 0.25
 COPIED_BYTES: Final = 128 << 20
 
 Run = Callable[[], object]
+Load = Callable[[int], AbstractContextManager[Run]]
+"""Loads a kernel for a number of threads; it can be run for as long as the context lasts."""
 
 
-def measure_ceilings(threads: int) -> Ceilings:
-    """The ceilings of this machine on so many threads; about three seconds."""
-    with _torch_threads(threads):
-        tried = {
-            name: operations / _fastest_s(run) / 1e9 for name, operations, run in _kernels(threads)
-        }
-        copied = _copy_gb_s()
-    return Ceilings(
-        threads=threads,
-        fp32_gops=max(rate for name, rate in tried.items() if name.startswith("fp32")),
-        int8_gops=max(rate for name, rate in tried.items() if name.startswith("int8")),
-        copy_gb_s=copied,
-        kernels=tried,
-    )
+def measure_ceilings(threads: int) -> Ceilings | Skipped:
+    """The ceilings of this machine on so many threads; about three seconds.
+
+    Skipped, with the reasons, where no kernel of a type can be tried.
+    """
+    tried: dict[str, float] = {}
+    left_out: dict[str, Skipped] = {}
+    for name, operations, load in _kernels():
+        try:
+            with load(threads) as run:
+                tried[name] = operations / _fastest_s(run) / 1e9
+        # What a library that is absent, broken or out of memory raises: a ceiling costs no build.
+        except (ImportError, OSError, RuntimeError, MemoryError, BuildError) as error:
+            left_out[name] = Skipped(" ".join(str(error).split()) or type(error).__name__)
+    best = {
+        kind: max((rate for name, rate in tried.items() if name.startswith(kind)), default=None)
+        for kind in ("fp32", "int8")
+    }
+    if best["fp32"] is None or best["int8"] is None:
+        reasons = "; ".join(f"{name}: {why.skipped}" for name, why in left_out.items())
+        return Skipped(f"too few kernels can be tried here ({reasons})")
+    try:
+        copied = _copy_gb_s(threads)
+    except MemoryError as error:
+        return Skipped(f"no memory to copy: {error}")
+    return Ceilings(threads, best["fp32"], best["int8"], copied, tried, left_out)
 
 
-def _kernels(threads: int) -> Iterator[tuple[str, int, Run]]:
-    """Name, operations, and the kernel, ready to run; each is made when it is asked for."""
-    yield "fp32 product, torch", graphs.PRODUCT_OPS, _torch_product()
-    for name, open_graph in (("onnxruntime", _onnxruntime), ("openvino", _openvino)):
-        for int8 in (False, True):
-            kind = "int8" if int8 else "fp32"
-            batch = make_input(graphs.CONV_INPUT, "uint8" if int8 else "float32", 0)
-            run = open_graph(graphs.convolutions(int8=int8), batch, threads)
-            yield f"{kind} convolutions, {name}", graphs.CONV_OPS, run
-    image = make_input(graphs.PRODUCT_INPUT, "float32", 0)
-    yield (
-        "fp32 product, onnxruntime",
-        graphs.PRODUCT_OPS,
-        _onnxruntime(graphs.product(int8=False), image, threads),
-    )
-    codes = make_input(graphs.PRODUCT_INPUT, "uint8", 0)
-    yield (
-        "int8 product, onnxruntime",
-        graphs.PRODUCT_OPS,
-        _onnxruntime(graphs.product_integer(), codes, threads),
-    )
+def _kernels() -> Iterator[tuple[str, int, Load]]:
+    """Name (its type first), operations, and what loads the kernel."""
+    yield "fp32 product, torch", graphs.PRODUCT_OPS, _torch_product
+    for library, load in (("onnxruntime", _onnxruntime), ("openvino", _openvino)):
+        for kind, dtype in (("fp32", "float32"), ("int8", "uint8")):
+            graph = partial(graphs.convolutions, int8=kind == "int8")
+            loader = partial(load, graph, graphs.CONV_INPUT, dtype)
+            yield f"{kind} convolutions, {library}", graphs.CONV_OPS, loader
+    product = partial(graphs.product, int8=False)
+    loader = partial(_onnxruntime, product, graphs.PRODUCT_INPUT, "float32")
+    yield "fp32 product, onnxruntime", graphs.PRODUCT_OPS, loader
+    loader = partial(_onnxruntime, graphs.product_integer, graphs.PRODUCT_INPUT, "uint8")
+    yield "int8 product, onnxruntime", graphs.PRODUCT_OPS, loader
 
 
 def _fastest_s(run: Run) -> float:
@@ -73,42 +85,47 @@ def _fastest_s(run: Run) -> float:
     return best
 
 
+def _copy_gb_s(threads: int) -> float:
+    source = np.ones(COPIED_BYTES // 4, np.float32)
+    target = np.empty_like(source)
+    parts = list(zip(np.array_split(target, threads), np.array_split(source, threads), strict=True))
+    with ThreadPoolExecutor(threads) as pool:
+
+        def copy() -> None:
+            list(pool.map(lambda part: np.copyto(*part), parts))
+
+        return 2 * COPIED_BYTES / _fastest_s(copy) / 1e9
+
+
 @contextmanager
-def _torch_threads(threads: int) -> Iterator[None]:
+def _torch_product(threads: int) -> Iterator[Run]:
     import torch
 
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
+    left = torch.rand(graphs.ROWS, graphs.INNER)
+    right = torch.rand(graphs.INNER, graphs.COLUMNS)
     try:
-        yield
+        yield lambda: left @ right
     finally:
         torch.set_num_threads(before)
 
 
-def _torch_product() -> Run:
-    import torch
-
-    left = torch.rand(graphs.ROWS, graphs.INNER)
-    right = torch.rand(graphs.INNER, graphs.COLUMNS)
-    return lambda: left @ right
-
-
-def _copy_gb_s() -> float:
-    import torch
-
-    source = torch.ones(COPIED_BYTES // 4)
-    target = torch.empty_like(source)
-    return 2 * COPIED_BYTES / _fastest_s(lambda: target.copy_(source)) / 1e9
-
-
-def _onnxruntime(graph: bytes, batch: Any, threads: int) -> Run:
+@contextmanager
+def _onnxruntime(
+    graph: Callable[[], bytes], shape: tuple[int, ...], dtype: str, threads: int
+) -> Iterator[Run]:
     from exporter.targets.ort.session import make_session, session_options
 
-    session = make_session(graph, session_options(threads))
-    return lambda: session.run(None, {"x": batch})
+    session = make_session(graph(), session_options(threads))
+    feeds = {"x": make_input(shape, dtype, 0)}
+    yield lambda: session.run(None, feeds)
 
 
-def _openvino(graph: bytes, batch: Any, threads: int) -> Run:
+@contextmanager
+def _openvino(
+    graph: Callable[[], bytes], shape: tuple[int, ...], dtype: str, threads: int
+) -> Iterator[Run]:
     import openvino as ov
 
     core = ov.Core()
@@ -117,6 +134,7 @@ def _openvino(graph: bytes, batch: Any, threads: int) -> Run:
         "INFERENCE_NUM_THREADS": threads,
         "INFERENCE_PRECISION_HINT": "f32",
     }
-    compiled = core.compile_model(core.read_model(graph, b""), "CPU", settings)
+    compiled = core.compile_model(core.read_model(graph(), b""), "CPU", settings)
     request = compiled.create_infer_request()
-    return lambda: request.infer({0: batch}, share_inputs=True, share_outputs=True)
+    feeds = {0: make_input(shape, dtype, 0)}
+    yield lambda: request.infer(feeds, share_inputs=True, share_outputs=True)

@@ -33,7 +33,7 @@ from exporter.measure.statistics import (
 )
 from exporter.measure.timing import Conditions, Latency
 from exporter.progress import Progress
-from exporter.targets import get_target
+from exporter.targets import why_not_here
 
 if TYPE_CHECKING:
     import torch
@@ -117,7 +117,7 @@ def measure(
     results: Results = {engine.id: {} for engine in engines}
     running = []
     for engine in engines:
-        absent = get_target(engine.target).runs_here()
+        absent = why_not_here(engine.target)
         if absent:
             results[engine.id] = dict.fromkeys(conditions.batches, absent)
         else:

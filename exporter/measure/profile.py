@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from exporter.artifact import Engine, Kernel, ModelSpec, Skipped
+from exporter.artifact import ElementType, Engine, Kernel, ModelSpec, Operation, Skipped
 from exporter.errors import BuildError
 from exporter.measure.layers import Layer, layers_of
 from exporter.measure.timing import BlockTime, LayerTime, Profile
@@ -104,7 +104,7 @@ def _layer_times(
     batch: int,
 ) -> Iterable[LayerTime]:
     """The convolution or product that a kernel computes; none where it computes none or several."""
-    if not {"conv", "gemm"} & set(kernel.does):
+    if {Operation.CONV, Operation.GEMM}.isdisjoint(kernel.does):
         return
     labels = {name for label in kernel.labels for name in (label, _owner(label))}
     computed = {layers[name] for name in labels if name in layers}
@@ -123,12 +123,18 @@ def _layer_times(
         bytes=size
         * (
             layer.weights
-            + batch * (layer.inputs + layer.outputs * (2 if "add" in kernel.does else 1))
+            + batch * (layer.inputs + layer.outputs * (2 if Operation.ADD in kernel.does else 1))
         ),
     )
 
 
-_BYTES: Final = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1, "uint8": 1}
+_BYTES: Final[Mapping[ElementType, int]] = {
+    ElementType.FP32: 4,
+    ElementType.FP16: 2,
+    ElementType.BF16: 2,
+    ElementType.INT8: 1,
+    ElementType.UINT8: 1,
+}
 
 
 def _owner(label: str) -> str:

@@ -7,29 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from exporter.artifact import Engine, Model, Skipped
-from exporter.errors import ExporterError
 from exporter.measure.ceilings import measure_ceilings
 from exporter.measure.interleaved import EngineToMeasure, Measured, baseline_of, measure
 from exporter.measure.profile import Network, profile_engine
-from exporter.measure.timing import Ceilings, Conditions, Latency, Profile
+from exporter.measure.timing import Ceilings, Conditions, Latency, Measurement, Profile
 from exporter.progress import Clock, Progress
-from exporter.targets import get_target
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """What was measured of one engine."""
-
-    latency: Latency | Skipped
-    """At the first batch size."""
-    latency_by_batch: tuple[Latency, ...]
-    profile: Profile | Skipped
-    failure: str | None = None
-    """How its process failed or died while it was measured."""
-
-    @classmethod
-    def skipped(cls, reason: str) -> Measurement:
-        return cls(Skipped(reason), (), Skipped(reason))
+from exporter.targets import why_not_here
 
 
 @dataclass(frozen=True)
@@ -79,7 +62,7 @@ def measure_engines(
                     failure=failure,
                 )
                 advance(1)
-        ceilings = _ceilings(conditions.threads)
+        ceilings = measure_ceilings(conditions.threads)
     return Measurements(found, ceilings)
 
 
@@ -103,16 +86,5 @@ def _why(engine: Engine) -> str | None:
     """Why an engine is not measured here."""
     if engine.rejected:
         return "rejected: it failed a gate"
-    try:
-        absent = get_target(engine.target).runs_here()
-    except ExporterError as error:
-        return f"not run here: {error}"
+    absent = why_not_here(engine.target)
     return absent.skipped if absent else None
-
-
-def _ceilings(threads: int) -> Ceilings | Skipped:
-    """What the machine can do; a report without it is worth more than none."""
-    try:
-        return measure_ceilings(threads)
-    except (ImportError, RuntimeError, ExporterError) as error:
-        return Skipped(f"the ceilings were not measured: {' '.join(str(error).split())}")

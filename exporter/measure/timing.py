@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from exporter.artifact import ElementType, Skipped
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class LayerTime:
     block: str
     """"" outside the residual blocks."""
     op: str
-    dtype: str
+    dtype: ElementType
     microseconds: float
     macs: int
     """Of the whole batch."""
@@ -87,6 +89,22 @@ class Profile:
 
 
 @dataclass(frozen=True)
+class Measurement:
+    """What was measured of one engine."""
+
+    latency: Latency | Skipped
+    """At the first batch size."""
+    latency_by_batch: tuple[Latency, ...]
+    profile: Profile | Skipped
+    failure: str | None = None
+    """How its process failed or died while it was measured."""
+
+    @classmethod
+    def skipped(cls, reason: str) -> Measurement:
+        return cls(Skipped(reason), (), Skipped(reason))
+
+
+@dataclass(frozen=True)
 class Ceilings:
     """Giga-operations (two to a multiply-accumulate) and gigabytes a second, on `threads`."""
 
@@ -96,3 +114,5 @@ class Ceilings:
     copy_gb_s: float
     kernels: dict[str, float]
     """Each kernel that was tried, in GOP/s."""
+    left_out: dict[str, Skipped] = field(default_factory=dict)
+    """Each kernel that could not be tried, and why."""

@@ -26,6 +26,7 @@ from exporter.pack.packable import ROUNDING, Release, reference_tolerance, with_
 from exporter.pack.request import PackRequest
 from exporter.pack.sbom import bill_of_materials
 from exporter.pack.template_files import render, template
+from exporter.targets import TARGETS, MachineKind, Target, target_class
 
 ONNXRUNTIME_JS: Final = "^1.30.0"
 """Of onnxruntime-node and onnxruntime-web: what the engines were tested with, or later."""
@@ -120,12 +121,13 @@ def choose_engine(release: Release) -> dict[str, Any]:
     Raises:
         UsageError: there is none, or its batch is fixed to something else than one image.
     """
-    entries = [entry for entry in release.engines if entry["target"] == "ort-cpu"]
+    entries = [entry for entry in release.engines if _runs_in_javascript(entry)]
     if not entries:
         found = ", ".join(entry["id"] for entry in release.engines)
+        served = " or ".join(name for name in TARGETS if _is_portable(target_class(name)))
         raise UsageError(
-            f"JavaScript runs ort-cpu engines, the build has {found}; "
-            "export it with --target ort-cpu"
+            f"JavaScript runs {served} engines, the build has {found}; "
+            f"export it with --target {served}"
         )
     batch = release.manifest["model"]["input"]["shape"][0]
     if isinstance(batch, int) and batch != 1:
@@ -134,6 +136,15 @@ def choose_engine(release: Release) -> dict[str, Any]:
             "export it with a dynamic batch"
         )
     return min(entries, key=lambda entry: entry["latency"].get("p50_ms", math.inf))
+
+
+def _runs_in_javascript(entry: Mapping[str, Any]) -> bool:
+    """Whether it is an ONNX file for CPUs of any kind."""
+    return _is_portable(target_class(entry["target"])) and not entry["requires"].get("cpu_flags")
+
+
+def _is_portable(target: type[Target]) -> bool:
+    return target.library == "onnxruntime" and target.runs_on is MachineKind.CPU
 
 
 def _goldens(release: Release, entry: Mapping[str, Any]) -> bytes:

@@ -20,7 +20,7 @@ from exporter.pack.destination import packed_folder
 from exporter.pack.packable import Release
 from exporter.pack.request import PackRequest
 from exporter.pack.template_files import render
-from exporter.pack.triton import BACKENDS, choose_engine, plan_of, write_repository
+from exporter.pack.triton import choose_engine, on_gpu, plan_of, write_repository
 
 _URI: Final = re.compile(r"(s3|gs|gcs|pvc|hdfs|webhdfs|https?|oci|hf)://[^\s\"]+")
 _BASE_MEMORY: Final = 1 << 30
@@ -54,7 +54,7 @@ def pack_kserve(
 
 def inference_service(release: Release, request: PackRequest, uri: str) -> str:
     """The text of inferenceservice.yaml."""
-    entry, backend = choose_engine(release, request.backend)
+    entry, _ = choose_engine(release, request.backend)
     batching = plan_of(release, entry, request.slo_ms)
     size = sum(file["bytes"] for file in entry["files"])
     memory = _BASE_MEMORY + _WEIGHTS_COPIES * batching.instances * size
@@ -65,7 +65,7 @@ def inference_service(release: Release, request: PackRequest, uri: str) -> str:
         version=release.manifest["bundle"]["version"],
         uri=uri,
         engine=entry["id"],
-        gpu=BACKENDS[backend].gpu(entry),
+        gpu=on_gpu(entry),
         cpus=batching.threads * batching.instances,
         memory_mib=math.ceil(memory / (1 << 20)),
     )

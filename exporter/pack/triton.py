@@ -39,6 +39,7 @@ from exporter.pack.request import PackRequest
 from exporter.pack.template_files import render, template
 from exporter.runtime.goldens import worst_error
 from exporter.runtime.sessions import BACKENDS as SERVED
+from exporter.targets import MachineKind, target_class
 
 VERSION: Final = "1"
 _TYPES: Final[Mapping[str, str]] = {
@@ -48,34 +49,25 @@ _TYPES: Final[Mapping[str, str]] = {
 }
 
 
-_ON_GPU: Final = ("tensorrt", "ort-cuda")
-
-
 @dataclass(frozen=True)
 class Backend:
-    """One of Triton's backends: which engines it serves, and under which file names."""
+    """One of Triton's backends: under which names it looks for files, and what it is told."""
 
-    targets: tuple[str, ...]
     files: tuple[str, ...]
     parameters: Mapping[str, str]
     """Triton's name -> a template for {threads}."""
 
-    def gpu(self, entry: Mapping[str, Any]) -> bool:
-        """Whether an engine of this backend runs on a GPU."""
-        return entry["target"].partition(":")[0] in _ON_GPU
 
-
+PYTHON: Final = "python"
+# By Triton's own names; which of them serves the engines of a target, the target says.
 BACKENDS: Final[Mapping[str, Backend]] = {
-    "onnxruntime": Backend(
-        ("ort-cpu", "ort-cuda"), ("model.onnx",), {"intra_op_thread_count": "{threads}"}
-    ),
+    "onnxruntime": Backend(("model.onnx",), {"intra_op_thread_count": "{threads}"}),
     "openvino": Backend(
-        ("openvino",),
         ("model.xml", "model.bin"),
         {"INFERENCE_NUM_THREADS": "{threads}", "NUM_STREAMS": "1", "PERFORMANCE_HINT": "LATENCY"},
     ),
-    "tensorrt": Backend(("tensorrt",), ("model.plan",), {}),
-    "python": Backend(tuple(SERVED), (), {"threads": "{threads}"}),
+    "tensorrt": Backend(("model.plan",), {}),
+    PYTHON: Backend((), {"threads": "{threads}"}),
 }
 
 
@@ -127,7 +119,7 @@ def write_repository(
     model = folder / release.name
     version = model / VERSION
     version.mkdir(parents=True)
-    if name == "python":
+    if name == PYTHON:
         _write_python_model(release, version)
     else:
         # TensorRT's second file is the builder's account of the plan, which nobody serves.
@@ -147,7 +139,7 @@ def write_repository(
             "triton_readme.md.j2",
             model=release.name,
             backend=name,
-            engine="the bundle's best engine for the server" if name == "python" else entry["id"],
+            engine="the bundle's best engine for the server" if name == PYTHON else entry["id"],
             reason=batching.reason,
             input=served.input,
             output=served.output,
@@ -160,7 +152,7 @@ def write_repository(
     }
     for path, text in texts.items():
         path.write_text(text, encoding="utf-8", newline="\n")
-    engines = release.ids if name == "python" else (str(entry["id"]),)
+    engines = release.ids if name == PYTHON else (str(entry["id"]),)
     return engines, (batching.reason, *notes)
 
 
@@ -189,13 +181,17 @@ def choose_engine(release: Release, backend: str | None) -> tuple[dict[str, Any]
     raise UsageError(f"no engine to serve: {'; '.join(reasons)}")
 
 
+def on_gpu(entry: Mapping[str, Any]) -> bool:
+    """Whether an engine runs on a GPU."""
+    return target_class(entry["target"]).runs_on is MachineKind.GPU
+
+
 def _why_not(entry: Mapping[str, Any], backend: str) -> str | None:
     """Why a backend cannot serve an engine as it was validated."""
-    target = entry["target"].partition(":")[0]
-    if target not in BACKENDS[backend].targets:
-        if target == "tensorrt-rtx":
-            return f"Triton's {backend} backend does not read TensorRT-RTX plans"
-        return f"backend {backend} does not serve {target} engines"
+    target = target_class(entry["target"])
+    serves = target.family in SERVED if backend == PYTHON else target.triton_backend == backend
+    if not serves:
+        return f"backend {backend} does not serve {target.family} engines"
     profiles = [tuple(map(int, p.split(":"))) for p in entry["requires"].get("profiles") or ()]
     smallest = min((least for least, _, _ in profiles), default=1)
     if smallest > 1:
@@ -224,10 +220,10 @@ def _largest_batch(release: Release, entry: Mapping[str, Any]) -> int | None:
 def _served(release: Release, backend: str) -> Served:
     model, goldens = release.manifest["model"], release.goldens
     samples, name = goldens.inputs, model["input"]["name"]
-    if backend == "python" and goldens.images is not None:
+    if backend == PYTHON and goldens.images is not None:
         samples, name = goldens.images, "images"
     declared = model["input"]["shape"][0]
-    fixed = declared if isinstance(declared, int) and backend != "python" else None
+    fixed = declared if isinstance(declared, int) and backend != PYTHON else None
     return Served(name, samples.dtype.name, model["output"]["name"], samples, fixed)
 
 
@@ -308,7 +304,7 @@ def _config(
     warmups: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """The fields of `config.pbtxt`."""
-    gpu = BACKENDS[backend].gpu(entry)
+    gpu = on_gpu(entry)
     group: dict[str, Any] = {
         "kind": Word("KIND_GPU" if gpu else "KIND_CPU"),
         "count": 1 if gpu else batching.instances,
@@ -364,7 +360,7 @@ def _dynamic_batching(batching: Batching) -> dict[str, Any]:
 
 def _notes(backend: str, entry: Mapping[str, Any]) -> tuple[str, ...]:
     """What the person who starts the server must know."""
-    if backend == "python":
+    if backend == PYTHON:
         return (
             "the server's Python needs numpy and the engine's runtime library; where they are not "
             "on its path, name their site-packages in EXPORTER_SITE_PACKAGES",

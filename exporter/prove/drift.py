@@ -16,12 +16,11 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from exporter.artifact import Engine, ModelSpec, Precision, Preprocessing, Skipped
+from exporter.artifact import Engine, ModelSpec, Preprocessing, Skipped
 from exporter.errors import BuildError, ExporterError
 from exporter.graph.files import load, save
 from exporter.passes.blocks import ResidualBlock, find_residual_blocks
@@ -30,19 +29,19 @@ from exporter.progress import Progress
 from exporter.prove.certificate import BlockDrift
 from exporter.prove.parity import relative_l2, sqnr_db
 from exporter.runtime.images import Normalisation
-from exporter.targets import Array, BuildOptions, Session, Target, get_target
+from exporter.targets import (
+    COPY_TOLERANCE,
+    Array,
+    BuildOptions,
+    Session,
+    Target,
+    get_target,
+    why_not_here,
+)
 from exporter.targets.ort.session import open_graph
 
 if TYPE_CHECKING:
     import onnx_ir as ir
-
-COPY_TOLERANCE: Final = 1e-5
-"""Relative difference allowed between a debug copy's final output and its engine's."""
-INEXACT_COPIES: Final[Mapping[tuple[str, Precision], float]] = MappingProxyType(
-    # OpenVINO sums a shortcut in place, inside the convolution; a block output that is also an
-    # output of the graph cannot be overwritten, so there the copy sums apart and rounds once more.
-    {("openvino", Precision.INT8): 3e-2}
-)
 
 Exact = dict[str, Array]
 
@@ -68,12 +67,10 @@ def measure_drift(
         prepared = _prepared(inputs, spec.preprocessing)
         exact = _exact_values(portable, tensors, prepared, expected, place)
         for engine in engines:
-            if engine.rejected:
+            if engine.rejected or why_not_here(engine.target):
                 continue
             try:
                 target = get_target(engine.target)
-                if target.runs_here() is not None:
-                    continue
                 with progress.stage(f"drift of {engine.id}"):
                     found[engine.id] = engine_drift(engine, target, blocks, inputs, exact, place)
             except ExporterError as error:
@@ -142,17 +139,16 @@ def engine_drift(
     exposed_graph = load(lowered_path)
     _, names = expose(exposed_graph, [block.output for block in blocks])
     given, final = _first_input(exposed_graph), _first_output(exposed_graph)
-    with _built(exposed_graph, target, engine.precision, place, "exposed") as copy:
+    with _built(exposed_graph, target, engine, place, "exposed") as copy:
         answers = place.run(copy, {given: inputs})
     with target.open(place.folder / engine.path, place.threads) as release:
         served = place.run(release, {given: inputs})[final]
-    tolerance = INEXACT_COPIES.get((target.name, engine.precision), COPY_TOLERANCE)
-    _check_copy(engine.id, served, answers[final], tolerance)
+    _check_copy(engine.id, served, answers[final], target.copy_tolerance(engine.precision))
 
     alone_graph = load(lowered_path)
     isolate(alone_graph, {block.name: (block.input, block.output) for block in blocks})
     feeds = {f"exact.{block.input}": exact[block.input] for block in blocks}
-    with _built(alone_graph, target, engine.precision, place, "alone") as copy:
+    with _built(alone_graph, target, engine, place, "alone") as copy:
         alone = place.run(copy, feeds)
 
     drift = []
@@ -189,13 +185,13 @@ def _exact_values(
     return {**exact, source: inputs}
 
 
-def _built(
-    graph: ir.Model, target: Target, precision: Precision, place: _Place, name: str
-) -> Session:
+def _built(graph: ir.Model, target: Target, engine: Engine, place: _Place, name: str) -> Session:
+    """A debug copy, with the fallback that the engine's own build was allowed."""
     out = place.scratch / name
     path = out.with_suffix(".graph.onnx")
     save(graph, path)
-    built = target.build(path, precision, out, BuildOptions())
+    options = BuildOptions(allow_fallback=bool(engine.requires.get("allow_fallback")))
+    built = target.build(path, engine.precision, out, options)
     return target.open(built.files[0], place.threads)
 
 

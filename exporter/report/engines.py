@@ -7,24 +7,17 @@ engine it is: no reader has to tell colours apart.
 from __future__ import annotations
 
 import string
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from exporter.artifact import Precision
 from exporter.builds.records import EngineRecord, Manifest
+from exporter.errors import UsageError
 from exporter.measure.timing import BlockTime, Latency, Profile
 from exporter.prove.certificate import BlockDrift, BlockReceipt, Parity
 from exporter.report.traced import Traced
-
-SHAPES: Final[Mapping[str, str]] = {
-    "ort-cpu": "circle",
-    "openvino": "square",
-    "tensorrt-rtx": "triangle",
-    "tensorrt": "diamond",
-    "ort-cuda": "wedge",
-    "ort-tensorrt": "cross",
-}
+from exporter.targets import Mark, target_class
 
 
 @dataclass(frozen=True)
@@ -34,7 +27,7 @@ class EngineView:
     entry: Traced[EngineRecord]
     """What figures are made of; decisions are made on `record` and what follows it."""
     letter: str
-    shape: str
+    shape: Mark
 
     @property
     def record(self) -> EngineRecord:
@@ -92,10 +85,13 @@ def views(manifest: Traced[Manifest]) -> tuple[EngineView, ...]:
     """All engines, in the manifest's order."""
     letters = [a + b for a in ("", *string.ascii_uppercase) for b in string.ascii_uppercase]
     return tuple(
-        EngineView(entry, letters[i], _shape(entry.raw.target))
+        EngineView(entry, letters[i], _mark_of(entry.raw.target))
         for i, entry in enumerate(manifest.engines)
     )
 
 
-def _shape(target: str) -> str:
-    return SHAPES.get(target.partition(":")[0], "circle")
+def _mark_of(target: str) -> Mark:
+    try:
+        return target_class(target).mark
+    except UsageError:  # a build of another version, with a target that is not ours
+        return Mark.CIRCLE

@@ -14,7 +14,10 @@ import math
 import shlex
 from collections.abc import Mapping
 from importlib import resources
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
+
+# Not on first use: an export that finds it missing must not find that at its end.
+import jinja2
 
 from exporter.builds import manifest as manifests
 from exporter.builds.option import command_line
@@ -26,9 +29,7 @@ from exporter.report.advice import advise, limits
 from exporter.report.engines import views
 from exporter.report.roofline import ceilings_of, roofline_panels, why_no_roofline
 from exporter.report.traced import FILTERS, Traced, images_per_second, is_skipped
-
-if TYPE_CHECKING:
-    import jinja2
+from exporter.targets import TARGETS, target_class
 
 TEMPLATE: Final = "page.html.j2"
 DRIFT_BUCKETS: Final = 7
@@ -60,6 +61,7 @@ def render(manifest: Manifest) -> str:
             ceilings=ceilings_of(traced),
             scaling=charts.scaling_chart(engines),
             commands=commands(manifest.request),
+            prediction_example=_prediction_example(),
             # Ours, not the manifest's: the two things on the page that are not escaped.
             style=Markup(style),  # noqa: S704
             script=Markup(script),  # noqa: S704
@@ -72,8 +74,6 @@ def render(manifest: Manifest) -> str:
 @functools.cache
 def _environment() -> jinja2.Environment:
     """The templates, compiled once."""
-    import jinja2
-
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("exporter.report", "templates"),
         autoescape=True,
@@ -112,6 +112,11 @@ def commands(request: ExportRequest) -> dict[str, str]:
         "compare": "exporter compare OLD NEW --max-slowdown 0.05",
         "report": "exporter report DIR",
     }
+
+
+def _prediction_example() -> str:
+    """Options of `export` that build an engine whose cost is predicted."""
+    return next(filter(None, (target_class(name).prediction_example for name in TARGETS)))
 
 
 def drift_bucket(error: float) -> str:

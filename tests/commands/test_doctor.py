@@ -19,6 +19,7 @@ from rich.console import Console
 from exporter import host
 from exporter.commands import doctor
 from exporter.errors import UsageError
+from exporter.targets import TargetDiagnosis
 
 
 @pytest.fixture(scope="module")
@@ -113,12 +114,12 @@ def on(
             raise ImportError("libnvinfer.so.10: cannot open shared object file")
         return object() if name == "tensorrt" else imports(name)
 
-    monkeypatch.setattr("exporter.commands.doctor.import_module", import_module)
+    monkeypatch.setattr("exporter.targets.diagnosis.import_module", import_module)
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: list(providers))
     return doctor.diagnose()
 
 
-def target(diagnosis: doctor.Diagnosis, name: str) -> doctor.TargetDiagnosis:
+def target(diagnosis: doctor.Diagnosis, name: str) -> TargetDiagnosis:
     return next(target for target in diagnosis.targets if target.name == name)
 
 

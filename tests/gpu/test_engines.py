@@ -59,12 +59,7 @@ def facts_and_lower(tmp_path_factory: pytest.TempPathFactory) -> tuple[GraphFact
         path = folder / f"{precision}-{dialect}.onnx"
         if not path.exists():
             quantized = precision is Precision.INT8
-            low, _ = lower(
-                graph,
-                precision,
-                dialect,
-                ranges=ranges if quantized else None,
-            )
+            low, _ = lower(graph, precision, dialect, ranges=ranges if quantized else None)
             save(low, path)
         return path
 

@@ -33,11 +33,19 @@ def test_fp32_without_fusion_is_the_graph_itself() -> None:
     assert serialize(lowered) == serialize(model)
 
 
-def test_fusion_is_a_dialect_of_fp32_alone() -> None:
-    fused, _ = lower(network(), Precision.FP32, Dialect.FLOAT_FUSED)
+def test_the_fused_dialect_is_another_graph_of_the_same_precision() -> None:
+    fused, (report,) = lower(network(), Precision.FP32, Dialect.FLOAT_FUSED)
+    assert report.name == "fuse_residual"
     assert operators(fused) == ["FusedConv"]
+    assert operators(lower(network(), Precision.FP32, Dialect.FLOAT)[0]) == ["Conv", "Relu"]
+
+
+def test_fusion_is_for_fp32_alone() -> None:
     with pytest.raises(UsageError, match="no lowering to fp16 in the dialect float-fused"):
         lower(network(), Precision.FP16, Dialect.FLOAT_FUSED)
+    half, (report,) = lower(network(), Precision.FP16, Dialect.FLOAT)
+    assert report.name == "convert_fp16"
+    assert operators(half) == ["Cast", "Conv", "Relu", "Cast"]
 
 
 def test_what_is_kept_is_a_node_or_a_module() -> None:

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from exporter.artifact import Kernel, Precision
+from exporter.artifact import ElementType, Kernel, Operation, Precision
 from exporter.measure.layers import Layer, layers_of
 from exporter.measure.profile import summarize
 from exporter.targets import BuildOptions, CanProfile, get_target
@@ -77,11 +77,11 @@ def test_the_runtime_times_every_kernel_that_the_receipt_counts(
 
 
 def timed(
-    label: str, time_us: float, *does: str, inputs: tuple[str, ...] = ()
+    label: str, time_us: float, *does: Operation, inputs: tuple[str, ...] = ()
 ) -> tuple[Kernel, float]:
     kernel = Kernel(
-        name=label, op="Conv", does=does, dtype="int8", inputs=inputs, outputs=(f"{label}.out",),
-        labels=(label,), output_dtypes=("int8",),
+        name=label, op="Conv", does=does, dtype=ElementType.INT8, inputs=inputs,
+        outputs=(f"{label}.out",), labels=(label,), output_dtypes=(ElementType.INT8,),
     )  # fmt: skip
     return kernel, time_us
 
@@ -92,10 +92,10 @@ def test_times_are_medians_and_shares_add_up() -> None:
     }
     runs = [
         [
-            timed("conv1", 10 * slow, "conv"),
-            timed("layer1.0.conv2", 20 * slow, "conv", "add", "relu"),
-            timed("layer1.1.conv1", 30 * slow, "conv"),
-            timed("layer1.1.add", 40 * slow, "add"),
+            timed("conv1", 10 * slow, Operation.CONV),
+            timed("layer1.0.conv2", 20 * slow, Operation.CONV, Operation.ADD, Operation.RELU),
+            timed("layer1.1.conv1", 30 * slow, Operation.CONV),
+            timed("layer1.1.add", 40 * slow, Operation.ADD),
         ]
         for slow in (1, 1, 50)
     ]
@@ -112,7 +112,7 @@ def test_times_are_medians_and_shares_add_up() -> None:
 
 
 def test_a_kernel_of_two_blocks_counts_half_for_each() -> None:
-    kernel, time_us = timed("layer1.0.conv1", 8.0, "conv")
+    kernel, time_us = timed("layer1.0.conv1", 8.0, Operation.CONV)
     both = Kernel(**{**kernel.__dict__, "labels": ("layer1.0.conv1", "layer1.1.conv1")})
     profile = summarize([[(both, time_us)]], "test", {}, BLOCKS, 1, 1)
     assert [b.microseconds for b in profile.blocks] == [4.0, 4.0]

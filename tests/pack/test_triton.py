@@ -202,7 +202,7 @@ def test_the_python_backend_takes_any_batch_all_the_same(tmp_path: Path) -> None
 
 def test_triton_does_not_read_rtx_plans(tmp_path: Path) -> None:
     build = with_plan(tmp_path, ["1:8:32"], target="tensorrt-rtx:sm89")
-    with pytest.raises(UsageError, match="does not read TensorRT-RTX plans"):
+    with pytest.raises(UsageError, match="backend tensorrt does not serve tensorrt-rtx engines"):
         repository(build, tmp_path)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -20,6 +21,8 @@ from exporter.pipeline import export_model
 from exporter.progress import Silent
 from exporter.prove.certificate import BlockDrift
 from exporter.prove.drift import measure_drift
+from exporter.targets import BuildResult
+from exporter.targets.ort.cpu import OrtCpu
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +108,27 @@ def test_a_debug_copy_that_answers_differently_is_refused(build: Path, tmp_path:
     mixed = dataclasses.replace(single, built_from=byte.built_from)
     (failure,) = measure_drift(tmp_path, [mixed], manifest.model, 2, Silent()).failures
     assert "ort-cpu.fp32: drift: the debug copy of ort-cpu.fp32 answers differently" in failure
+
+
+def test_debug_copies_are_allowed_what_the_engine_was(
+    build: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allowed = []
+    honest = OrtCpu.build
+
+    def recorded(target: OrtCpu, *given: Any) -> BuildResult:
+        allowed.append(given[-1].allow_fallback)
+        return honest(target, *given)
+
+    monkeypatch.setattr(OrtCpu, "build", recorded)
+    manifest = manifests.read(build)
+    engine = manifest.engine("ort-cpu.fp32")
+    assert engine is not None
+    for answer in (True, False):
+        built = dataclasses.replace(engine, requires={**engine.requires, "allow_fallback": answer})
+        measure_drift(build, [built], manifest.model, 2, Silent())
+    measure_drift(build, [engine], manifest.model, 2, Silent())
+    assert allowed == [True, True, False, False, False, False]
 
 
 def test_the_release_engine_is_untouched(build: Path) -> None:

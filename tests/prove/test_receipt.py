@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from exporter.artifact import Dialect, Kernel, Precision, Verdict
+from exporter.artifact import Dialect, ElementType, Kernel, Operation, Precision, Verdict
 from exporter.passes.blocks import GraphFacts, ResidualBlock
 from exporter.prove.certificate import Receipt
 from exporter.prove.receipt import make_receipt, unverified_receipt
@@ -19,8 +19,8 @@ def kernel(
     return Kernel(
         name=f"{label}_kernel",
         op=op or does,
-        does=tuple(does.split()),
-        dtype=dtype,
+        does=tuple(map(Operation, does.split())),
+        dtype=ElementType(dtype),
         inputs=tuple(inputs.split()),
         outputs=(output,),
         labels=(label,),
@@ -362,7 +362,7 @@ def test_one_kernel_may_hold_several_convolutions_and_blocks() -> None:
     assert both in found.blocks[1].kernels
     assert found.verdict is Verdict.FUSED
     # Its sum is layer1.1's: it does not stand in for a missing one of layer1.10.
-    without = replace(last, does=("conv", "relu"))
+    without = replace(last, does=(Operation.CONV, Operation.RELU))
     found = judge([*fused()[:2], both, without, *fused()[5:]])
     assert found.verdict is Verdict.UNVERIFIED
     assert found.blocks[1].reason == "none of its kernels does the residual sum"

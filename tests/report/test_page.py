@@ -121,7 +121,8 @@ def test_what_is_absent_says_why() -> None:
     assert "not asked for (--no-measure)" in nothing
     assert "parity: no reference" in nothing
     assert "exporter benchmark DIR" in nothing
-    assert "Costs are predicted for TensorRT-RTX plans alone" in nothing
+    assert "Costs are predicted for plans whose builder lists their layers" in nothing
+    assert "exporter export resnet50 --target tensorrt-rtx:sm89 --precision fp16" in nothing
     one_batch = manifests.build(
         [record("ort-cpu", Precision.FP32, op="Conv", dtype="fp32", size=1,
                 latencies=[latency(30, 1.7)])]

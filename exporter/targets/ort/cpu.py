@@ -3,8 +3,8 @@
 The engine is the lowered ONNX file itself: ONNX Runtime optimizes it at load for the CPU it finds
 (level 3 layouts differ between instruction sets, so they are not shipped). FP32 graphs arrive with
 the residual sums written as `com.microsoft.FusedConv`. In INT8 the first convolution and
-grouped ones are brought into the form that is fast here (`INT8_FORMS`); all else stays byte for
-byte. This provider has no FP16 convolution on x86: it computes such a graph in FP32, and the
+grouped ones are brought into the form that is fast here (`int8_forms.ORT_CPU`); all else stays byte
+for byte. This provider has no FP16 convolution on x86: it computes such a graph in FP32, and the
 receipt says so.
 
 `ort-cpu:amx` is the same in INT8 for CPUs with AMX: the same numbers in the form that reaches it
@@ -14,21 +14,17 @@ receipt says so.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
-
-import onnxruntime as ort
 
 from exporter import host
 from exporter.artifact import Dialect, Kernel, Precision, Skipped, Verdict
 from exporter.disk.writing import write_whole
 from exporter.errors import BuildError, UsageError
-from exporter.passes.forms.merge_groups import merge_groups
-from exporter.passes.forms.offset_weights import offset_weights
-from exporter.passes.forms.space_to_depth_stem import space_to_depth_stem
-from exporter.targets import Array, BuildOptions, BuildResult, TimedRun, UnreadableKernels
-from exporter.targets.int8_forms import Form, in_fast_form
-from exporter.targets.ort.kernels import kernels_of
+from exporter.targets.diagnosis import Status, TargetDiagnosis, diagnose_library, require
 from exporter.targets.ort.session import (
     CONFIG_WITHOUT_VNNI,
     DISABLED_OPTIMIZERS,
@@ -36,35 +32,68 @@ from exporter.targets.ort.session import (
     make_session,
     profile_session,
     session_options,
+    version,
     write_optimized,
 )
+from exporter.targets.target import (
+    Array,
+    BuildOptions,
+    BuildResult,
+    MachineKind,
+    Mark,
+    Target,
+    TimedRun,
+    UnreadableKernels,
+)
 
-INT8_FORMS: Final[tuple[Form, ...]] = (space_to_depth_stem, merge_groups)
-"""Passes after which a graph gives the same numbers sooner on this provider."""
+_DIALECTS: Final[Mapping[Precision, Dialect]] = MappingProxyType(
+    {
+        Precision.FP32: Dialect.FLOAT_FUSED,
+        Precision.FP16: Dialect.FLOAT,
+        Precision.INT8: Dialect.U8_ASYMMETRIC,
+    }
+)
 
 
-class OrtCpu:
+class OrtCpu(Target):
     """Target `ort-cpu`, or `ort-cpu:amx`."""
 
     family = "ort-cpu"
-    has_profiles = False
-    accepts_fallback = False
-    prediction_example = ""
+    library = triton_backend = "onnxruntime"
+    runs_on = MachineKind.CPU
+    mark = Mark.CIRCLE
 
     def __init__(self, variant: str = "") -> None:
         if variant not in ("", "amx"):
             raise UsageError(
                 f"target ort-cpu has no variant {variant!r}; write ort-cpu or ort-cpu:amx"
             )
-        self.name = f"ort-cpu:{variant}" if variant else "ort-cpu"
+        self.name = f"{self.family}:{variant}" if variant else self.family
         self._amx = variant == "amx"
+        if self._amx:
+            self.precisions = (Precision.INT8,)
+            self.needed_cpu_flags = (host.AMX_FLAG,)
+        require(self.name, "ONNX Runtime", self.library)
+
+    @classmethod
+    def default_for(cls, kind: MachineKind) -> tuple[tuple[str, Precision], ...]:
+        if kind is not MachineKind.CPU:
+            return ()
+        return (*(("", precision) for precision in Precision), ("amx", Precision.INT8))
+
+    @classmethod
+    def diagnose(cls, here: host.Host) -> tuple[TargetDiagnosis, ...]:
+        plain = diagnose_library(cls.family, cls.library, here)
+        amx = replace(plain, name=f"{cls.family}:amx")
+        if plain.status is Status.AVAILABLE and host.AMX_FLAG not in host.cpu_flags():
+            detail = f"{plain.detail}; this CPU has no AMX"
+            amx = replace(amx, status=Status.BUILDABLE, detail=detail)
+        return plain, amx
 
     def dialect(self, precision: Precision) -> Dialect:
-        if self._amx and precision is not Precision.INT8:
+        if precision not in self.precisions:
             raise UsageError(f"target {self.name} is for int8 alone; use ort-cpu for {precision}")
-        if precision is Precision.INT8:
-            return Dialect.U8_ASYMMETRIC
-        return Dialect.FLOAT_FUSED if precision is Precision.FP32 else Dialect.FLOAT
+        return _DIALECTS[precision]
 
     def expected(self, precision: Precision) -> Verdict:
         return Verdict.PARTIAL if precision is Precision.FP16 else Verdict.FUSED
@@ -83,16 +112,14 @@ class OrtCpu:
             UsageError: a setting was given; this target has none.
             BuildError: ONNX Runtime refuses the graph, or the file cannot be written.
         """
-        if options.settings:
-            raise UsageError(
-                f"target {self.name} has no setting {next(iter(options.settings))!r}; leave it out"
-            )
+        self.check_settings(options.settings)
         make_session(graph, session_options(1))
         content = graph.read_bytes()
         if precision is Precision.INT8:
-            content = in_fast_form(
-                content, (*INT8_FORMS, offset_weights) if self._amx else INT8_FORMS
-            )
+            from exporter.targets import int8_forms
+
+            forms = int8_forms.ORT_CPU_AMX if self._amx else int8_forms.ORT_CPU
+            content = int8_forms.rewritten(content, forms)
         engine = out.with_name(f"{out.name}.onnx")
         try:
             write_whole(engine, content)
@@ -104,8 +131,8 @@ class OrtCpu:
 
     def _requires(self, precision: Precision) -> dict[str, Any]:
         requires: dict[str, Any] = {
-            "cpu_flags": [host.AMX_FLAG] if self._amx else [],
-            "versions": {"onnxruntime": host.versions().get("onnxruntime", ort.__version__)},
+            "cpu_flags": list(self.needed_cpu_flags),
+            "versions": {"onnxruntime": host.versions().get("onnxruntime", version())},
         }
         if precision is Precision.INT8:
             requires["session_options"] = {"disabled_optimizers": list(DISABLED_OPTIMIZERS)}
@@ -124,13 +151,15 @@ class OrtCpu:
         Raises:
             UnreadableKernels: the profile lists other nodes than the optimized model.
         """
+        from exporter.targets.ort.kernels import kernels_of
+
         with tempfile.TemporaryDirectory(prefix="exporter-") as folder:
             model, runs = profile_session(engine, Path(folder), threads, batch, budget_s)
         kernels = {kernel.name: kernel for kernel in kernels_of(model)}
         if not all({name for name, _ in run} == set(kernels) for run in runs):
             raise UnreadableKernels("the profile's nodes are not those of the optimized model")
         timed = [[(kernels[name], time_us) for name, time_us in run] for run in runs]
-        return timed, f"ONNX Runtime's profiler (onnxruntime {ort.__version__})"
+        return timed, f"ONNX Runtime's profiler (onnxruntime {version()})"
 
     def kernels(self, engine: Path) -> tuple[tuple[Kernel, ...], str]:
         """The nodes of the optimized model, one kernel each.
@@ -138,10 +167,12 @@ class OrtCpu:
         Raises:
             UnreadableKernels: ONNX Runtime writes no optimized model that can be read.
         """
+        from exporter.targets.ort.kernels import kernels_of
+
         with tempfile.TemporaryDirectory(prefix="exporter-") as folder:
             try:
                 model = write_optimized(engine, Path(folder))
             except (BuildError, OSError) as error:
                 raise UnreadableKernels(f"no optimized model to read: {error}") from None
         kernels = kernels_of(model)
-        return kernels, f"optimized model written by the session (onnxruntime {ort.__version__})"
+        return kernels, f"optimized model written by the session (onnxruntime {version()})"

@@ -23,18 +23,23 @@ from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
-import onnxruntime as ort
 
 from exporter import host
-from exporter.artifact import Dialect, Kernel, Precision, Skipped, Verdict
+from exporter.artifact import Dialect, Kernel, Operation, Precision, Verdict
 from exporter.errors import BuildError, UsageError
-from exporter.targets import BuildOptions, BuildResult, UnreadableKernels
-from exporter.targets.ort.gpu import gpu_session, placements, require_provider
-from exporter.targets.ort.kernels import kernels_of
-from exporter.targets.ort.session import OrtSession, session_options
+from exporter.targets.ort.gpu import OrtGpuTarget, built_with_fallback, gpu_session, placements
+from exporter.targets.ort.session import OrtSession, session_options, version
+from exporter.targets.target import (
+    BuildOptions,
+    BuildResult,
+    MachineKind,
+    Mark,
+    UnreadableKernels,
+)
 
 PROVIDER: Final = "CUDAExecutionProvider"
 PROFILE: Final = "profile.json"
+"""What one run of the engine showed, and whether its build was allowed nodes on the CPU."""
 
 OPTIONS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -53,18 +58,18 @@ OPTIONS: Final[Mapping[str, str]] = MappingProxyType(
 _SEPARATE: Final = re.compile(r"op_?tensor|add_?tensor|activation_fw|addbias", re.IGNORECASE)
 
 
-class OrtCuda:
+class OrtCuda(OrtGpuTarget):
     """Target `ort-cuda`."""
 
-    family = name = "ort-cuda"
-    has_profiles = False
-    accepts_fallback = True
-    prediction_example = ""
+    family = "ort-cuda"
+    mark = Mark.WEDGE
+    triton_backend = "onnxruntime"
+    provider = PROVIDER
+    precisions = (Precision.FP32, Precision.FP16)
 
-    def __init__(self, variant: str = "") -> None:
-        if variant:
-            raise UsageError(f"target ort-cuda has no variant {variant!r}; write ort-cuda")
-        require_provider(PROVIDER, self.name)
+    @classmethod
+    def default_for(cls, kind: MachineKind) -> tuple[tuple[str, Precision], ...]:
+        return (("", Precision.FP32), ("", Precision.FP16)) if kind is MachineKind.GPU else ()
 
     def dialect(self, precision: Precision) -> Dialect:
         if precision is Precision.INT8:
@@ -77,9 +82,6 @@ class OrtCuda:
     def expected(self, precision: Precision) -> Verdict:
         # FP32 depends on the cuDNN that is installed: whatever the profile says is news.
         return Verdict.UNVERIFIED if precision is Precision.FP32 else Verdict.PARTIAL
-
-    def runs_here(self) -> Skipped | None:
-        return None if host.describe_host().gpu else Skipped("no NVIDIA GPU here")
 
     def build(
         self,
@@ -94,10 +96,7 @@ class OrtCuda:
             UsageError: a setting was given; this target has none.
             BuildError: a node is not on the GPU, or the file cannot be written.
         """
-        if options.settings:
-            raise UsageError(
-                f"target ort-cuda has no setting {next(iter(options.settings))!r}; leave it out"
-            )
+        self.check_settings(options.settings)
         engine = out.with_name(f"{out.name}.onnx")
         account = out.with_name(f"{out.name}.{PROFILE}")
         try:
@@ -117,7 +116,7 @@ class OrtCuda:
             (engine, account),
             {
                 "compute_capability": here.compute_capability,
-                "versions": {"onnxruntime": ort.__version__},
+                "versions": {"onnxruntime": version()},
                 "provider_options": {PROVIDER: dict(OPTIONS)},
                 "allow_fallback": options.allow_fallback,
             },
@@ -125,10 +124,9 @@ class OrtCuda:
 
     def open(self, engine: Path, threads: int) -> OrtSession:
         """Loads an engine on the GPU, with the fallback that its build was allowed."""
+        allowed = built_with_fallback(_account_file(engine))
         return OrtSession(
-            gpu_session(
-                engine, PROVIDER, OPTIONS, threads=threads, allow_fallback=_fallback(engine)
-            )
+            gpu_session(engine, PROVIDER, OPTIONS, threads=threads, allow_fallback=allowed)
         )
 
     def kernels(self, engine: Path) -> tuple[tuple[Kernel, ...], str]:
@@ -145,6 +143,8 @@ class OrtCuda:
             )
         import onnx
 
+        from exporter.targets.ort.kernels import kernels_of
+
         with tempfile.TemporaryDirectory(prefix="exporter-") as folder:
             model = onnx.load(
                 _optimized(engine, Path(folder), account["allow_fallback"]),
@@ -153,28 +153,33 @@ class OrtCuda:
         kernels = unfused_where_shown(kernels_of(model), account["cuda_kernels"])
         return kernels, (
             f"optimized model written by the session, and the CUDA kernels of a profiled run "
-            f"(onnxruntime {ort.__version__})"
+            f"(onnxruntime {version()})"
         )
 
 
+_IN_A_CONVOLUTION: Final = frozenset({Operation.ADD, Operation.RELU})
+
+
 def unfused_where_shown(kernels: tuple[Kernel, ...], cuda_kernels: list[str]) -> tuple[Kernel, ...]:
-    """Takes "add" and "relu" out of fused convolutions where cuDNN ran them separately.
+    """Takes the sum and the Relu out of fused convolutions where cuDNN ran them separately.
 
     A profile does not say which node a CUDA kernel belongs to. So if there is even one such kernel
     and the graph has no other node that explains it, no fused convolution is believed.
     """
     separate = [name for name in cuda_kernels if _SEPARATE.search(name)]
-    explained = any({"add", "relu"} & set(k.does) and "conv" not in k.does for k in kernels)
+    explained = any(
+        not _IN_A_CONVOLUTION.isdisjoint(k.does) and Operation.CONV not in k.does for k in kernels
+    )
     if not separate or explained:
         return kernels
     believed = []
     for kernel in kernels:
-        extra = tuple(op for op in kernel.does if op in {"add", "relu"})
-        if "conv" not in kernel.does or not extra:
+        extra = tuple(op for op in kernel.does if op in _IN_A_CONVOLUTION)
+        if Operation.CONV not in kernel.does or not extra:
             believed.append(kernel)
             continue
         inner = f"{kernel.name}.unfused"
-        believed.append(replace(kernel, does=("conv",), outputs=(inner,)))
+        believed.append(replace(kernel, does=(Operation.CONV,), outputs=(inner,)))
         believed.append(
             replace(
                 kernel,
@@ -229,17 +234,13 @@ def _optimized(engine: Path, folder: Path, allow_fallback: bool) -> Path:
     return optimized
 
 
+def _account_file(engine: Path) -> Path:
+    return engine.with_suffix(f".{PROFILE}")
+
+
 def _account(engine: Path) -> dict[str, Any]:
-    path = engine.with_suffix(f".{PROFILE}")
     try:
-        account: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        account: dict[str, Any] = json.loads(_account_file(engine).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UnreadableKernels(f"no profile of the engine's run to read: {error}") from None
     return account
-
-
-def _fallback(engine: Path) -> bool:
-    try:
-        return bool(_account(engine)["allow_fallback"])
-    except UnreadableKernels:
-        return False

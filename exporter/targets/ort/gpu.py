@@ -2,36 +2,76 @@
 
 A GPU provider that does not load, or that does not take a node, leaves the work to the CPU
 provider without a word (onnxruntime#23372, #27006). So three things are checked: the session's
-first provider, `session.disable_cpu_ep_fallback`, and the provider of each node.
+first provider, `session.disable_cpu_ep_fallback`, and the provider of each node. Whether nodes on
+the CPU were allowed is kept in a file beside the engine, so that it opens as it was built.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final
-
-import onnxruntime as ort
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from exporter import host
-from exporter.errors import BuildError, MissingDependencyError
-from exporter.targets.ort.session import DISABLED_OPTIMIZERS, session_options
+from exporter.artifact import Skipped
+from exporter.errors import BuildError, MissingDependencyError, UsageError
+from exporter.targets.diagnosis import (
+    INSTALL_GPU,
+    NO_GPU,
+    Status,
+    TargetDiagnosis,
+    import_problem,
+    require,
+    with_version,
+)
+from exporter.targets.ort.session import DISABLED_OPTIMIZERS, session_options, version
+from exporter.targets.target import MachineKind, Target
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
 
 CPU_PROVIDER: Final = "CPUExecutionProvider"
 _RECORD: Final = "session.record_ep_graph_assignment_info"
 _NO_FALLBACK: Final = "session.disable_cpu_ep_fallback"
 
 
+class OrtGpuTarget(Target):
+    """What the targets on ONNX Runtime's GPU providers have in common."""
+
+    library = "onnxruntime"
+    runs_on = MachineKind.GPU
+    accepts_fallback = True
+    provider: ClassVar[str]
+    """ONNX Runtime's name of it."""
+
+    def __init__(self, variant: str = "") -> None:
+        if variant:
+            raise UsageError(
+                f"target {self.family} has no variant {variant!r}; write {self.family}"
+            )
+        self.name = self.family
+        require_provider(self.provider, self.name)
+
+    @classmethod
+    def diagnose(cls, here: host.Host) -> tuple[TargetDiagnosis, ...]:
+        return (_diagnose_provider(cls.family, cls.provider, here),)
+
+    def runs_here(self) -> Skipped | None:
+        return None if host.describe_host().gpu else Skipped("no NVIDIA GPU here")
+
+
 def require_provider(provider: str, target: str) -> None:
     """Raises MissingDependencyError where this machine cannot offer a GPU provider."""
+    require(target, "onnxruntime-gpu", "onnxruntime", INSTALL_GPU)
+    import onnxruntime as ort
+
     if provider not in ort.get_available_providers():
-        replace = ""
-        if _installed("onnxruntime"):
-            replace = "pip uninstall -y onnxruntime && "
+        replace = "pip uninstall -y onnxruntime && " if _installed("onnxruntime") else ""
         raise MissingDependencyError(
-            f"target {target} needs onnxruntime-gpu, and the onnxruntime {ort.__version__} here "
-            f"has no {provider}; run: {replace}pip install 'resnet-exporter[gpu]'"
+            f"target {target} needs onnxruntime-gpu, and the onnxruntime {version()} here "
+            f"has no {provider}; run: {replace}{INSTALL_GPU}"
         )
     if host.describe_host().gpu is None:
         raise MissingDependencyError(
@@ -48,6 +88,29 @@ def _installed(distribution: str) -> bool:
     return True
 
 
+def _diagnose_provider(name: str, provider: str, here: host.Host) -> TargetDiagnosis:
+    if here.gpu is None:
+        return TargetDiagnosis(name, Status.MISSING, NO_GPU)
+    problem = import_problem("onnxruntime")
+    if problem is not None:
+        return TargetDiagnosis(name, Status.MISSING, f"onnxruntime {problem}", INSTALL_GPU)
+    import onnxruntime as ort
+
+    found = with_version("onnxruntime", here)
+    if provider not in ort.get_available_providers():
+        swap = f"pip uninstall -y onnxruntime && {INSTALL_GPU}"
+        return TargetDiagnosis(name, Status.MISSING, f"{found} has no {provider}", swap)
+    return TargetDiagnosis(name, Status.AVAILABLE, found)
+
+
+def built_with_fallback(account: Path) -> bool:
+    """Whether an engine's build was allowed nodes on the CPU, as the JSON file beside it tells."""
+    try:
+        return bool(json.loads(account.read_text(encoding="utf-8"))["allow_fallback"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def gpu_session(
     model: Path,
     provider: str,
@@ -62,6 +125,8 @@ def gpu_session(
     Raises:
         BuildError: the provider did not load, or leaves nodes to the CPU; names the first ones.
     """
+    import onnxruntime as ort
+
     session_config = config or session_options(threads)
     session_config.add_session_config_entry(_RECORD, "1")
     if not allow_fallback:
@@ -80,7 +145,7 @@ def gpu_session(
     except Exception as error:  # its exceptions share no narrower base
         reason = " ".join(str(error).split())
         raise BuildError(
-            f"onnxruntime {ort.__version__} does not load {model.name} on {provider}: {reason}"
+            f"onnxruntime {version()} does not load {model.name} on {provider}: {reason}"
             f"{'' if allow_fallback else ' (--allow-fallback accepts nodes on the CPU)'}"
         ) from None
     check_placement(session.get_providers()[0], placements(session), provider, allow_fallback)

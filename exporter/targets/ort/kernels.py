@@ -18,47 +18,52 @@ from typing import Any, Final
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from exporter.artifact import Kernel
+from exporter.artifact import ElementType, Kernel, Operation
 
-_TYPES: Final[Mapping[int, str]] = {
-    TensorProto.FLOAT: "fp32",
-    TensorProto.DOUBLE: "fp64",
-    TensorProto.FLOAT16: "fp16",
-    TensorProto.BFLOAT16: "bf16",
-    TensorProto.INT8: "int8",
-    TensorProto.UINT8: "uint8",
-    TensorProto.INT32: "int32",
-    TensorProto.INT64: "int64",
-    TensorProto.BOOL: "bool",
+_TYPES: Final[Mapping[int, ElementType]] = {
+    TensorProto.FLOAT: ElementType.FP32,
+    TensorProto.DOUBLE: ElementType.FP64,
+    TensorProto.FLOAT16: ElementType.FP16,
+    TensorProto.BFLOAT16: ElementType.BF16,
+    TensorProto.INT8: ElementType.INT8,
+    TensorProto.UINT8: ElementType.UINT8,
+    TensorProto.INT32: ElementType.INT32,
+    TensorProto.INT64: ElementType.INT64,
+    TensorProto.BOOL: ElementType.BOOL,
 }
-_EIGHT_BITS: Final = frozenset({"int8", "uint8"})
+_EIGHT_BITS: Final = frozenset({ElementType.INT8, ElementType.UINT8})
 
-_DOES: Final[Mapping[str, str]] = {
-    "Conv": "conv", "FusedConv": "conv", "NhwcFusedConv": "conv", "ConvInteger": "conv",
-    "ConvTranspose": "conv", "QLinearConv": "conv",
-    "Add": "add", "Sum": "add", "QLinearAdd": "add",
-    "Relu": "relu",
-    "BatchNormalization": "batchnorm",
-    "MaxPool": "maxpool", "NhwcMaxPool": "maxpool", "GlobalMaxPool": "maxpool",
-    "AveragePool": "avgpool", "GlobalAveragePool": "avgpool", "ReduceMean": "avgpool",
-    "QLinearAveragePool": "avgpool", "QLinearGlobalAveragePool": "avgpool",
-    "QLinearReduceMean": "avgpool",
-    "Gemm": "gemm", "MatMul": "gemm", "FusedGemm": "gemm", "FusedMatMul": "gemm",
-    "QGemm": "gemm", "QLinearMatMul": "gemm", "MatMulInteger": "gemm",
-    "MatMulIntegerToFloat": "gemm", "DynamicQuantizeMatMul": "gemm",
-    "Softmax": "softmax", "LogSoftmax": "softmax", "QLinearSoftmax": "softmax",
-    "QuantizeLinear": "quantize", "DequantizeLinear": "dequantize", "Cast": "cast",
-    "DynamicQuantizeLinear": "quantize",
-    "ReorderInput": "reorder", "ReorderOutput": "reorder", "Transpose": "reorder",
-    "Clip": "pointwise", "Mul": "pointwise", "Sub": "pointwise", "Div": "pointwise",
-    "Max": "pointwise", "Min": "pointwise", "Pow": "pointwise", "Sqrt": "pointwise",
-    "Sigmoid": "pointwise", "HardSigmoid": "pointwise", "HardSwish": "pointwise",
-    "QuickGelu": "pointwise", "Gelu": "pointwise", "Tanh": "pointwise", "Elu": "pointwise",
-    "LeakyRelu": "pointwise", "PRelu": "pointwise", "Erf": "pointwise", "Exp": "pointwise",
-    "Neg": "pointwise", "Abs": "pointwise", "QLinearMul": "pointwise",
-    "QLinearSigmoid": "pointwise", "QLinearLeakyRelu": "pointwise", "FusedActivation": "pointwise",
-    "BiasAdd": "pointwise", "SkipLayerNormalization": "pointwise", "Pad": "pointwise",
+_OPERATORS: Final[Mapping[Operation, tuple[str, ...]]] = {
+    Operation.CONV: (
+        "Conv", "FusedConv", "NhwcFusedConv", "ConvInteger", "ConvTranspose", "QLinearConv",
+    ),
+    Operation.ADD: ("Add", "Sum", "QLinearAdd"),
+    Operation.RELU: ("Relu",),
+    Operation.BATCHNORM: ("BatchNormalization",),
+    Operation.MAXPOOL: ("MaxPool", "NhwcMaxPool", "GlobalMaxPool"),
+    Operation.AVGPOOL: (
+        "AveragePool", "GlobalAveragePool", "ReduceMean", "QLinearAveragePool",
+        "QLinearGlobalAveragePool", "QLinearReduceMean",
+    ),
+    Operation.GEMM: (
+        "Gemm", "MatMul", "FusedGemm", "FusedMatMul", "QGemm", "QLinearMatMul", "MatMulInteger",
+        "MatMulIntegerToFloat", "DynamicQuantizeMatMul",
+    ),
+    Operation.SOFTMAX: ("Softmax", "LogSoftmax", "QLinearSoftmax"),
+    Operation.QUANTIZE: ("QuantizeLinear", "DynamicQuantizeLinear"),
+    Operation.DEQUANTIZE: ("DequantizeLinear",),
+    Operation.CAST: ("Cast",),
+    Operation.REORDER: ("ReorderInput", "ReorderOutput", "Transpose"),
+    Operation.POINTWISE: (
+        "Clip", "Mul", "Sub", "Div", "Max", "Min", "Pow", "Sqrt", "Sigmoid", "HardSigmoid",
+        "HardSwish", "QuickGelu", "Gelu", "Tanh", "Elu", "LeakyRelu", "PRelu", "Erf", "Exp", "Neg",
+        "Abs", "QLinearMul", "QLinearSigmoid", "QLinearLeakyRelu", "FusedActivation", "BiasAdd",
+        "SkipLayerNormalization", "Pad",
+    ),
 }  # fmt: skip
+_DOES: Final[Mapping[str, Operation]] = {
+    name: operation for operation, names in _OPERATORS.items() for name in names
+}
 
 # What QLinear operators read, by position: activations, weight or bias, and the zero point that
 # bounds the output from below. Scales and zero points of inputs belong to the kernels before.
@@ -105,7 +110,7 @@ def _kernel(
     read = _activations(node)
     positions = _WEIGHTS.get(node.op_type, () if quantized else range(1, len(node.input)))
     weights = [node.input[i] for i in positions if i < len(node.input)]
-    if _DOES.get(node.op_type) in {"quantize", "dequantize"}:
+    if _DOES.get(node.op_type) in {Operation.QUANTIZE, Operation.DEQUANTIZE}:
         weights = []
     inputs = [name for name in read if name and name not in initializers]
     names = [node.name, *node.output, *(name for name in weights if name in initializers)]
@@ -115,27 +120,27 @@ def _kernel(
         name=node.name or node.output[0],
         op=f"{node.op_type} ({layout})" if layout in {"nchwc", "nhwc"} else node.op_type,
         does=_does(node, initializers),
-        dtype="int8" if quantized else _compute_type(node, types),
+        dtype=ElementType.INT8 if quantized else _compute_type(node, types),
         inputs=tuple(dict.fromkeys(inputs)),
         outputs=tuple(name for name in node.output if name),
         labels=tuple(label for label in labels if label),
-        output_dtypes=tuple(_type_name(types.get(name, 0)) for name in node.output if name),
+        output_dtypes=tuple(_element_type(types.get(name, 0)) for name in node.output if name),
     )
 
 
-def _does(node: onnx.NodeProto, initializers: Mapping[str, TensorProto]) -> tuple[str, ...]:
-    first = _DOES.get(node.op_type, "other")
-    if first == "add" and any(name in initializers for name in _activations(node)):
+def _does(node: onnx.NodeProto, initializers: Mapping[str, TensorProto]) -> tuple[Operation, ...]:
+    first = _DOES.get(node.op_type, Operation.OTHER)
+    if first is Operation.ADD and any(name in initializers for name in _activations(node)):
         # A constant is added: a bias or a normalisation, not a sum of two branches.
-        return ("pointwise",)
+        return (Operation.POINTWISE,)
     does = [first]
-    if first == "conv" and not node.op_type.startswith("QLinear") and _given(node, 3):
-        does.append("add")
+    if first is Operation.CONV and not node.op_type.startswith("QLinear") and _given(node, 3):
+        does.append(Operation.ADD)
     activation = next((a.s.decode() for a in node.attribute if a.name == "activation"), "")
     if activation:
-        does.append("relu" if activation == "Relu" else "pointwise")
+        does.append(Operation.RELU if activation == "Relu" else Operation.POINTWISE)
     if _clamps_at_zero(node, initializers):
-        does.append("relu")
+        does.append(Operation.RELU)
     return tuple(does)
 
 
@@ -161,14 +166,14 @@ def _clamps_at_zero(node: onnx.NodeProto, initializers: Mapping[str, TensorProto
     return value == (0 if zero_point.data_type == TensorProto.UINT8 else -128)
 
 
-def _compute_type(node: onnx.NodeProto, types: Mapping[str, int]) -> str:
+def _compute_type(node: onnx.NodeProto, types: Mapping[str, int]) -> ElementType:
     """What the kernel computes in: the weight's type, else the first input's."""
     if node.op_type == "DequantizeLinear":
-        return _type_name(types.get(node.input[1], 0))
-    weighted = _DOES.get(node.op_type) in {"conv", "gemm"} and _given(node, 1)
+        return _element_type(types.get(node.input[1], 0))
+    weighted = _DOES.get(node.op_type) in {Operation.CONV, Operation.GEMM} and _given(node, 1)
     name = node.input[1] if weighted else node.input[0] if node.input else node.output[0]
-    kind = _type_name(types.get(name, 0))
-    return "int8" if kind in _EIGHT_BITS else kind
+    kind = _element_type(types.get(name, 0))
+    return ElementType.INT8 if kind in _EIGHT_BITS else kind
 
 
 def _output_type(node: onnx.NodeProto, types: Mapping[str, int]) -> int:
@@ -192,5 +197,5 @@ def _given(node: Any, position: int) -> bool:
     return len(node.input) > position and bool(node.input[position])
 
 
-def _type_name(kind: int) -> str:
-    return _TYPES.get(kind, "unknown")
+def _element_type(kind: int) -> ElementType:
+    return _TYPES.get(kind, ElementType.UNKNOWN)

@@ -19,14 +19,16 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import onnxruntime as ort
 
 from exporter.errors import BuildError
 from exporter.host import cpu_flags, has_vnni
-from exporter.targets import Array
+from exporter.targets.target import Array
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
 
 DISABLED_OPTIMIZERS: Final = ("WeightBiasQuantization",)
 CONFIG_WITHOUT_VNNI: Final[Mapping[str, str]] = MappingProxyType({"session.x64quantprecision": "1"})
@@ -40,6 +42,8 @@ _ERRORS_ONLY: Final = 3
 
 def session_options(threads: int, *, optimize: bool = True) -> ort.SessionOptions:
     """The options that every session of ours starts from: sequential, on `threads` threads."""
+    import onnxruntime as ort
+
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -61,6 +65,8 @@ def make_session(
     Raises:
         BuildError: ONNX Runtime refuses the model.
     """
+    import onnxruntime as ort
+
     try:
         return ort.InferenceSession(
             str(model) if isinstance(model, Path) else model,
@@ -72,7 +78,14 @@ def make_session(
     except Exception as error:  # its exceptions share no narrower base
         name = model.name if isinstance(model, Path) else "the given model"
         reason = " ".join(str(error).split())
-        raise BuildError(f"onnxruntime {ort.__version__} does not load {name}: {reason}") from None
+        raise BuildError(f"onnxruntime {version()} does not load {name}: {reason}") from None
+
+
+def version() -> str:
+    """ONNX Runtime's, as the library itself tells it."""
+    import onnxruntime as ort
+
+    return str(ort.__version__)
 
 
 class OrtSession:
@@ -108,7 +121,7 @@ class OrtSession:
             answers: list[Array] = self._session.run(outputs, contiguous)
         except Exception as error:
             reason = " ".join(str(error).split())
-            raise BuildError(f"onnxruntime {ort.__version__} failed to run: {reason}") from None
+            raise BuildError(f"onnxruntime {version()} failed to run: {reason}") from None
         return answers
 
     def close(self) -> None:

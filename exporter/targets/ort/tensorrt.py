@@ -1,7 +1,8 @@
 """ONNX Runtime's TensorRT provider: an EPContext model with the TensorRT engine inside.
 
-The engine file is one ONNX file with a single `EPContext` node whose `ep_cache_context` attribute
-holds the serialized engine; loading it builds nothing. The precision is the graph's. TensorRT 10's
+The engine is one ONNX file with a single `EPContext` node whose `ep_cache_context` attribute holds
+the serialized engine; loading it builds nothing. A second file keeps what the build was allowed, so
+that the engine opens under the same conditions. The precision is the graph's. TensorRT 10's
 flags only permit the types that the graph already asks for; TensorRT 11 has no flags (ONNX Runtime
 1.27 and later).
 
@@ -12,6 +13,7 @@ graph with the target `tensorrt` to see what TensorRT makes of it.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Mapping
@@ -19,33 +21,38 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-import onnxruntime as ort
-
 from exporter import host
-from exporter.artifact import Dialect, Kernel, Precision, Skipped, Verdict
+from exporter.artifact import Dialect, Kernel, Precision, Verdict
 from exporter.disk.writing import can_write
-from exporter.errors import BuildError, UsageError
-from exporter.targets import BuildOptions, BuildResult, UnreadableKernels
-from exporter.targets.ort.gpu import gpu_session, require_provider
-from exporter.targets.ort.session import OrtSession
+from exporter.errors import BuildError
+from exporter.targets.ort.gpu import OrtGpuTarget, built_with_fallback, gpu_session
+from exporter.targets.ort.session import OrtSession, version
+from exporter.targets.target import (
+    BuildOptions,
+    BuildResult,
+    MachineKind,
+    Mark,
+    UnreadableKernels,
+)
 from exporter.targets.tensorrt.settings import Profile, TensorRtSettings
 
 PROVIDER: Final = "TensorrtExecutionProvider"
+BUILT_WITH: Final = "build.json"
+"""Beside the engine: whether its build was allowed nodes on the CPU."""
 SETTINGS: Final = ("profile", "timing_cache", "optimization_level")
 
 
-class OrtTensorRt:
+class OrtTensorRt(OrtGpuTarget):
     """Target `ort-tensorrt`."""
 
-    family = name = "ort-tensorrt"
+    family = "ort-tensorrt"
+    mark = Mark.CROSS
     has_profiles = True
-    accepts_fallback = True
-    prediction_example = ""
+    provider = PROVIDER
 
-    def __init__(self, variant: str = "") -> None:
-        if variant:
-            raise UsageError(f"target ort-tensorrt has no variant {variant!r}; write ort-tensorrt")
-        require_provider(PROVIDER, self.name)
+    @classmethod
+    def default_for(cls, kind: MachineKind) -> tuple[tuple[str, Precision], ...]:
+        return (("", Precision.FP16),) if kind is MachineKind.GPU else ()
 
     def dialect(self, precision: Precision) -> Dialect:
         return Dialect.S8_SYMMETRIC if precision is Precision.INT8 else Dialect.FLOAT
@@ -53,58 +60,71 @@ class OrtTensorRt:
     def expected(self, precision: Precision) -> Verdict:  # noqa: ARG002
         return Verdict.UNVERIFIED
 
-    def runs_here(self) -> Skipped | None:
-        return None if host.describe_host().gpu else Skipped("no NVIDIA GPU here")
+    def check_settings(self, settings: Mapping[str, str]) -> None:
+        self._parse(settings)
+
+    def _parse(self, settings: Mapping[str, str]) -> TensorRtSettings:
+        return TensorRtSettings.parse(settings, SETTINGS, self.name)
 
     def build(
         self, graph: Path, precision: Precision, out: Path, options: BuildOptions
     ) -> BuildResult:
-        """Writes `<out>.onnx`, an EPContext model with the engine embedded.
+        """Writes `<out>.onnx`, an EPContext model with the engine embedded, and `<out>.build.json`.
 
-        Settings: profile, timing_cache and optimization_level of `tensorrt_settings`.
+        Settings: profile, timing_cache and optimization_level of `tensorrt/settings.py`.
 
         Raises:
             UsageError: an unknown setting or a malformed one.
             BuildError: the provider refuses the graph or leaves nodes outside the engine.
         """
-        settings = TensorRtSettings.parse(options.settings, SETTINGS, self.name)
+        settings = self._parse(options.settings)
         times = settings.timing_cache
         if times is not None and not can_write(Path(times)):
             options.report(f"measured kernel times are not kept: {times} cannot be written")
             settings = replace(settings, timing_cache=None)
         engine = out.with_name(f"{out.name}.onnx")
+        account = _account_file(engine)
         here = host.describe_host()
-        version = here.versions.get("tensorrt", "10")
+        tensorrt = here.versions.get("tensorrt", "10")
         try:
             with tempfile.TemporaryDirectory(dir=out.parent, prefix=".build-") as folder:
                 written = Path(folder, engine.name)
                 provider_options = build_options(
-                    precision, settings, _input_of(graph), version, written
+                    precision, settings, _input_of(graph), tensorrt, written
                 )
                 gpu_session(
                     graph, PROVIDER, provider_options, allow_fallback=options.allow_fallback
                 )
                 embedded = embedded_engine(written, options.allow_fallback)
+                allowed = Path(folder, BUILT_WITH)
+                allowed.write_text(
+                    json.dumps({"allow_fallback": options.allow_fallback}), encoding="utf-8"
+                )
                 written.replace(engine)
+                allowed.replace(account)
         except OSError as error:
             raise BuildError(
                 f"cannot write {engine}: {error.strerror}; free space or choose another --out"
             ) from None
         return BuildResult(
-            (engine,),
+            (engine, account),
             {
                 "compute_capability": here.compute_capability,
                 "gpu": here.gpu,
-                "versions": {"onnxruntime": ort.__version__, "tensorrt": version},
+                "versions": {"onnxruntime": version(), "tensorrt": tensorrt},
                 "profile": str(settings.profile),
                 "engine_sha256": hashlib.sha256(embedded).hexdigest(),
                 "reproducible": "no: TensorRT picks kernels by measuring them",
+                "allow_fallback": options.allow_fallback,
             },
         )
 
     def open(self, engine: Path, threads: int) -> OrtSession:
-        """Loads an EPContext model; its engine is deserialized, not built."""
-        return OrtSession(gpu_session(engine, PROVIDER, {}, threads=threads))
+        """Loads an EPContext model, its engine deserialized, with the fallback of its build."""
+        allowed = built_with_fallback(_account_file(engine))
+        return OrtSession(
+            gpu_session(engine, PROVIDER, {}, threads=threads, allow_fallback=allowed)
+        )
 
     def kernels(self, engine: Path) -> tuple[tuple[Kernel, ...], str]:
         """Always raises UnreadableKernels: ONNX Runtime does not show the engine's layers."""
@@ -118,7 +138,7 @@ def build_options(
     precision: Precision,
     settings: TensorRtSettings,
     image: tuple[str, tuple[int | str, ...]],
-    version: str,
+    tensorrt_version: str,
     written: Path,
 ) -> dict[str, str]:
     """The provider's options for one build; `image` is the input's name and shape."""
@@ -130,7 +150,7 @@ def build_options(
     }
     if settings.optimization_level is not None:
         options["trt_builder_optimization_level"] = str(settings.optimization_level)
-    if int(version.split(".")[0]) < 11:
+    if int(tensorrt_version.split(".")[0]) < 11:
         options["trt_fp16_enable"] = "1" if precision is Precision.FP16 else "0"
         options["trt_int8_enable"] = "1" if precision is Precision.INT8 else "0"
     if settings.timing_cache is not None:
@@ -159,7 +179,7 @@ def embedded_engine(path: Path, allow_fallback: bool) -> bytes:
     import onnx
 
     if not path.exists():
-        raise BuildError(f"onnxruntime {ort.__version__} wrote no EPContext model")
+        raise BuildError(f"onnxruntime {version()} wrote no EPContext model")
     nodes = onnx.load(path).graph.node
     contexts = [node for node in nodes if node.op_type == "EPContext"]
     beside = [node.name or node.op_type for node in nodes if node.op_type != "EPContext"]
@@ -177,6 +197,10 @@ def embedded_engine(path: Path, allow_fallback: bool) -> bytes:
     if not engines:
         raise BuildError("the EPContext model holds no engine")
     return b"".join(engines)
+
+
+def _account_file(engine: Path) -> Path:
+    return engine.with_suffix(f".{BUILT_WITH}")
 
 
 def _input_of(graph: Path) -> tuple[str, tuple[int | str, ...]]:

@@ -2,8 +2,8 @@
 
 Both versions are asked for the same thing, a strongly typed network: TensorRT 11 has no other, and
 in TensorRT 10 it makes the graph's types hold. So precision is never a builder flag here, and what
-was built is checked against the graph. The differences that are left are in `tensorrt_build`
-(the STRONGLY_TYPED flag), `inspector` (field names) and `trtexec_line` (defaults).
+was built is checked against the graph. The differences that are left are in `build.py` (the
+STRONGLY_TYPED flag), `inspector.py` (field names) and `trtexec_line` (defaults).
 
 Expected of the s8-symmetric dialect: Q/DQ on the shortcut alone leaves each residual sum inside
 the main branch's last convolution (docs/decisions/0032).
@@ -17,7 +17,6 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
-from importlib import util
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,26 +24,41 @@ from exporter import host
 from exporter.artifact import Dialect, Kernel, Precision, Skipped, Verdict
 from exporter.disk.writing import write_whole
 from exporter.errors import BuildError, MissingDependencyError, UsageError
-from exporter.targets import BuildOptions, BuildResult, Session, UnreadableKernels
+from exporter.targets.diagnosis import (
+    INSTALL_GPU,
+    NO_GPU,
+    Status,
+    TargetDiagnosis,
+    diagnose_library,
+    require_installed,
+)
+from exporter.targets.target import (
+    BuildOptions,
+    BuildResult,
+    MachineKind,
+    Mark,
+    Session,
+    Target,
+    UnreadableKernels,
+)
 from exporter.targets.tensorrt.build import ENGINE, PLAN, BuildRequest
 from exporter.targets.tensorrt.inspector import parse_engine
 from exporter.targets.tensorrt.layer_list import parse_nodes
-from exporter.targets.tensorrt.process import run_builder
 from exporter.targets.tensorrt.records import LayerList
 from exporter.targets.tensorrt.settings import ALL_KEYS, Profile, TensorRtSettings
 from exporter.targets.tensorrt.types import asked_types, check_types
 
 TIMES: Final = "timing.cache"
-_INSTALL: Final = "run: pip install 'resnet-exporter[gpu]' (its libraries come from NVIDIA's index)"
+_INSTALL: Final = f"run: {INSTALL_GPU} (its libraries come from NVIDIA's index)"
 
 
-class TensorRt:
+class TensorRt(Target):
     """Target `tensorrt`."""
 
-    family = name = "tensorrt"
+    family = name = library = triton_backend = "tensorrt"
+    runs_on = MachineKind.GPU
+    mark = Mark.DIAMOND
     has_profiles = True
-    accepts_fallback = False
-    prediction_example = ""
 
     def __init__(self, variant: str = "") -> None:
         if variant:
@@ -52,15 +66,23 @@ class TensorRt:
                 f"target tensorrt builds for the GPU that is here and has no variant {variant!r}; "
                 f"for another GPU use tensorrt-rtx:{variant}"
             )
-        if util.find_spec("tensorrt") is None:
-            raise MissingDependencyError(
-                f"target tensorrt needs TensorRT, which is not installed; {_INSTALL}"
-            )
+        require_installed(self.name, "TensorRT", self.library, _INSTALL)
+        require_installed(self.name, "Polygraphy", "polygraphy", _INSTALL)
         if host.describe_host().gpu is None:
             raise MissingDependencyError(
                 "target tensorrt builds on an NVIDIA GPU, and no driver answers here; "
                 "use --target tensorrt-rtx:sm89 (or another variant) to build without one"
             )
+
+    @classmethod
+    def default_for(cls, kind: MachineKind) -> tuple[tuple[str, Precision], ...]:
+        return tuple(("", precision) for precision in Precision) if kind is MachineKind.GPU else ()
+
+    @classmethod
+    def diagnose(cls, here: host.Host) -> tuple[TargetDiagnosis, ...]:
+        if here.gpu is None:
+            return (TargetDiagnosis(cls.family, Status.MISSING, NO_GPU),)
+        return (diagnose_library(cls.family, cls.library, here, INSTALL_GPU),)
 
     def dialect(self, precision: Precision) -> Dialect:
         return Dialect.S8_SYMMETRIC if precision is Precision.INT8 else Dialect.FLOAT
@@ -73,18 +95,26 @@ class TensorRt:
             return Skipped("no NVIDIA GPU here")
         return None
 
+    def check_settings(self, settings: Mapping[str, str]) -> None:
+        self._parse(settings)
+
+    def _parse(self, settings: Mapping[str, str]) -> TensorRtSettings:
+        return TensorRtSettings.parse(settings, ALL_KEYS, self.name)
+
     def build(
         self, graph: Path, precision: Precision, out: Path, options: BuildOptions
     ) -> BuildResult:
         """Writes `<out>.plan` and the inspector's account of it, `<out>.engine.json`.
 
-        Settings: see `tensorrt_settings`.
+        Settings: see `settings.py`.
 
         Raises:
             UsageError: an unknown setting or a malformed one.
             BuildError: the builder refuses the graph, dies, or builds other types than asked for.
         """
-        settings = TensorRtSettings.parse(options.settings, ALL_KEYS, self.name)
+        from exporter.targets.tensorrt.process import run_builder
+
+        settings = self._parse(options.settings)
         here = host.describe_host()
         what = f"{self.name} {precision}"
         try:

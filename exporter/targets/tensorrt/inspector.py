@@ -22,8 +22,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from exporter.targets import UnreadableKernels
-from exporter.targets.tensorrt.operations import OPERATORS, told, what_it_does
+from exporter.artifact import ElementType, Operation
+from exporter.targets.target import UnreadableKernels
+from exporter.targets.tensorrt.operations import OPERATORS, PRODUCTS, in_order, what_it_does
 from exporter.targets.tensorrt.records import (
     DTYPES,
     LayerList,
@@ -34,10 +35,6 @@ from exporter.targets.tensorrt.records import (
 
 _METADATA: Final = re.compile(r"\[ONNX Layer: ([^\x1e\x1f\[\]]+)\]")
 _FORMAT: Final = re.compile(r"\b(FP32|FP16|BF16|FP8|INT8|INT32|INT64|UINT8|BOOL)\b", re.IGNORECASE)
-_IN_FORMAT: Final[Mapping[str, str]] = {
-    "fp32": "fp32", "fp16": "fp16", "bf16": "bf16", "fp8": "fp8", "int8": "int8",
-    "int32": "int32", "int64": "int64", "uint8": "uint8", "bool": "bool",
-}  # fmt: skip
 
 # Layer types of TensorRT's own back end; those of its compiler back end are TensorRT-RTX's.
 _CONVOLUTIONS: Final = frozenset({
@@ -58,9 +55,12 @@ _POOLS: Final = frozenset({
 })  # fmt: skip
 _MOVES: Final = frozenset({"Reformat", "Shuffle", "Slice", "Concatenation", "Padding", "Identity"})
 _SOFTMAX: Final = frozenset({"SoftMax", "CudaSoftMax", "CaskSoftMaxV2", "Softmax"})
-_CASTS: Final[Mapping[str, str]] = {
-    "Quantize": "quantize", "Dequantize": "dequantize", "Cast": "cast",
-}  # fmt: skip
+_CASTS: Final[Mapping[str, Operation]] = {
+    "Quantize": Operation.QUANTIZE,
+    "Dequantize": Operation.DEQUANTIZE,
+    "Cast": Operation.CAST,
+}
+_QDQ: Final = frozenset({Operation.QUANTIZE, Operation.DEQUANTIZE})
 _RENAMES: Final = "NoOp"
 _NO_KERNELS: Final = frozenset({
     "NoOp", "Constant", "Signal", "Wait", "TrainStation", "shape_call", "signal", "wait",
@@ -88,7 +88,7 @@ def parse_engine(text: str, nodes: Mapping[str, str], library: str, built_for: s
         raise UnreadableKernels(
             f"the engine inspector's JSON is in an unknown form ({type(error).__name__}: {error})"
         ) from None
-    check_complete(layers, nodes, ("conv", "gemm", "add"))
+    check_complete(layers, nodes, (Operation.CONV, Operation.GEMM, Operation.ADD))
     return LayerList(library, built_for, nodes, layers, bindings)
 
 
@@ -108,10 +108,10 @@ def _layer(described: Mapping[str, Any], nodes: Mapping[str, str]) -> LayerRecor
         constants=tuple(map(_tensor, described.get("Constants", ()))),
         outputs=tuple(map(_tensor, described["Outputs"])),
         nodes=listed,
-        does=_does(described, [OPERATORS.get(nodes[node], "other") for node in listed]),
+        does=_does(described, [OPERATORS.get(nodes[node], Operation.OTHER) for node in listed]),
         arithmetic=_arithmetic(described),
     )
-    inside = "add" in record.does and not {"conv", "gemm"}.isdisjoint(record.does)
+    inside = Operation.ADD in record.does and not PRODUCTS.isdisjoint(record.does)
     if inside and (described.get("HasResidual") == 0 or len(record.inputs) < 2):
         raise UnreadableKernels(f"{name} lists a residual sum and reads no second tensor")
     return record
@@ -137,44 +137,45 @@ def _origin(described: Mapping[str, Any]) -> str | None:
     return described.get("Origin")
 
 
-def _does(described: Mapping[str, Any], operations: Sequence[str]) -> tuple[str, ...]:
+def _does(described: Mapping[str, Any], operations: Sequence[Operation]) -> tuple[Operation, ...]:
     name, kind = described["Name"], described["LayerType"]
     if kind in _NO_KERNELS:
-        return ("other",)
+        return (Operation.OTHER,)
     if kind in _COMPILED:
         return what_it_does(name, kind, operations)
     if kind in _CONVOLUTIONS:
-        main = [op for op in operations if op in {"conv", "gemm"}]
+        main = [op for op in operations if op in PRODUCTS]
         if len(main) != 1:
             raise UnreadableKernels(f"{name}: a {kind} layer that lists {len(main)} of its kind")
         # TensorRT 8 leaves a Relu's node out of a quantized convolution's name.
         activation = described.get("Activation", described.get("ConvActivation"))
-        relu = ["relu"] if activation == "RELU" and "relu" not in operations else []
-        pool = ["maxpool"] if kind in _WITH_POOL and "maxpool" not in operations else []
-        kept = [op for op in operations if op not in {"quantize", "dequantize", "other"}]
-        return told([*kept, *relu, *pool])
-    if {"conv", "gemm"} & set(operations):
+        kept = [op for op in operations if op not in {*_QDQ, Operation.OTHER}]
+        if activation == "RELU" and Operation.RELU not in operations:
+            kept.append(Operation.RELU)
+        if kind in _WITH_POOL and Operation.MAXPOOL not in operations:
+            kept.append(Operation.MAXPOOL)
+        return in_order(kept)
+    if PRODUCTS & set(operations):
         raise UnreadableKernels(f"{name}: a layer of the unknown type {kind} lists a convolution")
     if kind == "Reformat" and _origin(described) in {"QDQ", "CAST"}:
-        return told([op for op in operations if op in {"quantize", "dequantize", "cast"}]) or (
-            "reorder",
-        )
+        casts = in_order([op for op in operations if op in {*_QDQ, Operation.CAST}])
+        return casts or (Operation.REORDER,)
     if kind in _CASTS:
         return (_CASTS[kind],)
     if kind in _MOVES:
-        return ("reorder",)
+        return (Operation.REORDER,)
     if kind in _POOLS:
-        return told(operations) or ("avgpool",)
+        return in_order(operations) or (Operation.AVGPOOL,)
     if kind in _SOFTMAX:
-        return ("softmax",)
+        return (Operation.SOFTMAX,)
     if kind in _POINTWISE:
-        return told(operations) or ("pointwise",)
-    if {"add", "relu"} & set(operations):
+        return in_order(operations) or (Operation.POINTWISE,)
+    if {Operation.ADD, Operation.RELU} & set(operations):
         raise UnreadableKernels(f"{name}: a layer of the unknown type {kind} lists a sum or a Relu")
-    return ("other",)
+    return (Operation.OTHER,)
 
 
-def _arithmetic(described: Mapping[str, Any]) -> str | None:
+def _arithmetic(described: Mapping[str, Any]) -> ElementType | None:
     """What a convolution multiplies, where the inspector tells its weights' type."""
     weights = described.get("Weights", described.get("ConvWeights"))
     return DTYPES.get(weights["Type"]) if weights else None
@@ -186,7 +187,7 @@ def _tensor(described: Mapping[str, Any]) -> LayerTensor:
     else:
         found = _FORMAT.search(described["Format/Datatype"])
         dtype = DTYPES.get(described["Format/Datatype"]) or (
-            _IN_FORMAT[found[1].lower()] if found else None
+            ElementType(found[1].lower()) if found else None
         )
     if dtype is None:
         raise UnreadableKernels(f"{described['Name']} has an unknown type: {dict(described)}")

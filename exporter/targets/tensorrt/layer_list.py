@@ -16,7 +16,7 @@ guessed. Beyond the form of each line, the account must add up: kernels numbered
 gap, each input written by an earlier kernel or a network input, each tensor written once, and each
 Conv, Add, Relu and Gemm of the graph done by exactly one kernel.
 
-What a kernel does is for `tensorrt_operations` to tell. Names of tensors tell nothing: the builder
+What a kernel does is for `operations.py` to tell. Names of tensors tell nothing: the builder
 names them after any node that touches them.
 """
 
@@ -26,8 +26,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from exporter.targets import UnreadableKernels
-from exporter.targets.tensorrt.operations import NO_KERNELS, OPERATORS, what_it_does
+from exporter.artifact import ElementType, Operation
+from exporter.targets.target import UnreadableKernels
+from exporter.targets.tensorrt.operations import (
+    NO_KERNELS,
+    OPERATORS,
+    PRODUCTS,
+    what_it_does,
+)
 from exporter.targets.tensorrt.records import (
     DTYPES,
     LayerList,
@@ -35,6 +41,9 @@ from exporter.targets.tensorrt.records import (
     LayerTensor,
     check_complete,
 )
+
+Bindings = dict[str, ElementType]
+"""The network's inputs or outputs, each with its type."""
 
 HEADER: Final = re.compile(
     r"(?P<library>TensorRT(?:-RTX)?) (?P<version>\d+(?:\.\d+)*), built for (?P<built_for>[\w ]+)"
@@ -54,7 +63,6 @@ _TENSOR: Final = re.compile(
 _METADATA: Final = re.compile(r"\[ONNX Layer: (?P<name>[^\x1f\[\]]+)\](?P<note>\w*)")
 _STREAM: Final = re.compile(r"\d+(?:, EventId: \d+)?")
 _NUMBERED: Final = re.compile(r".*_myl(?P<graph>\d+)_(?P<index>\d+)")
-_STEPS: Final = re.compile(r"__myl_((?:[A-Z][a-z0-9]*)+)_myl\d+_\d+")
 _BINDING: Final = re.compile(
     r" Name: (?P<name>[^,\s]+), IOMode: (?P<mode>Input|Output), DataType: (?P<dtype>\w+), "
     r"Dimensions: \[(?P<dims>-?\d+(?:,-?\d+)*)?\], .*"
@@ -167,10 +175,10 @@ def _parse_layer(line: str, nodes: Mapping[str, str]) -> LayerRecord:
 
 def _check_sum(layer: LayerRecord) -> None:
     """A kernel that sums reads both branches; one that reads two tensors and adds, sums."""
-    sums = "add" in layer.does
+    sums = Operation.ADD in layer.does
     if sums and len(layer.inputs) < 2:
         raise UnreadableKernels(f"{layer.name} claims a residual sum and reads one tensor")
-    adds = not {"conv", "gemm"}.isdisjoint(layer.does) or "Add" in layer.name
+    adds = not PRODUCTS.isdisjoint(layer.does) or "Add" in layer.name
     if not sums and len(layer.inputs) > 1 and adds:
         raise UnreadableKernels(f"{layer.name} reads two tensors and claims no residual sum")
 
@@ -178,10 +186,11 @@ def _check_sum(layer: LayerRecord) -> None:
 def _check_product(layer: LayerRecord) -> None:
     """A convolution writes images (perhaps flattened, as a matrix product of them), a Gemm rows."""
     images = bool(layer.outputs) and len(layer.outputs[0].dims) > 2
-    if ("conv" in layer.does and not images) or ("gemm" in layer.does and images):
+    conv, gemm = Operation.CONV in layer.does, Operation.GEMM in layer.does
+    if (conv and not images) or (gemm and images):
         raise UnreadableKernels(f"{layer.name} writes another shape than its Conv or Gemm would")
     weighted = any(len(constant.dims) > 1 for constant in layer.constants)
-    if not {"conv", "gemm"}.isdisjoint(layer.does) and not weighted:
+    if (conv or gemm) and not weighted:
         raise UnreadableKernels(f"{layer.name} multiplies with no weights")
 
 
@@ -217,11 +226,11 @@ def _dims(text: str | None) -> tuple[int, ...]:
     return tuple(int(size) for size in text.split(",")) if text else ()
 
 
-def _parse_bindings(lines: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
+def _parse_bindings(lines: Sequence[str]) -> tuple[Bindings, Bindings]:
     """The network's inputs and its outputs, each name with its type."""
     if not lines or lines[0] != "I/O Tensors:" or "" not in lines:
         raise UnreadableKernels("the layer list has no closed section of inputs and outputs")
-    names: dict[str, dict[str, str]] = {"Input": {}, "Output": {}}
+    names: dict[str, Bindings] = {"Input": {}, "Output": {}}
     for line in lines[1 : lines.index("")]:
         found = _BINDING.fullmatch(line)
         if found is None or found["dtype"] not in DTYPES:
@@ -239,10 +248,8 @@ def _check_order(layers: Sequence[LayerRecord]) -> None:
             raise UnreadableKernels(f"{layer.name} is not the kernel number {index} of one graph")
 
 
-def _check_flow(
-    layers: Sequence[LayerRecord], inputs: Mapping[str, str], outputs: Mapping[str, str]
-) -> None:
-    """Is each tensor written once, before it is read, and of one type? Values are types."""
+def _check_flow(layers: Sequence[LayerRecord], inputs: Bindings, outputs: Bindings) -> None:
+    """Is each tensor written once, before it is read, and of one type?"""
     written = dict(inputs)
     for layer in layers:
         for tensor in layer.inputs:

@@ -16,64 +16,79 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from exporter.targets import UnreadableKernels
+from exporter.artifact import Operation
+from exporter.targets.target import UnreadableKernels
 
 # ONNX operators of residual networks and of what people put before and behind them. One that is
 # not here makes the list unreadable if a kernel names it: nobody checked how it is reported.
-OPERATORS: Final[Mapping[str, str]] = {
-    "Conv": "conv", "Add": "add", "Relu": "relu", "Gemm": "gemm", "MatMul": "gemm",
-    "MaxPool": "maxpool", "GlobalAveragePool": "avgpool", "AveragePool": "avgpool",
-    "ReduceMean": "avgpool", "BatchNormalization": "batchnorm", "Softmax": "softmax",
-    "LogSoftmax": "softmax", "QuantizeLinear": "quantize", "DequantizeLinear": "dequantize",
-    "Cast": "cast", "Transpose": "reorder", "Reshape": "reorder", "Flatten": "reorder",
-    "Squeeze": "reorder", "Unsqueeze": "reorder", "Concat": "reorder", "Pad": "reorder",
-    "Slice": "reorder", "Split": "reorder", "Identity": "other", "Constant": "other",
-    "Shape": "other", "Gather": "other", "ConstantOfShape": "other", "Expand": "other",
-    "Mul": "pointwise", "Sub": "pointwise", "Div": "pointwise", "Clip": "pointwise",
-    "Sigmoid": "pointwise", "LeakyRelu": "pointwise", "PRelu": "pointwise", "Sqrt": "pointwise",
+_NODES: Final[Mapping[Operation, tuple[str, ...]]] = {
+    Operation.CONV: ("Conv",),
+    Operation.ADD: ("Add",),
+    Operation.RELU: ("Relu",),
+    Operation.GEMM: ("Gemm", "MatMul"),
+    Operation.MAXPOOL: ("MaxPool",),
+    Operation.AVGPOOL: ("GlobalAveragePool", "AveragePool", "ReduceMean"),
+    Operation.BATCHNORM: ("BatchNormalization",),
+    Operation.SOFTMAX: ("Softmax", "LogSoftmax"),
+    Operation.QUANTIZE: ("QuantizeLinear",),
+    Operation.DEQUANTIZE: ("DequantizeLinear",),
+    Operation.CAST: ("Cast",),
+    Operation.REORDER: (
+        "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Concat", "Pad", "Slice",
+        "Split",
+    ),
+    Operation.OTHER: ("Identity", "Constant", "Shape", "Gather", "ConstantOfShape", "Expand"),
+    Operation.POINTWISE: (
+        "Mul", "Sub", "Div", "Clip", "Sigmoid", "LeakyRelu", "PRelu", "Sqrt",
+    ),
 }  # fmt: skip
+OPERATORS: Final[Mapping[str, Operation]] = {
+    name: operation for operation, names in _NODES.items() for name in names
+}
 
-ONCE: Final = ("conv", "gemm", "add", "relu")
+PRODUCTS: Final = frozenset({Operation.CONV, Operation.GEMM})
+ONCE: Final = (Operation.CONV, Operation.GEMM, Operation.ADD, Operation.RELU)
 """Operations that each node of the graph must have exactly one kernel for."""
 
 NO_KERNELS: Final = frozenset({"shape_call", "signal", "wait"})
 
 # The step in a generated kernel's name that shows that it does the operation.
-_EVIDENCE: Final[Mapping[str, frozenset[str]]] = {
-    "conv": frozenset({"Corr", "Fc"}),
-    "gemm": frozenset({"Fc", "Gemm"}),
-    "add": frozenset({"Add"}),
-    "relu": frozenset({"Relu"}),
-    "avgpool": frozenset({"Mean", "Pool", "Sum"}),
-    "maxpool": frozenset({"Pool", "Max"}),
-    "quantize": frozenset({"Roun"}),
-    "dequantize": frozenset({"Mul"}),
-    "cast": frozenset({"Cast"}),
-    "softmax": frozenset({"Exp"}),
-    "reorder": frozenset({"Tran", "Conc", "Repl", "Move", "Slic", "Resh", "Pad"}),
-    "pointwise": frozenset({"Mul", "Sub", "Div", "Max", "Min", "Sigm", "Sqrt", "Sele"}),
+_EVIDENCE: Final[Mapping[Operation, frozenset[str]]] = {
+    Operation.CONV: frozenset({"Corr", "Fc"}),
+    Operation.GEMM: frozenset({"Fc", "Gemm"}),
+    Operation.ADD: frozenset({"Add"}),
+    Operation.RELU: frozenset({"Relu"}),
+    Operation.AVGPOOL: frozenset({"Mean", "Pool", "Sum"}),
+    Operation.MAXPOOL: frozenset({"Pool", "Max"}),
+    Operation.QUANTIZE: frozenset({"Roun"}),
+    Operation.DEQUANTIZE: frozenset({"Mul"}),
+    Operation.CAST: frozenset({"Cast"}),
+    Operation.SOFTMAX: frozenset({"Exp"}),
+    Operation.REORDER: frozenset({"Tran", "Conc", "Repl", "Move", "Slic", "Resh", "Pad"}),
+    Operation.POINTWISE: frozenset({"Mul", "Sub", "Div", "Max", "Min", "Sigm", "Sqrt", "Sele"}),
 }
-_MOVES: Final = _EVIDENCE["reorder"]
-_PRODUCTS: Final = frozenset({"Corr", "Fc", "Gemm"})
+_MOVES: Final = _EVIDENCE[Operation.REORDER]
+_PRODUCT_STEPS: Final = frozenset({"Corr", "Fc", "Gemm"})
 
 # layer type of a vendor kernel -> the operations of which it does exactly one
-_VENDOR: Final[Mapping[str, frozenset[str]]] = {
-    "correlation": frozenset({"conv"}),
-    "gemm": frozenset({"conv", "gemm"}),
-    "maxpool": frozenset({"maxpool"}),
+_VENDOR: Final[Mapping[str, frozenset[Operation]]] = {
+    "correlation": frozenset({Operation.CONV}),
+    "gemm": PRODUCTS,
+    "maxpool": frozenset({Operation.MAXPOOL}),
 }
 _GENERATED: Final = frozenset({"runtime_fusion", "kgen"})
 _STEPS: Final = re.compile(r"__myl_((?:[A-Z][a-z0-9]*)+)_myl\d+_\d+")
 
-# The order in which the operations of a kernel are told.
+# The order in which the operations of a kernel are listed.
 _ORDER: Final = (
-    "reorder", "dequantize", "conv", "gemm", "maxpool", "add", "batchnorm", "relu", "pointwise",
-    "avgpool", "softmax", "quantize", "cast", "other",
+    Operation.REORDER, Operation.DEQUANTIZE, Operation.CONV, Operation.GEMM, Operation.MAXPOOL,
+    Operation.ADD, Operation.BATCHNORM, Operation.RELU, Operation.POINTWISE, Operation.AVGPOOL,
+    Operation.SOFTMAX, Operation.QUANTIZE, Operation.CAST, Operation.OTHER,
 )  # fmt: skip
 
 
-def what_it_does(name: str, kind: str, operations: Sequence[str]) -> tuple[str, ...]:
-    """The operations of one kernel, of `artifact.OPERATIONS`.
+def what_it_does(name: str, kind: str, operations: Sequence[Operation]) -> tuple[Operation, ...]:
+    """The operations of one kernel.
 
     `operations` are those of the ONNX nodes that the kernel lists, one entry a node.
 
@@ -81,30 +96,34 @@ def what_it_does(name: str, kind: str, operations: Sequence[str]) -> tuple[str, 
         UnreadableKernels: the type is unknown, or the name and the nodes contradict each other.
     """
     if kind in NO_KERNELS:
-        return ("other",)
+        return (Operation.OTHER,)
     if kind in _VENDOR:
         main = [operation for operation in operations if operation in _VENDOR[kind]]
         if len(main) != 1:
             raise UnreadableKernels(f"{name}: a {kind} kernel that lists {len(main)} of its kind")
-        if max(operations.count("add"), operations.count("relu")) > 1:
+        if max(operations.count(Operation.ADD), operations.count(Operation.RELU)) > 1:
             raise UnreadableKernels(f"{name}: a {kind} kernel that lists two sums or two Relus")
         # A Q beside a convolution is its weight's or its input's; the kernel's output type tells.
-        return told([op for op in operations if op not in {"quantize", "other"}])
+        return in_order(
+            [op for op in operations if op not in {Operation.QUANTIZE, Operation.OTHER}]
+        )
     if kind not in _GENERATED:
         raise UnreadableKernels(f"{name} is of the unknown type {kind!r}")
     spelled = _STEPS.fullmatch(name)
     if spelled is None:
         raise UnreadableKernels(f"{name}: a generated kernel whose name does not spell its steps")
     order = re.findall(r"[A-Z][a-z0-9]*", spelled[1])
-    if (kind == "runtime_fusion") is _PRODUCTS.isdisjoint(order):
+    if (kind == "runtime_fusion") is _PRODUCT_STEPS.isdisjoint(order):
         raise UnreadableKernels(f"{name}: a {kind} kernel with or without a matrix product")
     return _spelled_out(name, order, operations)
 
 
-def _spelled_out(name: str, order: Sequence[str], operations: Sequence[str]) -> tuple[str, ...]:
+def _spelled_out(
+    name: str, order: Sequence[str], operations: Sequence[Operation]
+) -> tuple[Operation, ...]:
     steps = set(order)
     does = [op for op in operations if not _EVIDENCE.get(op, frozenset()).isdisjoint(steps)]
-    if steps & _PRODUCTS and len({"conv", "gemm"} & set(does)) != 1:
+    if steps & _PRODUCT_STEPS and len(PRODUCTS & set(does)) != 1:
         raise UnreadableKernels(f"{name} multiplies matrices for no Conv or Gemm, or for both")
     for operation in ONCE:
         spelled = sum(step in _EVIDENCE[operation] for step in order)
@@ -112,28 +131,28 @@ def _spelled_out(name: str, order: Sequence[str], operations: Sequence[str]) -> 
             raise UnreadableKernels(
                 f"{name} lists {does.count(operation)} {operation} nodes and spells {spelled}"
             )
-    if "Relu" in steps and "relu" not in does:
+    if "Relu" in steps and Operation.RELU not in does:
         raise UnreadableKernels(f"{name} spells a Relu and lists none")
     explained: set[str] = {"Cast"}.union(_MOVES, *(_EVIDENCE[op] for op in does))
     if steps & _MOVES:
-        does.append("reorder")
-    if "quantize" in does:
+        does.append(Operation.REORDER)
+    if Operation.QUANTIZE in does:
         explained |= {"Mul", "Min", "Max"}
-    if steps & _PRODUCTS:
+    if steps & _PRODUCT_STEPS:
         explained.add("Add")  # the bias
     if steps - explained:
-        does.append("pointwise")
-    if "add" not in does or "Roun" not in steps:
-        return told(does or ["cast" if "Cast" in steps else "other"])
-    # What is rounded before the sum is one of its operands: told first, so that it shows.
+        does.append(Operation.POINTWISE)
+    if Operation.ADD not in does or "Roun" not in steps:
+        return in_order(does or [Operation.CAST if "Cast" in steps else Operation.OTHER])
+    # What is rounded before the sum is one of its operands: listed first, so that it shows.
     # The last addition is the sum; those before it are biases.
     split = len(order) - list(reversed(order)).index("Add")
-    operands = ["quantize"] * order[:split].count("Roun")
-    rest = [op for op in does if op != "quantize" or "Roun" in order[split:]]
-    return (*operands, *told(rest))
+    operands = [Operation.QUANTIZE] * order[:split].count("Roun")
+    rest = [op for op in does if op is not Operation.QUANTIZE or "Roun" in order[split:]]
+    return (*operands, *in_order(rest))
 
 
-def told(operations: Iterable[str]) -> tuple[str, ...]:
+def in_order(operations: Iterable[Operation]) -> tuple[Operation, ...]:
     """Operations in a fixed order; those of `ONCE` once a node, the others once."""
     known = list(operations)
     return tuple(

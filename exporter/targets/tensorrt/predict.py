@@ -28,22 +28,26 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
-from exporter.artifact import Prediction
+from exporter.artifact import ElementType, Operation, Prediction
 from exporter.errors import UsageError, unknown_name
-from exporter.targets import UnreadableKernels
 from exporter.targets.tensorrt.operations import NO_KERNELS
 from exporter.targets.tensorrt.records import LayerList, LayerRecord, LayerTensor
-from exporter.targets.tensorrt.rtx import layers_of, read_layers
 
 BASIS: Final = "predicted, not measured (roofline of the ahead-of-time layer list)"
 
-_BYTES: Final[Mapping[str, int]] = {
-    "fp32": 4, "fp16": 2, "bf16": 2, "fp8": 1, "int8": 1, "uint8": 1, "bool": 1,
-    "int32": 4, "int64": 8,
-}  # fmt: skip
+_BYTES: Final[Mapping[ElementType, int]] = {
+    ElementType.FP32: 4,
+    ElementType.FP16: 2,
+    ElementType.BF16: 2,
+    ElementType.FP8: 1,
+    ElementType.INT8: 1,
+    ElementType.UINT8: 1,
+    ElementType.BOOL: 1,
+    ElementType.INT32: 4,
+    ElementType.INT64: 8,
+}
 
 
 @dataclass(frozen=True)
@@ -60,10 +64,10 @@ class Gpu:
     int8_tops: float
     source: str
 
-    def peak(self, dtype: str) -> float:
+    def peak(self, dtype: ElementType) -> float:
         """Operations a second of a type's products; one multiply-accumulate is two."""
-        tera = {"fp32": self.fp32_tflops, "int8": self.int8_tops}.get(dtype, self.fp16_tflops)
-        return tera * 1e12
+        tera = {ElementType.FP32: self.fp32_tflops, ElementType.INT8: self.int8_tops}
+        return tera.get(dtype, self.fp16_tflops) * 1e12
 
 
 _GA102: Final = "NVIDIA Ampere GA102 GPU Architecture whitepaper, appendix A"
@@ -86,7 +90,7 @@ class KernelCost:
     """One kernel's share."""
 
     name: str
-    does: tuple[str, ...]
+    does: tuple[Operation, ...]
     macs: int
     bytes_moved: int
     time_ms: float
@@ -106,8 +110,18 @@ def find_gpu(name: str) -> Gpu:
     raise unknown_name("GPU", name, (gpu.name for gpu in GPUS))
 
 
+def predictions(listed: LayerList, variant: str, batches: Iterable[int]) -> tuple[Prediction, ...]:
+    """The cost of a plan on every GPU of `GPUS` that its variant builds for, at each batch size."""
+    return tuple(
+        predict(listed, gpu, batch)
+        for gpu in GPUS
+        if variant in {"portable", gpu.variant}
+        for batch in batches
+    )
+
+
 def predict(listed: LayerList, gpu: Gpu, batch: int) -> Prediction:
-    """The cost of a plan at a batch size that its profile holds."""
+    """The cost of a plan on one GPU, at a batch size that its profile holds."""
     costs = kernel_costs(listed, gpu, batch)
     return Prediction(
         gpu=gpu.name,
@@ -163,7 +177,7 @@ def multiply_accumulates(layer: LayerRecord, batch: int) -> int:
     Matrix product, (M, K) x (K, N): the square root of the product of the three sizes, whatever
     the order in which the library wrote the dimensions.
     """
-    if {"conv", "gemm"}.isdisjoint(layer.does) or not layer.constants:
+    if {Operation.CONV, Operation.GEMM}.isdisjoint(layer.does) or not layer.constants:
         return 0
     weights = max(layer.constants, key=lambda tensor: tensor.elements(batch))
     output = layer.outputs[0]
@@ -175,25 +189,3 @@ def multiply_accumulates(layer: LayerRecord, batch: int) -> int:
 
 def _positions(output: LayerTensor, batch: int) -> int:
     return output.elements(batch) // output.dims[1]
-
-
-def predictions(engine: Path, target: str, batches: Iterable[int]) -> tuple[Prediction, ...]:
-    """Predictions for every GPU of `GPUS` that a built plan is for, as the manifest keeps them.
-
-    Empty for targets other than `tensorrt-rtx`, and where the layer list cannot be read: what is
-    not known is not estimated.
-    """
-    name, _, variant = target.partition(":")
-    if name != "tensorrt-rtx":
-        return ()
-    try:
-        listed = read_layers(layers_of(engine))
-    except UnreadableKernels:
-        return ()
-    wanted = variant or "portable"
-    return tuple(
-        predict(listed, gpu, batch)
-        for gpu in GPUS
-        if wanted in {"portable", gpu.variant}
-        for batch in batches
-    )

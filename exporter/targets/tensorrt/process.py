@@ -30,7 +30,7 @@ of its threads finds no memory, the others wait for it for ever."""
 def run_builder(
     request: BuildRequest, what: str, report: Report, idle_limit_s: float = IDLE_LIMIT_S
 ) -> dict[str, Any]:
-    """Builds in a process of its own; returns the answer of `tensorrt_build.build`.
+    """Builds in a process of its own; returns the answer of `build.build`.
 
     `what` names the build in errors ("tensorrt-rtx:sm89 fp16"); `report` is told what goes on.
 

@@ -8,14 +8,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from exporter.artifact import Kernel
-from exporter.targets import UnreadableKernels
+from exporter.artifact import ElementType, Kernel, Operation
+from exporter.targets.target import UnreadableKernels
 from exporter.targets.tensorrt.operations import NO_KERNELS, ONCE, OPERATORS
 
-DTYPES: Final[Mapping[str, str]] = {
-    "Float": "fp32", "Half": "fp16", "BFloat16": "bf16", "FP8": "fp8", "Int8": "int8",
-    "UInt8": "uint8", "Int32": "int32", "Int64": "int64", "Bool": "bool",
-}  # fmt: skip
+DTYPES: Final[Mapping[str, ElementType]] = {
+    "Float": ElementType.FP32,
+    "Half": ElementType.FP16,
+    "BFloat16": ElementType.BF16,
+    "FP8": ElementType.FP8,
+    "Int8": ElementType.INT8,
+    "UInt8": ElementType.UINT8,
+    "Int32": ElementType.INT32,
+    "Int64": ElementType.INT64,
+    "Bool": ElementType.BOOL,
+}
+_FLOATS: Final = (ElementType.FP32, ElementType.FP16, ElementType.BF16)
 
 
 @dataclass(frozen=True)
@@ -24,7 +32,7 @@ class LayerTensor:
 
     name: str
     dims: tuple[int, ...]
-    dtype: str
+    dtype: ElementType
 
     def elements(self, batch: int) -> int:
         """The number of elements with every dynamic dimension set to `batch`."""
@@ -41,21 +49,20 @@ class LayerRecord:
     constants: tuple[LayerTensor, ...]
     outputs: tuple[LayerTensor, ...]
     nodes: tuple[str, ...]
-    does: tuple[str, ...]
-    """Of `artifact.OPERATIONS`."""
-    arithmetic: str | None = None
+    does: tuple[Operation, ...]
+    arithmetic: ElementType | None = None
     """What it multiplies, where that is told apart from what it reads."""
 
     @property
-    def dtype(self) -> str:
+    def dtype(self) -> ElementType:
         """What it computes in. A product: its first input's type; anything else: its widest."""
         if self.arithmetic is not None:
             return self.arithmetic
         types = [tensor.dtype for tensor in (*self.inputs, *self.outputs)]
         if not types:
-            return "int64"  # shapes and signals
-        if {"conv", "gemm"}.isdisjoint(self.does):
-            return next((t for t in ("fp32", "fp16", "bf16") if t in types), types[0])
+            return ElementType.INT64  # shapes and signals
+        if {Operation.CONV, Operation.GEMM}.isdisjoint(self.does):
+            return next((t for t in _FLOATS if t in types), types[0])
         return types[0]
 
     def reading(self, inputs: tuple[LayerTensor, ...]) -> LayerRecord:
@@ -100,14 +107,14 @@ class LayerList:
 
 
 def check_complete(
-    layers: Sequence[LayerRecord], nodes: Mapping[str, str], operations: Sequence[str] = ONCE
+    layers: Sequence[LayerRecord], nodes: Mapping[str, str], operations: Sequence[Operation] = ONCE
 ) -> None:
     """Is each node of the graph that does one of `operations` done by exactly one kernel?
 
     Raises:
         UnreadableKernels: it is not, so that counts of kernels would be wrong.
     """
-    wanted = Counter(OPERATORS.get(op, "other") for op in nodes.values())
+    wanted = Counter(OPERATORS.get(op, Operation.OTHER) for op in nodes.values())
     done = Counter(operation for layer in layers for operation in layer.does)
     for operation in operations:
         if wanted[operation] != done[operation]:
@@ -115,12 +122,13 @@ def check_complete(
                 f"the graph has {wanted[operation]} {operation} nodes, the kernels do "
                 f"{done[operation]}"
             )
-    homes = Counter(
+    counted = {Operation.CONV, Operation.ADD}
+    kernels_of = Counter(
         node
         for layer in layers
         for node in layer.nodes
-        if OPERATORS[nodes[node]] in {"conv", "add"} and OPERATORS[nodes[node]] in layer.does
+        if OPERATORS[nodes[node]] in counted and OPERATORS[nodes[node]] in layer.does
     )
     for node, op in nodes.items():
-        if OPERATORS.get(op) in {"conv", "add"} and homes[node] != 1:
-            raise UnreadableKernels(f"{node} is done by {homes[node]} kernels instead of one")
+        if OPERATORS.get(op) in counted and kernels_of[node] != 1:
+            raise UnreadableKernels(f"{node} is done by {kernels_of[node]} kernels instead of one")

@@ -12,19 +12,44 @@ and the sums are generated kernels of their own, so its receipt is `partial` and
 from __future__ import annotations
 
 import contextlib
+import platform
 import tempfile
 from collections.abc import Mapping
-from importlib import util
 from pathlib import Path
 from typing import Any, Final
 
 from exporter import host
-from exporter.artifact import Dialect, Kernel, Precision, Skipped, Verdict
-from exporter.errors import BuildError, MissingDependencyError, UsageError, unknown_name
-from exporter.targets import BuildOptions, BuildResult, Session, UnreadableKernels
+from exporter.artifact import (
+    Dialect,
+    ElementType,
+    Kernel,
+    Operation,
+    Precision,
+    Prediction,
+    Skipped,
+    Verdict,
+)
+from exporter.errors import BuildError, UsageError, unknown_name
+from exporter.targets.diagnosis import (
+    INSTALL_CPU,
+    Status,
+    TargetDiagnosis,
+    import_problem,
+    require_installed,
+    with_version,
+)
+from exporter.targets.target import (
+    BuildOptions,
+    BuildResult,
+    MachineKind,
+    Mark,
+    Session,
+    Target,
+    UnreadableKernels,
+)
 from exporter.targets.tensorrt.build import LAYERS, PLAN, BuildRequest
 from exporter.targets.tensorrt.layer_list import parse_layer_list
-from exporter.targets.tensorrt.process import run_builder
+from exporter.targets.tensorrt.predict import predictions
 from exporter.targets.tensorrt.records import LayerList
 from exporter.targets.tensorrt.settings import RTX_KEYS, TensorRtSettings
 from exporter.targets.tensorrt.types import asked_types, check_types
@@ -40,18 +65,21 @@ VARIANTS: Final[Mapping[str, str]] = {
 }
 _DATA_CENTRE: Final[Mapping[str, str]] = {"sm90": "Hopper", "sm100": "Blackwell data centre"}
 
+_NO_WHEELS: Final = "no wheels for this platform (x86-64 Linux and Windows alone)"
 _NOT_REPRODUCIBLE: Final = (
     "no: TensorRT-RTX numbers a plan's internal tensors by where they lie in memory; "
     "kernels and weights are the same from build to build"
 )
 
 
-class TensorRtRtx:
+class TensorRtRtx(Target):
     """Target `tensorrt-rtx`, with a variant of `VARIANTS` after a colon."""
 
     family = "tensorrt-rtx"
+    library = "tensorrt_rtx"
+    runs_on = MachineKind.GPU
+    mark = Mark.TRIANGLE
     has_profiles = True
-    accepts_fallback = False
     prediction_example = "--target tensorrt-rtx:sm89 --precision fp16"
 
     def __init__(self, variant: str = "") -> None:
@@ -63,15 +91,37 @@ class TensorRtRtx:
         self.variant = variant or "portable"
         if self.variant not in VARIANTS:
             raise unknown_name("variant of target tensorrt-rtx", variant, VARIANTS)
-        if util.find_spec("tensorrt_rtx") is None:
-            raise MissingDependencyError(
-                "target tensorrt-rtx needs TensorRT-RTX, which is not installed; "
-                "run: pip install tensorrt-rtx-cu13 (wheels for Linux and Windows on x86-64)"
-            )
-        self.name = f"tensorrt-rtx:{variant}" if variant else "tensorrt-rtx"
+        self.name = f"{self.family}:{variant}" if variant else self.family
+        how = "run: pip install tensorrt-rtx-cu13" if _has_wheels() else _NO_WHEELS
+        require_installed(self.name, "TensorRT-RTX", self.library, how)
+        require_installed(self.name, "Polygraphy", "polygraphy", "run: pip install polygraphy")
+        if self.variant == "sm75":
+            self.precisions = (Precision.FP16,)
+
+    @classmethod
+    def default_for(cls, kind: MachineKind) -> tuple[tuple[str, Precision], ...]:
+        return (("", Precision.FP16),) if kind is MachineKind.CPU else ()
+
+    @classmethod
+    def diagnose(cls, here: host.Host) -> tuple[TargetDiagnosis, ...]:
+        problem = import_problem(cls.library)
+        if problem is not None and not _has_wheels():
+            return (TargetDiagnosis(cls.family, Status.MISSING, _NO_WHEELS),)
+        if problem is not None:
+            detail = f"{cls.library} {problem}"
+            return (TargetDiagnosis(cls.family, Status.MISSING, detail, INSTALL_CPU),)
+        version = with_version(cls.library, here)
+        if here.gpu is None or here.compute_capability is None:
+            detail = f"{version}; no NVIDIA GPU to run its plans on"
+            return (TargetDiagnosis(cls.family, Status.BUILDABLE, detail),)
+        variant = f"sm{_digits(here.compute_capability)}"
+        if variant not in VARIANTS:
+            detail = f"{version}; it does not support this GPU ({variant}), use tensorrt here"
+            return (TargetDiagnosis(cls.family, Status.BUILDABLE, detail),)
+        return (TargetDiagnosis(cls.family, Status.AVAILABLE, f"{version}; this GPU is {variant}"),)
 
     def dialect(self, precision: Precision) -> Dialect:
-        if self.variant == "sm75" and precision is not Precision.FP16:
+        if precision not in self.precisions:
             raise UsageError(
                 f"TensorRT-RTX has no FP32 matrix product on sm75, which the classifier of an "
                 f"{precision} engine is; ask for fp16"
@@ -89,18 +139,26 @@ class TensorRtRtx:
             return Skipped(f"built for {self.variant}, not run here: {here.gpu} is another GPU")
         return None
 
+    def check_settings(self, settings: Mapping[str, str]) -> None:
+        self._parse(settings)
+
+    def _parse(self, settings: Mapping[str, str]) -> TensorRtSettings:
+        return TensorRtSettings.parse(settings, RTX_KEYS, self.name)
+
     def build(
         self, graph: Path, precision: Precision, out: Path, options: BuildOptions
     ) -> BuildResult:
         """Writes `<out>.plan` and, beside it, the builder's list of layers `<out>.layers.txt`.
 
-        Settings: see `tensorrt_settings`.
+        Settings: see `settings.py`.
 
         Raises:
             UsageError: an unknown setting or a malformed one.
             BuildError: the builder refuses the graph, dies, or builds other types than asked for.
         """
-        settings = TensorRtSettings.parse(options.settings, RTX_KEYS, self.name)
+        from exporter.targets.tensorrt.process import run_builder
+
+        settings = self._parse(options.settings)
         profile = settings.profile
         what = f"{self.name} {precision}"
         try:
@@ -167,6 +225,20 @@ class TensorRtRtx:
         )
         return listed.kernels(), source
 
+    def predict(
+        self, engine: Path, precision: Precision, batches: tuple[int, ...]
+    ) -> tuple[tuple[Prediction, ...], tuple[str, ...]]:
+        """A roofline for each GPU that the plan is for, and what its layers say against INT8.
+
+        What is not known is not estimated: without a readable list of layers, that is the advice.
+        """
+        try:
+            listed = read_layers(layers_of(engine))
+        except UnreadableKernels as error:
+            return (), (f"no predicted cost: {error}",)
+        advice = recommendation(listed, precision)
+        return predictions(listed, self.variant, batches), (advice,) if advice else ()
+
 
 def layers_of(engine: Path) -> Path:
     """Where the layer list of a plan lies."""
@@ -187,8 +259,8 @@ def read_layers(path: Path) -> LayerList:
 
 def recommendation(listed: LayerList, precision: Precision) -> str | None:
     """What the builder's list says against this precision on this runtime, if anything."""
-    convs = [layer for layer in listed.layers if "conv" in layer.does]
-    in_float = {t.name for layer in convs for t in layer.outputs if t.dtype == "fp32"}
+    convs = [layer for layer in listed.layers if Operation.CONV in layer.does]
+    in_float = {t.name for layer in convs for t in layer.outputs if t.dtype is ElementType.FP32}
     if precision is not Precision.INT8 or not in_float:
         return None
     readers = sum(
@@ -200,6 +272,10 @@ def recommendation(listed: LayerList, precision: Precision) -> str | None:
         f"write FP32, and {readers} pointwise kernels that read it back; "
         "prefer --precision fp16 on this runtime"
     )
+
+
+def _has_wheels() -> bool:
+    return platform.machine() in {"x86_64", "AMD64"} and platform.system() != "Darwin"
 
 
 def _beside(out: Path, suffix: str) -> Path:

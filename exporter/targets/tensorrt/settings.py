@@ -79,7 +79,7 @@ def _profile(key: str, text: str) -> Profile:
     found = re.fullmatch(r"(\d+):(\d+):(\d+)", text)
     sizes = tuple(int(size) for size in found.groups()) if found else (0, 0, 0)
     if not 1 <= sizes[0] <= sizes[1] <= sizes[2]:
-        raise UsageError(f"--setting {key}={text}: give batch sizes MIN:OPT:MAX, as in 1:8:32")
+        raise UsageError(f"{key} {text!r}: give batch sizes MIN:OPT:MAX, as in 1:8:32")
     return Profile(*sizes)
 
 

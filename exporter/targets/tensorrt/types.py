@@ -11,19 +11,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from exporter.artifact import Precision
+from exporter.artifact import ElementType, Operation, Precision
 from exporter.errors import BuildError
 from exporter.targets.tensorrt.records import LayerList
 
-_NAMES: Final[Mapping[str, str]] = {"FLOAT": "fp32", "FLOAT16": "fp16", "BFLOAT16": "bf16"}
-_COMPUTES_IN: Final[Mapping[Precision, str]] = {
-    Precision.FP32: "fp32",
-    Precision.FP16: "fp16",
-    Precision.INT8: "int8",
+_NAMES: Final[Mapping[str, ElementType]] = {
+    "FLOAT": ElementType.FP32,
+    "FLOAT16": ElementType.FP16,
+    "BFLOAT16": ElementType.BF16,
 }
 
 
-def asked_types(graph: Path) -> dict[str, str]:
+def asked_types(graph: Path) -> dict[str, ElementType]:
     """Convolution node -> what the ONNX file asks it to compute in."""
     import onnx
 
@@ -38,14 +37,15 @@ def asked_types(graph: Path) -> dict[str, str]:
         if node.op_type == "Conv":
             ends = [writers.get(name) for name in node.input[:2]]
             if all(end is not None and end.op_type == "DequantizeLinear" for end in ends):
-                asked[node.name] = "int8"
+                asked[node.name] = ElementType.INT8
             else:
-                asked[node.name] = _NAMES.get(weights.get(node.input[1], ""), "unknown")
+                dtype = weights.get(node.input[1], "")
+                asked[node.name] = _NAMES.get(dtype, ElementType.UNKNOWN)
     return asked
 
 
 def check_types(
-    built: LayerList, asked: Mapping[str, str], precision: Precision, what: str
+    built: LayerList, asked: Mapping[str, ElementType], precision: Precision, what: str
 ) -> None:
     """Raises BuildError where a convolution was built in another type than the graph's.
 
@@ -53,7 +53,7 @@ def check_types(
     """
     wrong = []
     for layer in built.layers:
-        if "conv" in layer.does:
+        if Operation.CONV in layer.does:
             for node in layer.nodes:
                 if node in asked and asked[node] != layer.dtype:
                     wrong.append(f"{node} in {layer.dtype} instead of {asked[node]}")
@@ -62,7 +62,7 @@ def check_types(
             f"{what}: {len(wrong)} of {len(asked)} convolutions were built in another type than "
             f"the graph asks for ({wrong[0]})"
         )
-    wanted = _COMPUTES_IN[precision]
+    wanted = ElementType(precision)
     if asked and wanted not in asked.values():
         raise BuildError(
             f"{what}: no convolution of the lowered graph is in {wanted} "

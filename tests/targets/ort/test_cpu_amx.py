@@ -9,11 +9,9 @@ import pytest
 
 from exporter import host
 from exporter.artifact import Dialect, Precision
-from exporter.builds.request import ExportRequest
 from exporter.errors import UsageError
 from exporter.graph.files import save
 from exporter.graph.lower import lower
-from exporter.plan import plan
 from exporter.progress import Silent
 from exporter.quantize.calibrate import calibrate
 from exporter.targets import BuildOptions, get_target
@@ -62,17 +60,3 @@ def wide_int8(folder: Path) -> Path:
     lowered, _ = lower(model, Precision.INT8, Dialect.U8_ASYMMETRIC, ranges=ranges)
     save(lowered, folder / "int8.onnx")
     return folder / "int8.onnx"
-
-
-@pytest.mark.parametrize(("flags", "built"), [({"amx_int8"}, True), ({"avx512_vnni"}, False)])
-def test_it_is_built_by_default_where_it_runs(
-    monkeypatch: pytest.MonkeyPatch, flags: set[str], built: bool
-) -> None:
-    monkeypatch.setattr(host, "cpu_flags", lambda: frozenset(flags))
-    pairs = {(target.name, precision) for target, precision in plan(ExportRequest())}
-    if host.describe_host().gpu is None:
-        assert (("ort-cpu:amx", Precision.INT8) in pairs) is built
-    asked = plan(ExportRequest(targets=("ort-cpu:amx",)))
-    assert [(target.name, precision) for target, precision in asked] == [
-        ("ort-cpu:amx", Precision.INT8)
-    ]

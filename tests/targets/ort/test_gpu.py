@@ -14,12 +14,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from exporter import host
-from exporter.artifact import Dialect, Kernel, Precision
+from exporter.artifact import Dialect, ElementType, Kernel, Operation, Precision
 from exporter.errors import BuildError, MissingDependencyError, UsageError
 from exporter.targets import UnreadableKernels, get_target
 from exporter.targets.ort.cuda import OPTIONS, OrtCuda, unfused_where_shown
 from exporter.targets.ort.gpu import (
     CPU_PROVIDER,
+    OrtGpuTarget,
     check_placement,
     gpu_session,
     placements,
@@ -109,7 +110,7 @@ def test_a_node_on_the_cpu_is_an_error_unless_allowed() -> None:
 @pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch) -> OrtCuda:
     """The target where it could not be made; its methods that need no GPU are asked."""
-    monkeypatch.setattr("exporter.targets.ort.cuda.require_provider", lambda *_: None)
+    monkeypatch.setattr("exporter.targets.ort.gpu.require_provider", lambda *_: None)
     return OrtCuda()
 
 
@@ -141,8 +142,8 @@ def test_cuda_without_a_profile_is_unverified(cuda: OrtCuda, tmp_path: Path) -> 
 FUSED = Kernel(
     name="layer1.0.conv2",
     op="FusedConv",
-    does=("conv", "add", "relu"),
-    dtype="fp32",
+    does=(Operation.CONV, Operation.ADD, Operation.RELU),
+    dtype=ElementType.FP32,
     inputs=("t1", "t0"),
     outputs=("layer1.0.relu_1",),
     labels=("layer1.0.add",),
@@ -164,7 +165,7 @@ def test_cuda_kernels_that_show_a_separate_sum_undo_the_fusion() -> None:
 
 
 def test_cuda_kernels_of_the_graphs_own_sums_prove_nothing_against_the_fused() -> None:
-    alone = Kernel("add", "Add", ("add",), "fp32", ("a", "b"), ("c",))
+    alone = Kernel("add", "Add", (Operation.ADD,), ElementType.FP32, ("a", "b"), ("c",))
     assert unfused_where_shown((FUSED, alone), SEPARATE) == (FUSED, alone)
 
 
@@ -224,9 +225,34 @@ def test_a_context_model_that_was_not_written(tmp_path: Path) -> None:
         embedded_engine(tmp_path / "c.onnx", False)
 
 
+@pytest.mark.parametrize(
+    ("target_class", "account"), [(OrtCuda, "g.profile.json"), (OrtTensorRt, "g.build.json")]
+)
+def test_an_engine_opens_with_the_fallback_that_its_build_was_allowed(
+    target_class: type[OrtGpuTarget], account: str, graph: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The CPU provider stands in for the GPU's: without fallback, it may run no node itself."""
+    monkeypatch.setattr("exporter.targets.ort.gpu.require_provider", lambda *_: None)
+    for module in ("cuda", "tensorrt"):
+        monkeypatch.setattr(f"exporter.targets.ort.{module}.PROVIDER", CPU_PROVIDER)
+    monkeypatch.setattr("exporter.targets.ort.cuda.OPTIONS", {})
+    target = target_class()
+    beside = graph.with_name(account)
+    beside.write_text('{"allow_fallback": true}', encoding="utf-8")
+    with target.open(graph, 1) as session:
+        assert session.run(numbers(2, 3, 8, 8)).shape == (2, 4, 6, 6)
+    for text in ('{"allow_fallback": false}', "{}", "not JSON"):
+        beside.write_text(text, encoding="utf-8")
+        with pytest.raises(BuildError, match=r"--allow-fallback accepts"):
+            target.open(graph, 1)
+    beside.unlink()
+    with pytest.raises(BuildError, match=r"--allow-fallback accepts"):
+        target.open(graph, 1)
+
+
 def test_tensorrt_provider_does_not_show_layers(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("exporter.targets.ort.tensorrt.require_provider", lambda *_: None)
+    monkeypatch.setattr("exporter.targets.ort.gpu.require_provider", lambda *_: None)
     with pytest.raises(UnreadableKernels, match="the target tensorrt does"):
         OrtTensorRt().kernels(tmp_path / "fp16.onnx")

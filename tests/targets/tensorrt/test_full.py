@@ -23,7 +23,7 @@ from exporter.targets.tensorrt.full import (
 from exporter.targets.tensorrt.session import choose_profile
 from exporter.targets.tensorrt.settings import ALL_KEYS, Profile, TensorRtSettings
 
-TARGETS = Path(__file__).parents[3] / "exporter" / "targets" / "tensorrt"
+SOURCES = Path(__file__).parents[3] / "exporter" / "targets" / "tensorrt"
 
 
 def machine(gpu: str | None = "NVIDIA L4", driver: str = "580.1", **versions: str) -> host.Host:
@@ -53,7 +53,7 @@ def test_without_the_library_the_error_says_how_to_install_it() -> None:
 def test_without_a_gpu_the_error_names_the_way_without_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("exporter.targets.tensorrt.full.util.find_spec", lambda _: object())
+    monkeypatch.setattr("exporter.targets.tensorrt.full.require_installed", lambda *_: None)
     monkeypatch.setattr(host, "describe_host", lambda: machine(gpu=None))
     with pytest.raises(MissingDependencyError, match="use --target tensorrt-rtx:sm89"):
         get_target("tensorrt")
@@ -213,7 +213,7 @@ def test_an_account_is_read_back(tmp_path: Path) -> None:
 
 def attributes_of_trt(module: str) -> set[str]:
     """Each name that a module of ours takes from TensorRT: `trt.A.B` is "A.B"."""
-    tree = ast.parse((TARGETS / f"{module}.py").read_text(encoding="utf-8"))
+    tree = ast.parse((SOURCES / f"{module}.py").read_text(encoding="utf-8"))
     inner = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     names = set()
     for node in ast.walk(tree):
@@ -240,7 +240,7 @@ def test_what_is_used_of_tensorrt_exists_in_its_sibling() -> None:
 
 def test_what_is_used_of_an_engine_exists_in_its_sibling() -> None:
     trt = pytest.importorskip("tensorrt_rtx")
-    source = (TARGETS / "session.py").read_text(encoding="utf-8")
+    source = (SOURCES / "session.py").read_text(encoding="utf-8")
     for cls, names in {
         trt.ICudaEngine: (
             "get_tensor_name", "num_io_tensors", "get_tensor_mode", "get_tensor_dtype",

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from exporter.artifact import Kernel
+from exporter.artifact import Kernel, Operation
 from exporter.targets import UnreadableKernels
 from exporter.targets.tensorrt.layer_list import layer_list_file, parse_layer_list
 from exporter.targets.tensorrt.operations import what_it_does
@@ -86,16 +86,15 @@ def test_a_projection_takes_the_sum_in_the_shortcut_convolution() -> None:
 
 def test_a_grouped_convolution_and_a_sum_are_told_by_the_steps_in_the_name() -> None:
     name = "__myl_CorrAddRelu_myl0_5"
-    assert what_it_does(name, "runtime_fusion", ["conv", "add", "relu"]) == ("conv", "add", "relu")
+    listed = [Operation.CONV, Operation.ADD, Operation.RELU]
+    assert what_it_does(name, "runtime_fusion", listed) == ("conv", "add", "relu")
     # Without the step, the node is listed for another reason.
-    assert what_it_does("__myl_CastReplConc_myl0_1", "kgen", ["cast", "conv", "relu"]) == (
-        "reorder",
-        "cast",
-    )
+    listed = [Operation.CAST, Operation.CONV, Operation.RELU]
+    assert what_it_does("__myl_CastReplConc_myl0_1", "kgen", listed) == ("reorder", "cast")
 
 
 def test_quantizations_before_and_after_a_sum_are_told_apart() -> None:
-    listed = ["add", "relu", "quantize", "dequantize"]
+    listed = [Operation.ADD, Operation.RELU, Operation.QUANTIZE, Operation.DEQUANTIZE]
     identity = "__myl_CastMulMulAddAddReluMulMinMaxRounCast_myl0_8"
     assert what_it_does(identity, "kgen", listed) == ("dequantize", "add", "relu", "quantize")
     both = "__myl_CastMulMulAddMulMinMaxRounCastCastMulAddReluMulMinMaxRounCast_myl0_8"
@@ -120,7 +119,7 @@ def test_what_was_never_seen_is_refused(
     kind: str, name: str, operations: list[str], message: str
 ) -> None:
     with pytest.raises(UnreadableKernels, match=message):
-        what_it_does(name, kind, operations)
+        what_it_does(name, kind, [Operation(operation) for operation in operations])
 
 
 @pytest.mark.parametrize(

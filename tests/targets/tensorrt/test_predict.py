@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from exporter.artifact import ElementType, Operation, Precision
 from exporter.errors import UsageError
+from exporter.targets import get_target
 from exporter.targets.tensorrt.predict import (
     GPUS,
     Gpu,
@@ -21,6 +23,7 @@ from exporter.targets.tensorrt.predict import (
 from exporter.targets.tensorrt.records import LayerList, LayerRecord, LayerTensor
 from exporter.targets.tensorrt.rtx import VARIANTS, read_layers
 
+FP32, FP16, INT8 = ElementType.FP32, ElementType.FP16, ElementType.INT8
 RECORDED = Path(__file__).parents[2] / "reference" / "tensorrt"
 ROUND = Gpu("round", "sm89", 1000, 10, 100, 200, "made up")
 """A terabyte, 10, 100 and 200 tera-operations a second."""
@@ -30,7 +33,9 @@ def recorded(name: str) -> LayerList:
     return read_layers(RECORDED / f"rtx-{name}.layers.txt")
 
 
-def conv(dtype: str = "fp16", *, groups: int = 1, output: str = "") -> LayerRecord:
+def conv(
+    dtype: ElementType = FP16, *, groups: int = 1, output: ElementType | None = None
+) -> LayerRecord:
     """64 -> 128 channels, 3 x 3, 10 x 10 images."""
     return LayerRecord(
         name="conv",
@@ -38,11 +43,11 @@ def conv(dtype: str = "fp16", *, groups: int = 1, output: str = "") -> LayerReco
         inputs=(LayerTensor("x", (-1, 64, 10, 10), dtype),),
         constants=(
             LayerTensor("w", (128, 64 // groups, 3, 3), dtype),
-            LayerTensor("scale", (1,), "fp32"),
+            LayerTensor("scale", (1,), FP32),
         ),
         outputs=(LayerTensor("y", (-1, 128, 10, 10), output or dtype),),
         nodes=("conv",),
-        does=("conv",),
+        does=(Operation.CONV,),
     )
 
 
@@ -51,11 +56,11 @@ def gemm() -> LayerRecord:
     return LayerRecord(
         name="fc",
         type="gemm",
-        inputs=(LayerTensor("x", (-1, 512), "fp16"),),
-        constants=(LayerTensor("w", (1, 512, 1000), "fp16"),),
-        outputs=(LayerTensor("y", (-1, 1000), "fp16"),),
+        inputs=(LayerTensor("x", (-1, 512), FP16),),
+        constants=(LayerTensor("w", (1, 512, 1000), FP16),),
+        outputs=(LayerTensor("y", (-1, 1000), FP16),),
         nodes=("fc",),
-        does=("gemm",),
+        does=(Operation.GEMM,),
     )
 
 
@@ -77,7 +82,7 @@ def test_bytes_moved() -> None:
     weights = 128 * 64 * 9
     assert bytes_moved(conv(), 2) == 2 * (2 * 6400 + weights + 2 * 12800) + 4
     # INT8 that writes FP32 moves four bytes an output element.
-    mixed = conv("int8", output="fp32")
+    mixed = conv(INT8, output=FP32)
     assert bytes_moved(mixed, 2) == 2 * 6400 + weights + 4 * 2 * 12800 + 4
 
 
@@ -106,13 +111,13 @@ def test_a_kernel_takes_the_longer_of_its_two_times() -> None:
 
 def test_types_have_their_own_peaks() -> None:
     times = {}
-    for dtype in ("fp32", "fp16", "int8"):
+    for dtype in (FP32, FP16, INT8):
         listed = LayerList("TensorRT-RTX 0", "sm89", {}, (conv(dtype),), frozenset())
         (cost,) = kernel_costs(listed, ROUND, 256)
         assert cost.bound == "arithmetic"
         times[dtype] = cost.time_ms
-    assert times["fp32"] / times["fp16"] == pytest.approx(10)
-    assert times["fp16"] / times["int8"] == pytest.approx(2)
+    assert times[FP32] / times[FP16] == pytest.approx(10)
+    assert times[FP16] / times[INT8] == pytest.approx(2)
 
 
 @pytest.mark.parametrize("batch", [1, 32])
@@ -133,26 +138,42 @@ def test_int8_gains_nothing_over_fp16_on_this_runtime(gpu: Gpu, batch: int) -> N
         assert 1.15 < ratio < 1.9
 
 
-def test_predictions_say_what_they_are(tmp_path: Path) -> None:
-    shutil.copy(RECORDED / "rtx-resnet18-fp16.layers.txt", tmp_path / "fp16.layers.txt")
-    told = predictions(tmp_path / "fp16.plan", "tensorrt-rtx:sm89", (1, 8))
-    assert [(entry.gpu, entry.batch) for entry in told] == [
+def test_predictions_say_what_they_are() -> None:
+    listed = recorded("resnet18-fp16")
+    found = predictions(listed, "sm89", (1, 8))
+    assert [(one.gpu, one.batch) for one in found] == [
         ("RTX 4090", 1),
         ("RTX 4090", 8),
         ("L4", 1),
         ("L4", 8),
     ]
-    assert all("predicted, not measured" in entry.basis for entry in told)
-    assert all(entry.source for entry in told)
-    everywhere = predictions(tmp_path / "fp16.plan", "tensorrt-rtx", (1,))
-    assert [entry.gpu for entry in everywhere] == [gpu.name for gpu in GPUS]
+    assert all("predicted, not measured" in one.basis for one in found)
+    assert all(one.source for one in found)
+    everywhere = predictions(listed, "portable", (1,))
+    assert [one.gpu for one in everywhere] == [gpu.name for gpu in GPUS]
 
 
-def test_what_is_not_known_is_not_estimated(tmp_path: Path) -> None:
-    assert predictions(tmp_path / "fp16.plan", "tensorrt-rtx", (1,)) == ()
-    (tmp_path / "fp16.layers.txt").write_text("something else", encoding="utf-8")
-    assert predictions(tmp_path / "fp16.plan", "tensorrt-rtx", (1,)) == ()
-    assert predictions(tmp_path / "fp16.onnx", "ort-cpu", (1,)) == ()
+def test_the_target_predicts_from_the_plan_it_built_and_says_what_it_does_not_know(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    target = get_target("tensorrt-rtx:sm89")
+    plan = tmp_path / "fp16.plan"
+    found, (reason,) = target.predict(plan, Precision.FP16, (1,))
+    assert found == ()
+    assert reason.startswith("no predicted cost: no layer list to read")
+    layers = tmp_path / "fp16.layers.txt"
+    layers.write_text("something else", encoding="utf-8")
+    assert target.predict(plan, Precision.FP16, (1,))[0] == ()
+    shutil.copy(RECORDED / "rtx-resnet18-fp16.layers.txt", layers)
+    found, advice = target.predict(plan, Precision.FP16, (1, 8))
+    assert found == predictions(recorded("resnet18-fp16"), "sm89", (1, 8))
+    assert advice == ()
+
+
+def test_a_target_that_cannot_predict_says_nothing(tmp_path: Path) -> None:
+    engine = tmp_path / "fp32.onnx"
+    assert get_target("ort-cpu").predict(engine, Precision.FP32, (1,)) == ((), ())
 
 
 def test_gpus_are_named_once_with_a_source_and_a_variant_that_exists() -> None:

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from exporter.artifact import Dialect, Precision, Skipped, Verdict
+from exporter.artifact import Dialect, ElementType, Precision, Skipped, Verdict
 from exporter.errors import BuildError, MissingDependencyError, UsageError
 from exporter.graph.files import save
 from exporter.graph.lower import lower
@@ -267,7 +267,7 @@ def test_types_that_were_built_otherwise_are_an_error(resnet18: Lowered, tmp_pat
     assert asked == dict.fromkeys(asked, "fp16")
     check_types(listed, asked, Precision.FP16, "x")
     with pytest.raises(BuildError, match=r"1 of 20 .*layer1.0.conv1 in fp16 instead of fp32"):
-        check_types(listed, asked | {"layer1.0.conv1": "fp32"}, Precision.FP16, "x")
+        check_types(listed, asked | {"layer1.0.conv1": ElementType.FP32}, Precision.FP16, "x")
 
 
 def test_asked_types_of_a_quantized_graph(resnet18: Lowered) -> None:
@@ -354,7 +354,7 @@ def test_without_a_gpu_a_plan_is_built_and_not_run(tmp_path: Path) -> None:
 def test_without_the_library_the_error_says_how_to_install_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("exporter.targets.tensorrt.rtx.util.find_spec", lambda _: None)
+    monkeypatch.setattr("exporter.targets.diagnosis.util.find_spec", lambda _: None)
     with pytest.raises(MissingDependencyError, match="pip install tensorrt-rtx-cu13"):
         get_target("tensorrt-rtx")
 

@@ -21,7 +21,7 @@ from exporter.progress import Silent
 from exporter.prove.receipt import make_receipt
 from exporter.quantize.calibrate import calibrate
 from exporter.targets import BuildOptions, get_target
-from exporter.targets.openvino import OpenVino
+from exporter.targets.openvino.cpu import OpenVino
 from exporter.targets.ort.session import open_graph
 
 

@@ -1,0 +1,1 @@
+"""OpenVINO: the target for CPUs, its sessions, and the kernels that it makes."""

@@ -1,0 +1,187 @@
+"""OpenVINO on CPUs.
+
+The engine is OpenVINO's own IR (`.xml` and `.bin`), made from the lowered ONNX file with nothing
+optimized yet but how INT8 takes the image (`int8_forms.OPENVINO`): OpenVINO compiles it for the CPU
+that it finds. What it made is read from the compiled model's execution graph (`kernels.py`).
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from exporter import host
+from exporter.artifact import Dialect, Kernel, Precision, Skipped, Verdict
+from exporter.disk.writing import whole_file
+from exporter.errors import BuildError, UsageError
+from exporter.targets.diagnosis import TargetDiagnosis, diagnose_library, require
+from exporter.targets.openvino.kernels import kernels_of
+from exporter.targets.openvino.session import (
+    PRECISION,
+    OpenVinoSession,
+    compile_model,
+    has_fp16,
+    read_model,
+    version,
+)
+from exporter.targets.target import (
+    Array,
+    BuildOptions,
+    BuildResult,
+    MachineKind,
+    Mark,
+    Target,
+    TimedRun,
+    UnreadableKernels,
+)
+
+
+class OpenVino(Target):
+    """Target `openvino`."""
+
+    family = name = library = triton_backend = "openvino"
+    runs_on = MachineKind.CPU
+    mark = Mark.SQUARE
+
+    def __init__(self, variant: str = "") -> None:
+        if variant:
+            raise UsageError(f"target openvino has no variant {variant!r}; write openvino")
+        require(self.name, "OpenVINO", self.library)
+
+    @classmethod
+    def default_for(cls, kind: MachineKind) -> tuple[tuple[str, Precision], ...]:
+        return (("", Precision.FP32), ("", Precision.INT8)) if kind is MachineKind.CPU else ()
+
+    @classmethod
+    def diagnose(cls, here: host.Host) -> tuple[TargetDiagnosis, ...]:
+        return (diagnose_library(cls.family, cls.library, here),)
+
+    def dialect(self, precision: Precision) -> Dialect:
+        return Dialect.U8_ASYMMETRIC if precision is Precision.INT8 else Dialect.FLOAT
+
+    def expected(self, precision: Precision) -> Verdict:
+        # Without FP16 arithmetic the plugin computes such a graph in FP32.
+        if precision is Precision.FP16 and not has_fp16():
+            return Verdict.PARTIAL
+        return Verdict.FUSED
+
+    def runs_here(self) -> Skipped | None:
+        return None
+
+    def build(
+        self, graph: Path, precision: Precision, out: Path, options: BuildOptions
+    ) -> BuildResult:
+        """Writes `<out>.xml` and `<out>.bin`.
+
+        Raises:
+            UsageError: a setting was given; this target has none.
+            BuildError: OpenVINO refuses the graph, or a file cannot be written.
+        """
+        import openvino as ov
+
+        from exporter.targets import int8_forms
+
+        self.check_settings(options.settings)
+        xml, weights = out.with_name(f"{out.name}.xml"), out.with_name(f"{out.name}.bin")
+        try:
+            content = graph.read_bytes()
+            if precision is Precision.INT8:
+                content = int8_forms.rewritten(content, int8_forms.OPENVINO)
+            model = ov.Core().read_model(content, b"")
+            model.set_friendly_name(out.name)
+            _name_reproducibly(model, content)
+            model.set_rt_info(str(precision), PRECISION)
+            with whole_file(weights) as binary, whole_file(xml) as file:
+                ov.serialize(model, file, binary)
+                compile_model(ov.Core().read_model(file, binary), 1)
+        except (RuntimeError, OSError) as error:
+            reason = " ".join(str(error).split())
+            raise BuildError(
+                f"openvino {version()} does not build {graph.name}: {reason}"
+            ) from None
+        requires = {"cpu_flags": list(self.needed_cpu_flags), "versions": {"openvino": version()}}
+        return BuildResult(files=(xml, weights), requires=requires)
+
+    def open(self, engine: Path, threads: int) -> OpenVinoSession:
+        """Compiles an IR for this CPU, one stream on `threads` threads."""
+        try:
+            return OpenVinoSession(compile_model(read_model(engine), threads))
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise BuildError(
+                f"openvino {version()} does not load {engine.name}: {reason}"
+            ) from None
+
+    def profile(
+        self, engine: Path, threads: int, batch: Array, budget_s: float
+    ) -> tuple[list[TimedRun], str]:
+        """Each kernel's time as the plugin's own counters (PERF_COUNT) tell it.
+
+        Raises:
+            BuildError: OpenVINO does not load the engine, or fails to run it.
+            UnreadableKernels: a kernel of the execution graph has no counter.
+        """
+        try:
+            model = read_model(engine)
+            compiled = compile_model(model, threads, counted=True)
+            kernels = kernels_of(compiled.get_runtime_model(), model)
+            request = compiled.create_infer_request()
+            runs: list[TimedRun] = []
+            done, begin = 0, 0.0
+            while len(runs) < 3 or time.perf_counter() - begin < budget_s:
+                request.infer({0: np.ascontiguousarray(batch)})
+                done += 1
+                if done <= 2:
+                    begin = time.perf_counter()
+                    continue
+                spent = {
+                    info.node_name: info.real_time.total_seconds() * 1e6
+                    for info in request.get_profiling_info()
+                }
+                runs.append([(kernel, spent[kernel.name]) for kernel in kernels])
+        except KeyError as error:
+            raise UnreadableKernels(f"no counter for the kernel {error}") from None
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise BuildError(
+                f"openvino {version()} does not profile {engine.name}: {reason}"
+            ) from None
+        return runs, f"OpenVINO's performance counters (openvino {version()})"
+
+    def kernels(self, engine: Path) -> tuple[tuple[Kernel, ...], str]:
+        """The nodes of the execution graph, one kernel each.
+
+        Raises:
+            UnreadableKernels: OpenVINO gives no execution graph, or one in an unknown form.
+        """
+        try:
+            model = read_model(engine)
+            executed = compile_model(model, 1).get_runtime_model()
+        except RuntimeError as error:
+            raise UnreadableKernels(f"no execution graph: {' '.join(str(error).split())}") from None
+        return kernels_of(executed, model), (
+            f"execution graph of the compiled model (openvino {version()})"
+        )
+
+    def copy_tolerance(self, precision: Precision) -> float:
+        # OpenVINO sums a shortcut in place, inside the convolution; a block output that is also an
+        # output of the graph cannot be overwritten, so there the copy sums apart and rounds once
+        # more.
+        return 3e-2 if precision is Precision.INT8 else super().copy_tolerance(precision)
+
+
+def _name_reproducibly(model: Any, content: bytes) -> None:
+    """Numbers what OpenVINO named by a counter of the whole process: same graph, same bytes."""
+    import onnx
+
+    proto = onnx.load_model_from_string(content).graph
+    given = {name for node in proto.node for name in (node.name, *node.output)}
+    given.update(value.name for value in (*proto.initializer, *proto.input))
+    for index, op in enumerate(model.get_ordered_ops()):
+        name, kind = op.get_friendly_name(), op.get_type_name()
+        if name not in given and re.fullmatch(rf"{kind}_\d+", name):
+            op.set_friendly_name(f"{kind}.{index}")

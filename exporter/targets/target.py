@@ -1,0 +1,204 @@
+"""What a target is: one runtime on one kind of hardware, and all that the compiler asks of it.
+
+What stands on the class (`default_for`, `diagnose`, `mark`, ...) holds without the runtime's
+library; an instance can only be made where the library is there.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, ClassVar, Final, Protocol, runtime_checkable
+
+import numpy.typing as npt
+
+from exporter.artifact import Dialect, Kernel, Precision, Prediction, Skipped, Verdict
+from exporter.errors import UsageError
+from exporter.host import Host
+from exporter.targets.diagnosis import TargetDiagnosis
+
+Array = npt.NDArray[Any]
+
+COPY_TOLERANCE: Final = 1e-5
+"""Relative difference allowed between a debug copy's final output and its engine's."""
+
+
+class MachineKind(StrEnum):
+    """What a machine computes networks with."""
+
+    CPU = "cpu"
+    GPU = "gpu"
+
+
+class Mark(StrEnum):
+    """The shape that stands for a runtime in the report's charts; each is drawn there."""
+
+    CIRCLE = "circle"
+    SQUARE = "square"
+    TRIANGLE = "triangle"
+    DIAMOND = "diamond"
+    WEDGE = "wedge"
+    CROSS = "cross"
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """What a build may be asked for beyond graph and precision."""
+
+    allow_fallback: bool = False
+    """Accept nodes that the runtime places on the CPU, where the target `accepts_fallback`."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """The target's own settings (`Target.check_settings`)."""
+    report: Callable[[str], None] = lambda _text: None
+    """Called with what a long build is doing, a few words at a time."""
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """The files of a built engine (the first is what the runtime is given) and its needs."""
+
+    files: tuple[Path, ...]
+    requires: dict[str, Any]
+
+
+class Session(Protocol):
+    """An engine loaded and ready: `close` it, or use it as a context manager."""
+
+    def run(self, batch: Array) -> Array:
+        """The first output for a batch of inputs, both with the batch dimension first."""
+        ...
+
+    def run_named(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Every output by its name, for inputs by name (debug copies have several of both)."""
+        ...
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Session: ...
+
+    def __exit__(self, *exc: object) -> None: ...
+
+
+class Target(ABC):
+    """One runtime on one kind of hardware, as it is named after `--target`."""
+
+    family: ClassVar[str]
+    """The name without a variant: "tensorrt-rtx"."""
+    library: ClassVar[str]
+    """The Python module that runs its engines."""
+    runs_on: ClassVar[MachineKind]
+    mark: ClassVar[Mark]
+    has_profiles: ClassVar[bool] = False
+    """Whether an engine has optimization profiles, so that `--profile` means something to it."""
+    accepts_fallback: ClassVar[bool] = False
+    """Whether `--allow-fallback` means something to it."""
+    triton_backend: ClassVar[str | None] = None
+    """Triton's own name for what serves its engines; None: Triton serves none of them."""
+    prediction_example: ClassVar[str] = ""
+    """Options of `export` that build an engine whose cost `predict` tells; "": it tells none."""
+
+    name: str
+    """As typed: "ort-cpu", "tensorrt-rtx:sm89"."""
+    precisions: tuple[Precision, ...] = tuple(Precision)
+    """Those that it builds; `dialect` says why it has not the others."""
+    needed_cpu_flags: tuple[str, ...] = ()
+    """CPU features, in the words of `host.FLAGS_OF_INTEREST`, that its engines are made for."""
+
+    @abstractmethod
+    def __init__(self, variant: str = "") -> None:
+        """The target, or its variant after the colon.
+
+        Raises:
+            UsageError: it has no such variant.
+            MissingDependencyError: its library is not installed, or the hardware that it builds
+                on is not here.
+        """
+
+    @classmethod
+    @abstractmethod
+    def default_for(cls, kind: MachineKind) -> tuple[tuple[str, Precision], ...]:
+        """(variant, precision) of each engine that is built there where nothing is asked for."""
+
+    @classmethod
+    @abstractmethod
+    def diagnose(cls, here: Host) -> tuple[TargetDiagnosis, ...]:
+        """What this machine can do with it, a line for each variant that differs."""
+
+    @abstractmethod
+    def dialect(self, precision: Precision) -> Dialect:
+        """Which dialect this runtime fuses. Raises UsageError for a precision it does not have."""
+
+    @abstractmethod
+    def expected(self, precision: Precision) -> Verdict:
+        """The receipt's verdict that this target and precision are known to reach."""
+
+    @abstractmethod
+    def runs_here(self) -> Skipped | None:
+        """None where an engine can run on this machine, else why not."""
+
+    @abstractmethod
+    def build(
+        self, graph: Path, precision: Precision, out: Path, options: BuildOptions
+    ) -> BuildResult:
+        """Writes the engine for a lowered ONNX file. `out` is the file's path without suffix.
+
+        Raises BuildError; leaves nothing half-written.
+        """
+
+    @abstractmethod
+    def open(self, engine: Path, threads: int) -> Session:
+        """Loads an engine with everything that it requires set."""
+
+    @abstractmethod
+    def kernels(self, engine: Path) -> tuple[tuple[Kernel, ...], str]:
+        """The kernels that the runtime really made, and what they were read from.
+
+        Raises UnreadableKernels where they cannot be told; the receipt is then `unverified`.
+        """
+
+    def check_settings(self, settings: Mapping[str, str]) -> None:
+        """Raises UsageError for a setting that it does not have, or a value that it cannot read."""
+        if settings:
+            raise UsageError(
+                f"target {self.name} has no setting {next(iter(settings))!r}; leave it out"
+            )
+
+    def copy_tolerance(self, precision: Precision) -> float:  # noqa: ARG002 - some depend on it
+        """Relative difference allowed between the answers of a debug copy and of its engine."""
+        return COPY_TOLERANCE
+
+    def predict(
+        self,
+        engine: Path,  # noqa: ARG002 - nothing is known without running it
+        precision: Precision,  # noqa: ARG002
+        batches: tuple[int, ...],  # noqa: ARG002
+    ) -> tuple[tuple[Prediction, ...], tuple[str, ...]]:
+        """Costs on hardware that is not here, and advice in words, from the built engine alone."""
+        return (), ()
+
+
+TimedRun = list[tuple[Kernel, float]]
+"""One profiled inference: each kernel with its microseconds, in execution order."""
+
+
+@runtime_checkable
+class CanProfile(Protocol):
+    """A target whose runtime times its own kernels."""
+
+    def profile(
+        self, engine: Path, threads: int, batch: Array, budget_s: float
+    ) -> tuple[list[TimedRun], str]:
+        """Inferences on `batch` in a session made for it, and what times them.
+
+        Two to warm up are left out; three at least, then as many as `budget_s` holds.
+
+        Raises UnreadableKernels where the profile does not list the engine's kernels.
+        """
+        ...
+
+
+class UnreadableKernels(Exception):  # noqa: N818 - not an error of the request: it becomes a verdict
+    """The runtime's own account of its kernels is missing or in an unknown form."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from types import UnionType
-from typing import Any, Final, TypeVar, Union, get_args, get_origin
+from typing import Any, Final, Literal, TypeVar, Union, get_args, get_origin
 
 import cattrs
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
@@ -101,6 +101,7 @@ def _converter(*, strict: bool) -> cattrs.Converter:
     converter.register_unstructure_hook(float, _write_float)
     converter.register_structure_hook(StrEnum, _read_enum)
     converter.register_unstructure_hook(StrEnum, lambda member: member.value)
+    converter.register_structure_hook_func(_is_literal, _read_enum)
     converter.register_structure_hook_factory(_is_tuple, _list_of(converter))
     converter.register_structure_hook(Path, lambda value, _: Path(_exactly(str)(value, str)))
     converter.register_unstructure_hook(Path, str)
@@ -150,10 +151,16 @@ def _register_engines(converter: cattrs.Converter) -> None:
     converter.register_structure_hook(EngineRecord, read_engine)
 
 
-def _read_enum(value: Any, kind: type[StrEnum]) -> StrEnum:
-    known = [member.value for member in kind]
-    _expect(type(value) is str and value in known, value, f"one of {', '.join(known)}")
-    return kind(value)
+def _is_literal(kind: Any) -> bool:
+    return get_origin(kind) is Literal
+
+
+def _read_enum(value: Any, kind: Any) -> Any:
+    """A member of an enum, or of those that a Literal allows."""
+    members = {str(member): member for member in get_args(kind) or kind}
+    known = type(value) is str and value in members
+    _expect(known, value, f"one of {', '.join(members)}")
+    return members[value]
 
 
 def _exactly(kind: type) -> Callable[[Any, Any], Any]:

@@ -105,12 +105,12 @@ def _make_scratch(destination: Path) -> Path:
         return Path(tempfile.mkdtemp(_SUFFIX, name, destination.parent))
     with contextlib.suppress(OSError):
         beside = Path(tempfile.mkdtemp(_SUFFIX, name, destination.parent))
+        inside = destination / beside.name
         try:
-            inside = beside.replace(destination / beside.name)
+            return beside.replace(inside).replace(beside)
         except OSError:
-            beside.rmdir()
+            (inside if inside.exists() else beside).rmdir()
             raise
-        return inside.replace(beside)
     return Path(tempfile.mkdtemp(_SUFFIX, name, destination))
 
 

@@ -10,12 +10,11 @@ from typing import Final
 
 from exporter.builds.option import first_unused
 from exporter.errors import unknown_name, unused_option
-from exporter.pack.packable import Release, open_release
+from exporter.pack.from_build import open_release
+from exporter.pack.packable import Release, Written
 from exporter.pack.request import Concern, PackRequest
 from exporter.progress import Progress
 
-Written = tuple[tuple[str, ...], tuple[str, ...]]
-"""The ids of the engines that went in, and what the user must be told."""
 Writer = Callable[[Release, PackRequest, Path], Written]
 
 
@@ -77,5 +76,5 @@ def pack(request: PackRequest, progress: Progress) -> Packed:
     out = request.out or Path("dist") / f"{release.name}-{request.format}"
     write: Writer = getattr(importlib.import_module(chosen.module), chosen.function)
     with progress.stage(f"pack {release.name} as {request.format}"):
-        engines, notes = write(release, request, out)
-    return Packed(out, engines, (*release.notes, *notes))
+        written = write(release, request, out)
+    return Packed(out, written.engines, (*release.notes, *written.notes))

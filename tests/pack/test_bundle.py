@@ -150,8 +150,7 @@ def failed(manifest: dict[str, Any]) -> None:
 
 
 def rejected(manifest: dict[str, Any]) -> None:
-    entry = engine_of(manifest, "ort-cpu.int8")
-    entry["path"] += ".rejected"
+    engine_of(manifest, "ort-cpu.int8")["files"][0]["path"] += ".rejected"
 
 
 def unchecked(manifest: dict[str, Any]) -> None:
@@ -171,6 +170,47 @@ def test_an_engine_that_did_not_pass_is_left_out(
     assert reason in (out / "MODEL_CARD.md").read_text()
     with pytest.raises(UsageError, match=rf"ort-cpu\.int8 cannot be packed: .*{reason}"):
         pack_build(build, tmp_path / "c", engines=("ort-cpu.int8",))
+
+
+def test_an_engine_that_was_never_built_is_left_out_with_its_reason(tmp_path: Path) -> None:
+    def broken(manifest: dict[str, Any]) -> None:
+        failed = {
+            "id": "openvino.int8",
+            "target": "openvino",
+            "precision": "int8",
+            "stage": "build",
+            "reason": "no such operator",
+        }
+        manifest["failed_engines"] = [failed]
+
+    build = edited_build(tmp_path, broken)
+    reason = "it is not there, build failed: no such operator"
+    out = pack_build(build, tmp_path / "b")
+    left_out = json.loads((out / "manifest.json").read_text())["bundle"]["left_out"]
+    assert left_out == [{"id": "openvino.int8", "skipped": reason}]
+    assert reason in (out / "MODEL_CARD.md").read_text()
+    with pytest.raises(UsageError, match=rf"openvino\.int8 cannot be packed: {reason}"):
+        pack_build(build, tmp_path / "c", engines=("openvino.int8",))
+
+
+@pytest.mark.parametrize("kind", ["bundle", "triton", "kserve", "node", "web"])
+@pytest.mark.parametrize(
+    "name", ["../../../escaped", "{here}/escaped", "..", ".", "a/b", "", "a\0b"]
+)
+def test_a_model_of_any_name_stays_inside_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, name: str
+) -> None:
+    called = name.format(here=tmp_path)
+    build = edited_build(tmp_path, lambda manifest: manifest["model"].update(name=called))
+    uri = "s3://bucket" if kind == "kserve" else None
+    box = tmp_path / "one" / "two"
+    box.mkdir(parents=True)
+    monkeypatch.chdir(box)
+    before = set(tmp_path.rglob("*"))
+    for out in (box / "out", None):
+        with pytest.raises(InputError, match="is no file name"):
+            pack(PackRequest(build, format=kind, out=out, storage_uri=uri), Silent())
+    assert set(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize(

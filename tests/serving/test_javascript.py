@@ -14,9 +14,10 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from exporter.artifact import Precision
 from exporter.pack.formats import pack
-from exporter.pack.packable import ROUNDING
 from exporter.pack.request import PackRequest
+from exporter.pack.tolerances import ROUNDING
 from exporter.progress import Silent
 from exporter.runtime.goldens import worst_error
 from tests.packed import digits_build, digits_bundle
@@ -95,7 +96,7 @@ def test_the_goldens(tmp_path: Path, kind: str, engine: str) -> None:
     assert found["engine"] == engine
     with np.load(digits_bundle() / "golden.npz") as goldens:
         expected = goldens[f"answers:{engine}"]
-    tolerance = ROUNDING[engine.rpartition(".")[2]]
+    tolerance = ROUNDING[Precision(engine.rpartition(".")[2])]
     assert worst_error(np.array(found["answers"]), expected) <= tolerance
     assert 0 <= found["goldenError"] <= tolerance
     for predictions, logits in zip(found["top"], np.array(found["answers"]), strict=True):

@@ -127,7 +127,7 @@ def _labels(path: Path | None, count: int) -> tuple[str, ...]:
     if path is None:
         return tuple(map(str, range(count)))
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()  # some editors begin with a mark
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read --labels {path}: {error}") from None
     if len(lines) != count or not all(line.strip() for line in lines):

@@ -24,7 +24,7 @@ from exporter.pack.triton import plan_of, write_repository
 from exporter.pack.triton_backends import choose_engine, on_gpu
 
 _URI: Final = re.compile(r"(s3|gs|gcs|pvc|hdfs|webhdfs|https?|oci|hf)://[^\s\"]+")
-_LONGEST_NAME: Final = 50
+_LONGEST_NAME: Final = 63 - len("-predictor-") - 20
 """Of a DNS label's 63 characters, with 20 left for the namespace."""
 _BASE_MEMORY: Final = 1 << 30
 """What Triton and its Python process take by themselves, in bytes, generously."""

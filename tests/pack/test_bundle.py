@@ -120,6 +120,16 @@ def test_labels_name_the_classes(tmp_path: Path) -> None:
         assert best.label == f"digit {goldens['outputs'][0].argmax()}"
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-8"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_labels_from_any_editor_are_the_same(tmp_path: Path, encoding: str, newline: str) -> None:
+    names = [f"Fläche {n}" for n in range(10)]
+    path = tmp_path / "labels.txt"
+    path.write_bytes(newline.join(names).encode(encoding))
+    out = pack_build(digits_build(), tmp_path / "b", labels=path)
+    assert (out / "labels.txt").read_bytes() == "".join(f"{name}\n" for name in names).encode()
+
+
 def untrained(manifest: dict[str, Any]) -> None:
     manifest["model"]["weights"].update(trained=False, source="random initialisation, seed 0")
     for entry in manifest["engines"]:
@@ -211,6 +221,30 @@ def test_a_model_of_any_name_stays_inside_out(
         with pytest.raises(InputError, match="is no file name"):
             pack(PackRequest(build, format=kind, out=out, storage_uri=uri), Silent())
     assert set(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "advice"),
+    [
+        (
+            "bundle",
+            "digits.zip",
+            "give a folder, as in --out .*/digits or a file .*/digits.tar.zst",
+        ),
+        ("bundle", "digits.tar.gz", "writes no .gz file"),
+        ("bundle", "digits.zst", "writes no .zst file"),
+        ("bundle", "digits.TAR.ZST", "or a file .*/digits.tar.zst"),
+        ("triton", "digits.tar.zst", "give a folder, as in --out .*/digits$"),
+        ("node", "digits.tgz", "give a folder"),
+        ("web", "digits.ZIP", "writes no .ZIP file"),
+    ],
+)
+def test_no_folder_is_called_like_an_archive(
+    tmp_path: Path, kind: str, name: str, advice: str
+) -> None:
+    with pytest.raises(UsageError, match=advice):
+        pack_digits(tmp_path / name, format=kind)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

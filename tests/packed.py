@@ -71,6 +71,11 @@ def pack_digits(out: Path, **options: Any) -> Packed:
     return pack(PackRequest(digits_build(), out=out, **options), Silent())
 
 
+def pack_build(build: Path, out: Path, **options: Any) -> Path:
+    """Packs a build; `options` are those of PackRequest."""
+    return pack(PackRequest(build, out=out, **options), Silent()).path
+
+
 def edited_build(folder: Path, edit: Callable[[dict[str, Any]], object]) -> Path:
     """A copy of `digits_build` whose manifest was edited."""
     build = Path(shutil.copytree(digits_build(), folder / "build"))

@@ -25,6 +25,7 @@ from exporter.progress import Progress
 from exporter.runtime.description import GOLDEN
 from exporter.runtime.errors import ServingError
 from exporter.runtime.goldens import Goldens, answers_to, read_arrays, worst_error
+from exporter.runtime.layout import Layout, layout_of
 from exporter.runtime.loading import open_engine
 
 
@@ -115,12 +116,18 @@ def _goldens(build: Path, model: ModelSpec) -> Goldens:
         raise InputError(f"{path} cannot be read ({error}); export the model again") from None
     images = arrays.get("images")
     known = model.preprocessing
-    if images is None and not isinstance(known, Skipped):
-        if inputs.dtype == np.uint8:
-            images = inputs
-        else:
-            images = recover_pixels(inputs, known.mean, known.std)
+    if images is None and inputs.dtype == np.uint8:
+        images = _as_images(inputs)
+    elif images is None and not isinstance(known, Skipped):
+        images = recover_pixels(inputs, known.mean, known.std)
     return Goldens(inputs, outputs.reshape(len(outputs), -1).astype(np.float32), images, {})
+
+
+def _as_images(inputs: np.ndarray) -> np.ndarray | None:
+    """(N, 3, H, W) or (N, H, W, 3) pixels -> (N, H, W, 3) images; None where they are not RGB."""
+    if layout_of(inputs.shape[1:]) is Layout.NCHW:
+        inputs = np.ascontiguousarray(inputs.transpose(0, 2, 3, 1))
+    return inputs if inputs.shape[-1] == 3 else None
 
 
 def _labels(path: Path | None, count: int) -> tuple[str, ...]:

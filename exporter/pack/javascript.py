@@ -28,6 +28,7 @@ from exporter.pack.packable import Release, Written, p50_of, with_engine
 from exporter.pack.request import PackRequest
 from exporter.pack.sbom import bill_of_materials
 from exporter.pack.template_files import render, shipped
+from exporter.runtime.layout import height_width_channels, layout_of
 
 ONNXRUNTIME_JS: Final = "^1.30.0"
 """Of onnxruntime-node and onnxruntime-web: what the engines were tested with, or later."""
@@ -147,8 +148,7 @@ def _contract(
     """model.json."""
     model, goldens = release.manifest.model, release.goldens
     shape = model.image_shape
-    layout = "NHWC" if shape[2] == 3 and shape[0] != 3 else "NCHW"
-    height, width = shape[:2] if layout == "NHWC" else shape[1:]
+    height, width, _ = height_width_channels(shape)
     known = None if isinstance(model.preprocessing, Skipped) else model.preprocessing
     normalised = known is not None and model.input.dtype != "uint8"
     options, fallback = _session_options(engine)
@@ -159,7 +159,7 @@ def _contract(
         "output": model.output.name,
         "dtype": model.input.dtype,
         "shape": shape,
-        "layout": layout,
+        "layout": layout_of(shape),
         "width": width,
         "height": height,
         "classes": len(release.labels),

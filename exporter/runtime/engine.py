@@ -13,6 +13,7 @@ import numpy.typing as npt
 from exporter.runtime.description import Description, EngineEntry
 from exporter.runtime.errors import BundleError, ClosedError, InputError
 from exporter.runtime.images import Images, Normalisation
+from exporter.runtime.layout import Layout, layout_of
 from exporter.runtime.sessions import Session
 
 Array = npt.NDArray[Any]
@@ -164,7 +165,8 @@ class Engine:
 
     def _prepare(self, images: Images) -> Array:
         if self._takes_images:
-            return images
+            planes = layout_of(self.input_shape[1:]) is Layout.NCHW
+            return images.transpose(0, 3, 1, 2) if planes else images
         if self._normalise is None:
             raise InputError(
                 f"{self.model} came with no preprocessing, so images cannot be prepared here; "

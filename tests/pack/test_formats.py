@@ -9,7 +9,7 @@ import pytest
 
 from exporter.errors import InputError, UsageError
 from exporter.pack.formats import pack
-from exporter.pack.packable import PackRequest
+from exporter.pack.request import PackRequest
 from exporter.progress import Silent
 from tests.packed import digits_build, edited_build, pack_build, pack_digits
 

@@ -13,7 +13,7 @@ import pytest
 
 from exporter.errors import GateError, InputError, UsageError
 from exporter.pack.formats import pack
-from exporter.pack.packable import PackRequest
+from exporter.pack.request import PackRequest
 from exporter.progress import Silent
 from exporter.runtime import load
 from tests.packed import digits_build, digits_bundle, edited_build, files_of, pack_build

@@ -25,12 +25,13 @@ import onnx.parser
 import onnxruntime as ort
 
 from exporter.runtime import load
-from exporter.runtime.description import Description, EngineEntry
+from exporter.runtime.description import Description, EngineEntry, Requirements
 from exporter.runtime.loading import open_engine
 from exporter.targets import target_class
 
 REPEATS = 5
 CALLS = 2000
+HALF = (0.5, 0.5, 0.5)
 SMALL = """<ir_version: 10, opset_import: ["": 20]>
 small (float[N,3,224,224] x) => (float[N,3] y) {
     corner = Slice(x, starts, ends, axes)
@@ -79,8 +80,8 @@ def call_us() -> tuple[float, float]:
     for name, values in (("starts", [0, 0]), ("ends", [2, 2]), ("axes", [2, 3])):
         model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(values), name))
     content = model.SerializeToString()
-    description = Description("small", "float32", (), (0.5,) * 3, (0.5,) * 3, "logits", ())
-    entry = EngineEntry("ort-cpu.fp32", "ort-cpu", "fp32", (), {}, None, 1e-5, "engine")
+    description = Description("small", "float32", HALF, HALF, "logits", ())
+    entry = EngineEntry("ort-cpu.fp32", "ort-cpu", "fp32", (), Requirements(), None, 1e-5, "engine")
     engine = open_engine(entry, description, ("a", "b", "c"), [content], threads=1)
     session = bare_session(content, 1)
     inputs = np.zeros((1, 3, 224, 224), np.float32)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from exporter.builds import manifest as manifests
 from exporter.builds.request import ExportRequest
 from exporter.pack.formats import Packed, pack
 from exporter.pack.request import PackRequest
@@ -21,6 +22,7 @@ from exporter.pipeline import export_model
 from exporter.progress import Silent
 from exporter.runtime import choice
 from exporter.runtime.bundle_files import SIGNATURE, SUMS
+from tests.manifests import latency
 
 SAMPLES = 64
 
@@ -69,6 +71,11 @@ def pack_digits(out: Path, **options: Any) -> Packed:
     return pack(PackRequest(digits_build(), out=out, **options), Silent())
 
 
+def pack_build(build: Path, out: Path, **options: Any) -> Path:
+    """Packs a build; `options` are those of PackRequest."""
+    return pack(PackRequest(build, out=out, **options), Silent()).path
+
+
 def edited_build(folder: Path, edit: Callable[[dict[str, Any]], object]) -> Path:
     """A copy of `digits_build` whose manifest was edited."""
     build = Path(shutil.copytree(digits_build(), folder / "build"))
@@ -84,15 +91,7 @@ def measured(manifest: dict[str, Any], **p50_ms: dict[int, float]) -> None:
     for entry in manifest["engines"]:
         curve = p50_ms.get(entry["precision"], {})
         entry["latency_by_batch"] = [
-            {
-                "batch": batch,
-                "threads": 2,
-                "p50_ms": p50,
-                "p90_ms": 1.1 * p50,
-                "p99_ms": 1.25 * p50,
-                "speedup": {"median": 5.0, "ci95": [4.5, 5.5]},
-            }
-            for batch, p50 in curve.items()
+            manifests.plain(latency(p50, 5.0, batch=batch)) for batch, p50 in curve.items()
         ]
         if curve:
             entry["latency"] = entry["latency_by_batch"][0]

@@ -13,11 +13,14 @@ gains nothing from company.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
+from exporter.builds.records import EngineRecord
 from exporter.errors import UsageError
+from exporter.measure.timing import Latency
 
 UNMEASURED_BATCH: Final = 8
 """The largest batch that is served where no latency was measured."""
@@ -40,21 +43,21 @@ class Batching:
 
 
 def plan_batching(
-    entry: Mapping[str, Any], host_threads: int, *, slo_ms: float | None, limit: int | None
+    engine: EngineRecord, host_threads: int, *, slo_ms: float | None, limit: int | None
 ) -> Batching:
-    """Batching for an engine's manifest entry. `limit` is the largest batch it can take at all.
+    """Batching for an engine; `limit` is the largest batch that it can take at all.
 
     Raises:
         UsageError: the limit in time cannot be met, or nothing was measured to meet it with.
     """
-    latencies = sorted(entry["latency_by_batch"], key=lambda measured: measured["batch"])
-    usable = [m for m in latencies if limit is None or m["batch"] <= limit]
-    if slo_ms is not None and not slo_ms > 0:
+    latencies = sorted(engine.latencies, key=lambda measured: measured.batch)
+    usable = [m for m in latencies if limit is None or m.batch <= limit]
+    if slo_ms is not None and not 0 < slo_ms < math.inf:
         raise UsageError(f"--slo-ms {slo_ms} is no time; give milliseconds")
     if not usable:
         if slo_ms is not None:
             raise UsageError(
-                f"--slo-ms needs measured latencies, and {entry['id']} has none; "
+                f"--slo-ms needs measured latencies, and {engine.id} has none; "
                 "run `exporter benchmark` on the build first"
             )
         return Batching(
@@ -64,35 +67,36 @@ def plan_batching(
             timeout_us=None,
             threads=host_threads,
             instances=1,
-            reason=f"{entry['id']} was not measured, so requests are not batched together; "
+            reason=f"{engine.id} was not measured, so requests are not batched together; "
             "run `exporter benchmark --batches 1,2,4,8,16` on the build first",
         )
-    allowed = usable if slo_ms is None else [m for m in usable if 2 * m["p99_ms"] <= slo_ms]
+    allowed = usable if slo_ms is None else [m for m in usable if 2 * m.p99_ms <= slo_ms]
     if not allowed:
         raise UsageError(
-            f"--slo-ms {slo_ms:g} cannot be met by {entry['id']}: a request may wait for one batch "
-            f"and run in the next, and one image takes {usable[0]['p99_ms']:.2f} ms (p99)"
+            f"--slo-ms {slo_ms:g} cannot be met by {engine.id}: a request may wait for one batch "
+            "and run in the next, and the smallest that was measured, of "
+            f"{usable[0].batch}, takes {usable[0].p99_ms:.2f} ms (p99)"
         )
     best = _most_throughput(allowed)
-    delay_ms = usable[0]["p50_ms"]
+    delay_ms = usable[0].p50_ms
     if slo_ms is not None:
-        delay_ms = min(delay_ms, slo_ms - 2 * best["p99_ms"])
-    batch = best["batch"]
+        delay_ms = min(delay_ms, slo_ms - 2 * best.p99_ms)
+    batch = best.batch
     return Batching(
         max_batch=batch,
-        preferred=tuple(m["batch"] for m in allowed if 1 < m["batch"] <= batch),
+        preferred=tuple(m.batch for m in allowed if 1 < m.batch <= batch),
         delay_us=round(1000 * delay_ms) if batch > 1 else 0,
         timeout_us=None if slo_ms is None else round(1000 * slo_ms),
-        threads=best["threads"],
-        instances=max(1, host_threads // best["threads"]),
-        reason=f"batches of up to {batch}: {1000 * batch / best['p50_ms']:.0f} images/s "
-        f"at {best['p50_ms']:.2f} ms (p50), {best['p99_ms']:.2f} ms (p99)",
+        threads=best.threads,
+        instances=max(1, host_threads // best.threads),
+        reason=f"batches of up to {batch}: {1000 * batch / best.p50_ms:.0f} images/s "
+        f"at {best.p50_ms:.2f} ms (p50), {best.p99_ms:.2f} ms (p99)",
     )
 
 
-def _most_throughput(allowed: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+def _most_throughput(allowed: Sequence[Latency]) -> Latency:
     best = allowed[0]
     for measured in allowed[1:]:
-        if measured["batch"] / measured["p50_ms"] > _GAIN * best["batch"] / best["p50_ms"]:
+        if measured.batch / measured.p50_ms > _GAIN * best.batch / best.p50_ms:
             best = measured
     return best

@@ -22,12 +22,12 @@ from exporter.errors import InputError, MissingDependencyError, UsageError
 from exporter.pack.checksums import write_sums
 from exporter.pack.destination import packed_file, packed_folder
 from exporter.pack.model_card import model_card
-from exporter.pack.packable import Release, manifest_file
+from exporter.pack.packable import Release, Written
 from exporter.pack.request import PackRequest
 from exporter.pack.sbom import bill_of_materials
 from exporter.runtime import BundleError, load
 from exporter.runtime.bundle_files import SIGNATURE, SUMS, BundleFiles
-from exporter.runtime.description import GOLDEN, LABELS
+from exporter.runtime.description import GOLDEN, LABELS, MANIFEST
 
 ARCHIVE: Final = ".tar.zst"
 MODEL_CARD: Final = "MODEL_CARD.md"
@@ -36,9 +36,7 @@ _LEVEL: Final = 10
 """Of zstd: weights hardly shrink, a higher level only takes longer."""
 
 
-def pack_bundle(
-    release: Release, request: PackRequest, out: Path
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def pack_bundle(release: Release, request: PackRequest, out: Path) -> Written:
     """Writes a bundle, whole or not at all: a file where `out` ends in `.tar.zst`, else a folder.
 
     Raises:
@@ -50,26 +48,25 @@ def pack_bundle(
         with packed_folder(out) as folder:
             write_bundle(release, folder, request.sign)
             _check(release, folder)
-        return release.ids, ()
+        return Written(release.ids)
     with packed_file(out) as file:
         folder = file.with_name(out.name.removesuffix(ARCHIVE))
         folder.mkdir()
         write_bundle(release, folder, request.sign)
         _archive(folder, file)
         _check(release, file)
-    return release.ids, ()
+    return Written(release.ids)
 
 
 def write_bundle(release: Release, folder: Path, private_key: Path | None = None) -> None:
     """Writes a bundle's files into an empty folder."""
-    for entry in release.engines:
-        for file in entry["files"]:
-            path = folder / file["path"]
+    for engine in release.engines:
+        for file in engine.files:
+            path = folder / file.path
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(release.read(file))
-    name, text = manifest_file(release)
     texts = {
-        name: text,
+        MANIFEST: release.manifest_text,
         LABELS: "".join(f"{label}\n" for label in release.labels),
         MODEL_CARD: model_card(release),
         BILL: bill_of_materials(release),
@@ -86,7 +83,7 @@ def _check(release: Release, path: Path) -> None:
     """Reads the bundle back as a server will, and loads it where one of its engines runs here."""
     try:
         BundleFiles(path).check_rest()
-        if any(release.runs_here(entry["id"]) for entry in release.engines):
+        if any(release.runs_here(engine.id) for engine in release.engines):
             load(path).close()
     except BundleError as error:
         raise InputError(f"the bundle was not written as it was meant: {error}") from None

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Final
 
 from exporter.builds.option import first_unused
-from exporter.errors import unknown_name, unused_option
-from exporter.pack.packable import Release, open_release
+from exporter.errors import UsageError, unknown_name, unused_option
+from exporter.pack.bundle import ARCHIVE
+from exporter.pack.from_build import open_release
+from exporter.pack.packable import Release, Written
 from exporter.pack.request import Concern, PackRequest
 from exporter.progress import Progress
 
-Written = tuple[tuple[str, ...], tuple[str, ...]]
-"""The ids of the engines that went in, and what the user must be told."""
 Writer = Callable[[Release, PackRequest, Path], Written]
 
 
@@ -35,6 +35,9 @@ FORMATS: Final[Mapping[str, Format]] = {
     "node": Format("exporter.pack.javascript", "pack_node"),
     "web": Format("exporter.pack.javascript", "pack_web"),
 }
+_ARCHIVE_SUFFIXES: Final = frozenset(
+    {".7z", ".bz2", ".gz", ".rar", ".tar", ".tbz2", ".tgz", ".txz", ".xz", ".zip", ".zst"}
+)
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,8 @@ def pack(request: PackRequest, progress: Progress) -> Packed:
             f"{concern}, which format {request.format} does not have",
             f"pack as {' or '.join(users)}",
         )
+    if request.out is not None:
+        _check_suffix(request.out, request.format)
     release = open_release(
         request.build,
         engines=request.engines,
@@ -77,5 +82,18 @@ def pack(request: PackRequest, progress: Progress) -> Packed:
     out = request.out or Path("dist") / f"{release.name}-{request.format}"
     write: Writer = getattr(importlib.import_module(chosen.module), chosen.function)
     with progress.stage(f"pack {release.name} as {request.format}"):
-        engines, notes = write(release, request, out)
-    return Packed(out, engines, (*release.notes, *notes))
+        written = write(release, request, out)
+    return Packed(out, written.engines, (*release.notes, *written.notes))
+
+
+def _check_suffix(out: Path, kind: str) -> None:
+    """Refuses a folder that would be called like an archive."""
+    if kind == "bundle" and out.name.endswith(ARCHIVE):
+        return
+    if out.suffix.lower() in _ARCHIVE_SUFFIXES:
+        folder = out.with_name(out.name.partition(".")[0] or "package")
+        archive = f" or a file {folder}{ARCHIVE}" if kind == "bundle" else ""
+        raise UsageError(
+            f"--out {out}: format {kind} writes no {out.suffix} file; "
+            f"give a folder, as in --out {folder}{archive}"
+        )

@@ -10,148 +10,142 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
+from exporter.artifact import Skipped
+from exporter.builds.records import EngineRecord
 from exporter.errors import UsageError
 from exporter.pack.checksums import write_sums
 from exporter.pack.destination import packed_folder
 from exporter.pack.model_card import model_card
-from exporter.pack.packable import ROUNDING, Release, reference_tolerance, with_engine
+from exporter.pack.packable import Release, Written, p50_of, with_engine
 from exporter.pack.request import PackRequest
 from exporter.pack.sbom import bill_of_materials
-from exporter.pack.template_files import render, template
+from exporter.pack.template_files import render, shipped
+from exporter.runtime.layout import height_width_channels, layout_of
 from exporter.targets import TARGETS, MachineKind, Target, target_class
 
 ONNXRUNTIME_JS: Final = "^1.30.0"
 """Of onnxruntime-node and onnxruntime-web: what the engines were tested with, or later."""
-DEMO: Final = ("index.html", "demo.js", "demo.css")
+
+
+@dataclass(frozen=True)
+class Platform:
+    """Where JavaScript runs."""
+
+    index: str
+    """The shipped file that becomes index.js."""
+    dependency: str
+    """The npm package of the runtime."""
+    readme: str
+    more: tuple[str, ...] = ()
+    """Further shipped files."""
+
+
+NODE: Final = Platform("node.js", "onnxruntime-node", "node_readme.md.j2")
+WEB: Final = Platform(
+    "web.js", "onnxruntime-web", "web_readme.md.j2", ("index.html", "demo.js", "demo.css")
+)
 
 
 def pack_node(
     release: Release,
     request: PackRequest,  # noqa: ARG001
     out: Path,
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
+) -> Written:
     """Writes an npm package for Node.js (`onnxruntime-node`), whole or not at all.
 
     Raises:
         UsageError: the build has no engine that ONNX Runtime runs on CPUs.
     """
     with packed_folder(out) as folder:
-        engine = write_javascript(
-            release,
-            folder,
-            index="node.js",
-            dependency="onnxruntime-node",
-            readme="node_readme.md.j2",
-        )
-    return (engine,), (
-        "run `npm install --ignore-scripts` in it: the install script would fetch GPU parts",
-    )
+        engine = write_javascript(release, folder, NODE)
+    advice = "run `npm install --ignore-scripts` in it: the install script would fetch GPU parts"
+    return Written((engine,), (advice,))
 
 
 def pack_web(
     release: Release,
     request: PackRequest,  # noqa: ARG001
     out: Path,
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
+) -> Written:
     """Writes a folder for the browser (`onnxruntime-web`, with a demo page), whole or not at all.
 
     Raises:
         UsageError: the build has no engine that ONNX Runtime runs on CPUs.
     """
     with packed_folder(out) as folder:
-        engine = write_javascript(
-            release,
-            folder,
-            index="web.js",
-            dependency="onnxruntime-web",
-            readme="web_readme.md.j2",
-            extra={name: name for name in DEMO},
-        )
-    return (engine,), (
-        "run `npm install --ignore-scripts` in it, then serve it with any static server",
-    )
+        engine = write_javascript(release, folder, WEB)
+    advice = "run `npm install --ignore-scripts` in it, then serve it with any static server"
+    return Written((engine,), (advice,))
 
 
-def write_javascript(
-    release: Release,
-    folder: Path,
-    *,
-    index: str,
-    dependency: str,
-    readme: str,
-    extra: Mapping[str, str] | None = None,
-) -> str:
-    """Writes a package into an empty folder; returns the id of its engine.
-
-    `index` is the template of index.js, `dependency` the npm package of the runtime, `extra` more
-    files: their names and templates.
-    """
-    entry = choose_engine(release)
-    alone = with_engine(release, entry["id"])
-    (folder / "model.onnx").write_bytes(release.read(entry["files"][0]))
-    (folder / "goldens.bin").write_bytes(_goldens(release, entry))
+def write_javascript(release: Release, folder: Path, platform: Platform) -> str:
+    """Writes a package into an empty folder; returns the id of its engine."""
+    engine = choose_engine(release)
+    alone = with_engine(release, engine)
+    (folder / "model.onnx").write_bytes(release.read(engine.files[0]))
+    (folder / "goldens.bin").write_bytes(_goldens(release, engine))
     hashes = {
         name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
         for name in ("model.onnx", "goldens.bin")
     }
-    names = {"index.js": index, "classifier.js": "classifier.js", "index.d.ts": "index.d.ts.j2"}
-    texts = {name: template(f"javascript/{of}") for name, of in (names | dict(extra or {})).items()}
-    texts["model.json"] = json.dumps(_contract(release, entry, hashes), indent=1) + "\n"
-    texts["package.json"] = json.dumps(_package(release, dependency), indent=2) + "\n"
-    texts["README.md"] = render(readme, model=release.name, engine=entry["id"])
+    sources = {name: name for name in ("classifier.js", "index.d.ts", *platform.more)}
+    sources["index.js"] = platform.index
+    texts = {name: shipped(f"javascript/{source}") for name, source in sources.items()}
+    texts["model.json"] = json.dumps(_contract(release, engine, hashes), indent=1) + "\n"
+    texts["package.json"] = json.dumps(_package(release, platform.dependency), indent=2) + "\n"
+    texts["README.md"] = render(platform.readme, model=release.name, engine=engine.id)
     texts["MODEL_CARD.md"] = model_card(alone)
     texts["sbom.cdx.json"] = bill_of_materials(alone)
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8", newline="\n")
     write_sums(folder)
-    return str(entry["id"])
+    return engine.id
 
 
-def choose_engine(release: Release) -> dict[str, Any]:
+def choose_engine(release: Release) -> EngineRecord:
     """The fastest ONNX Runtime engine.
 
     Raises:
         UsageError: there is none, or its batch is fixed to something else than one image.
     """
-    entries = [entry for entry in release.engines if _runs_in_javascript(entry)]
-    if not entries:
-        found = ", ".join(entry["id"] for entry in release.engines)
+    engines = [engine for engine in release.engines if _runs_in_javascript(engine)]
+    if not engines:
         served = " or ".join(name for name in TARGETS if _is_portable(target_class(name)))
         raise UsageError(
-            f"JavaScript runs {served} engines, the build has {found}; "
+            f"JavaScript runs {served} engines, the build has {', '.join(release.ids)}; "
             f"export it with --target {served}"
         )
-    batch = release.manifest["model"]["input"]["shape"][0]
+    batch = release.manifest.model.input.shape[0]
     if isinstance(batch, int) and batch != 1:
         raise UsageError(
             f"{release.name} has a fixed batch of {batch}, and an image at a time is classified; "
             "export it with a dynamic batch"
         )
-    return min(entries, key=lambda entry: entry["latency"].get("p50_ms", math.inf))
+    return min(engines, key=p50_of)
 
 
-def _runs_in_javascript(entry: Mapping[str, Any]) -> bool:
+def _runs_in_javascript(engine: EngineRecord) -> bool:
     """Whether it is an ONNX file for CPUs of any kind."""
-    return _is_portable(target_class(entry["target"])) and not entry["requires"].get("cpu_flags")
+    return _is_portable(target_class(engine.target)) and not engine.requires.get("cpu_flags")
 
 
 def _is_portable(target: type[Target]) -> bool:
     return target.library == "onnxruntime" and target.runs_on is MachineKind.CPU
 
 
-def _goldens(release: Release, entry: Mapping[str, Any]) -> bytes:
+def _goldens(release: Release, engine: EngineRecord) -> bytes:
     """For each sample its image (or input), then its answer, little-endian."""
     goldens = release.goldens
     asked = goldens.inputs if goldens.images is None else goldens.images
-    answers = goldens.answers.get(entry["id"], goldens.outputs).astype("<f4")
+    answers = goldens.answers.get(engine.id, goldens.outputs).astype("<f4")
     asked = asked.astype(asked.dtype.newbyteorder("<"))
     return b"".join(
         np.ascontiguousarray(sample).tobytes() + answer.tobytes()
@@ -160,36 +154,31 @@ def _goldens(release: Release, entry: Mapping[str, Any]) -> bytes:
 
 
 def _contract(
-    release: Release, entry: Mapping[str, Any], hashes: Mapping[str, str]
-) -> dict[str, Any]:
+    release: Release, engine: EngineRecord, hashes: Mapping[str, str]
+) -> dict[str, object]:
     """model.json."""
-    model, goldens = release.manifest["model"], release.goldens
-    shape = model["input"]["shape"][1:]
-    layout = "NHWC" if shape[2] == 3 and shape[0] != 3 else "NCHW"
-    height, width = shape[:2] if layout == "NHWC" else shape[1:]
-    known = "skipped" not in model["preprocessing"]
-    preprocessing = model["preprocessing"] if known else {}
-    normalised = known and model["input"]["dtype"] != "uint8"
-    ran = entry["id"] in goldens.answers
-    options, fallback = _session_options(entry["requires"])
+    model, goldens = release.manifest.model, release.goldens
+    shape = model.image_shape
+    height, width, _ = height_width_channels(shape)
+    known = None if isinstance(model.preprocessing, Skipped) else model.preprocessing
+    normalised = known is not None and model.input.dtype != "uint8"
+    options, fallback = _session_options(engine)
     return {
         "name": release.name,
-        "engine": entry["id"],
-        "input": model["input"]["name"],
-        "output": model["output"]["name"],
-        "dtype": model["input"]["dtype"],
+        "engine": engine.id,
+        "input": model.input.name,
+        "output": model.output.name,
+        "dtype": model.input.dtype,
         "shape": shape,
-        "layout": layout,
+        "layout": layout_of(shape),
         "width": width,
         "height": height,
         "classes": len(release.labels),
-        "labels": list(release.labels),
-        "answers": release.manifest["bundle"]["answers"],
-        "normalisation": {key: preprocessing[key] for key in ("mean", "std")}
-        if normalised
-        else None,
-        "resize": preprocessing.get("resize"),
-        "tolerance": ROUNDING[entry["precision"]] if ran else reference_tolerance(entry),
+        "labels": release.labels,
+        "answers": release.bundle.answers,
+        "normalisation": {"mean": known.mean, "std": known.std} if known and normalised else None,
+        "resize": known.resize if known else None,
+        "tolerance": release.bundle.tolerances[engine.id].rel_l2,
         "goldens": {"samples": len(goldens.inputs), "images": goldens.images is not None},
         "session": options,
         "sessionWithoutVnni": fallback,
@@ -197,19 +186,19 @@ def _contract(
     }
 
 
-def _session_options(requires: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
+def _session_options(engine: EngineRecord) -> tuple[dict[str, object], dict[str, object] | None]:
     """ONNX Runtime's `extra` options in JavaScript: those of a session, and those where the CPU
     lacks VNNI (None: the same). Dots in a key become levels.
     """
-    wanted = requires.get("session_options", {})
+    wanted = engine.requires.get("session_options", {})
     flat = dict(wanted.get("config", {}))
     if wanted.get("disabled_optimizers"):
         flat["optimization.disable_specified_optimizers"] = ";".join(wanted["disabled_optimizers"])
-    without_vnni = requires.get("session_config_without_vnni")
+    without_vnni = engine.requires.get("session_config_without_vnni")
     return _nested(flat), _nested({**flat, **without_vnni}) if without_vnni else None
 
 
-def _nested(flat: Mapping[str, str]) -> dict[str, Any]:
+def _nested(flat: Mapping[str, str]) -> dict[str, object]:
     levels: dict[str, Any] = {}
     for key, value in flat.items():
         *path, last = key.split(".")
@@ -220,7 +209,7 @@ def _nested(flat: Mapping[str, str]) -> dict[str, Any]:
     return levels
 
 
-def _package(release: Release, dependency: str) -> dict[str, Any]:
+def _package(release: Release, dependency: str) -> dict[str, object]:
     """package.json. npm's names are small letters, digits and hyphens."""
     name = re.sub(r"[^a-z0-9-]+", "-", release.name.lower()).strip("-") or "model"
     return {

@@ -17,21 +17,22 @@ from typing import Final
 from exporter.errors import UsageError
 from exporter.pack.checksums import write_sums
 from exporter.pack.destination import packed_folder
-from exporter.pack.packable import Release
+from exporter.pack.packable import Release, Written
 from exporter.pack.request import PackRequest
 from exporter.pack.template_files import render
-from exporter.pack.triton import choose_engine, on_gpu, plan_of, write_repository
+from exporter.pack.triton import plan_of, write_repository
+from exporter.pack.triton_backends import choose_engine, on_gpu
 
 _URI: Final = re.compile(r"(s3|gs|gcs|pvc|hdfs|webhdfs|https?|oci|hf)://[^\s\"]+")
+_LONGEST_NAME: Final = 63 - len("-predictor-") - 20
+"""Of a DNS label's 63 characters, with 20 left for the namespace."""
 _BASE_MEMORY: Final = 1 << 30
 """What Triton and its Python process take by themselves, in bytes, generously."""
 _WEIGHTS_COPIES: Final = 4
 """Weights in memory per byte of engine: read, optimized, prepacked."""
 
 
-def pack_kserve(
-    release: Release, request: PackRequest, out: Path
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def pack_kserve(release: Release, request: PackRequest, out: Path) -> Written:
     """Writes repository and YAML, whole or not at all.
 
     Raises:
@@ -44,35 +45,36 @@ def pack_kserve(
             "as in s3://bucket/path, gs://bucket/path or pvc://claim/path"
         )
     with packed_folder(out) as folder:
-        engines, notes = write_repository(release, request, folder / "repository")
+        written = write_repository(release, request, folder / "repository")
         text = inference_service(release, request, uri)
         (folder / "inferenceservice.yaml").write_text(text, encoding="utf-8", newline="\n")
         write_sums(folder)
     advice = f"copy repository/ to {uri}, then `kubectl apply -f inferenceservice.yaml`"
-    return engines, (*notes, advice)
+    return Written(written.engines, (*written.notes, advice))
 
 
 def inference_service(release: Release, request: PackRequest, uri: str) -> str:
     """The text of inferenceservice.yaml."""
-    entry, _ = choose_engine(release, request.backend)
-    batching = plan_of(release, entry, request.slo_ms)
-    size = sum(file["bytes"] for file in entry["files"])
-    memory = _BASE_MEMORY + _WEIGHTS_COPIES * batching.instances * size
+    engine, _ = choose_engine(release, request.backend)
+    batching = plan_of(release, engine, request.slo_ms)
+    memory = _BASE_MEMORY + _WEIGHTS_COPIES * batching.instances * engine.bytes
     return render(
         "inferenceservice.yaml.j2",
         name=service_name(release.name),
-        model=release.name,
-        version=release.manifest["bundle"]["version"],
+        version=release.bundle.version,
         uri=uri,
-        engine=entry["id"],
-        gpu=on_gpu(entry),
+        engine=engine.id,
+        gpu=on_gpu(engine),
         cpus=batching.threads * batching.instances,
         memory_mib=math.ceil(memory / (1 << 20)),
     )
 
 
 def service_name(model: str) -> str:
-    """A DNS label (RFC 1035) for a model: small letters, digits, hyphens, a letter first."""
+    """A DNS label (RFC 1035) for a model: small letters, digits, hyphens, a letter first.
+
+    Short enough for the label that KServe makes of it, NAME-predictor-NAMESPACE.
+    """
     name = re.sub(r"[^a-z0-9-]+", "-", model.lower()).strip("-")
     name = name if name[:1].isalpha() else f"model-{name}"
-    return name[:50].rstrip("-")  # KServe appends to it, and 63 is the end
+    return name[:_LONGEST_NAME].rstrip("-")

@@ -1,7 +1,7 @@
 """Protobuf's text format, as far as Triton's `config.pbtxt` needs it.
 
-    str -> "quoted",  bool -> true,  Word("KIND_CPU") -> KIND_CPU,  dict -> { ... },
-    list -> the field repeated; a list of plain values -> [ ... ]
+    str -> "quoted",  bool -> true,  Word("KIND_CPU") -> KIND_CPU,  mapping -> { ... },
+    sequence -> the field repeated; a sequence of plain values -> [ ... ]
 
 https://protobuf.dev/reference/protobuf/textformat-spec/
 """
@@ -9,8 +9,12 @@ https://protobuf.dev/reference/protobuf/textformat-spec/
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+Scalar: TypeAlias = str | int | bool
+Value: TypeAlias = "Scalar | Message | Sequence[Scalar] | Sequence[Message]"
+Message: TypeAlias = Mapping[str, Value]
 
 
 class Word(str):
@@ -19,25 +23,25 @@ class Word(str):
     __slots__ = ()
 
 
-def text_format(message: Mapping[str, Any], indent: int = 0) -> str:
+def text_format(message: Message, indent: int = 0) -> str:
     """The message as text, fields in the order given."""
-    margin = "  " * indent
-    lines = []
-    for name, value in message.items():
-        if isinstance(value, list) and value and not isinstance(value[0], Mapping):
-            lines.append(f"{margin}{name}: [ {', '.join(map(_scalar, value))} ]\n")
-            continue
-        for item in value if isinstance(value, list) else [value]:
-            if isinstance(item, Mapping):
-                lines.append(f"{margin}{name} {{\n{text_format(item, indent + 1)}{margin}}}\n")
-            else:
-                lines.append(f"{margin}{name}: {_scalar(item)}\n")
-    return "".join(lines)
+    return "".join(_field(name, value, indent) for name, value in message.items())
 
 
-def parameters(values: Mapping[str, str]) -> list[dict[str, Any]]:
+def parameters(values: Mapping[str, str]) -> list[Message]:
     """A `map<string, ModelParameter>` field."""
     return [{"key": key, "value": {"string_value": value}} for key, value in values.items()]
+
+
+def _field(name: str, value: Value, indent: int) -> str:
+    margin = "  " * indent
+    if isinstance(value, Mapping):
+        return f"{margin}{name} {{\n{text_format(value, indent + 1)}{margin}}}\n"
+    if isinstance(value, Scalar):
+        return f"{margin}{name}: {_scalar(value)}\n"
+    if any(isinstance(item, Mapping) for item in value):
+        return "".join(_field(name, item, indent) for item in value)
+    return f"{margin}{name}: [ {', '.join(map(_scalar, value))} ]\n" if value else ""
 
 
 def _scalar(value: object) -> str:

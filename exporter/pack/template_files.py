@@ -1,4 +1,4 @@
-"""The templates of the packed formats: the files of `templates/`, filled in or as they are."""
+"""The files that packages hold beside data: `templates/` to fill in, `shipped/` as they are."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from importlib import resources
 from typing import Any
 
 
-def template(name: str) -> str:
-    """A template's text as it is."""
-    return resources.files("exporter.pack").joinpath("templates", name).read_text(encoding="utf-8")
+def shipped(name: str) -> str:
+    """The text of a file that ships as it is."""
+    return resources.files("exporter.pack").joinpath("shipped", name).read_text(encoding="utf-8")
 
 
 def render(name: str, /, **values: Any) -> str:
     """A template filled in; a value that is missing is an error.
 
-    Nothing is escaped: these are Markdown and code, not HTML. The filter `cell` makes text safe for
+    Nothing is escaped: these are Markdown and YAML, not HTML. The filter `cell` makes text safe for
     a cell of a Markdown table.
     """
     import jinja2

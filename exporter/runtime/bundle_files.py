@@ -14,7 +14,7 @@ import re
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import IO, Final, Protocol
+from typing import IO, Final, Protocol, cast
 
 from exporter.runtime.errors import BundleError
 
@@ -22,7 +22,11 @@ SUMS: Final = "SHA256SUMS"
 SIGNATURE: Final = "SHA256SUMS.sig"
 MAX_ARCHIVE_BYTES: Final = 8 << 30
 """An archive that unpacks to more than this is refused: no bundle of ours comes near."""
+MAX_HEADER_BYTES: Final = 1 << 20
+"""What may stand between two files of an archive: their names, at most a few kilobytes in ours."""
 
+_DAMAGED: Final = (tarfile.TarError, EOFError, ValueError, LookupError, RecursionError)
+"""What tarfile raises for malformed headers."""
 _LINE: Final = re.compile(r"([0-9a-f]{64})  (\S(?:.*\S)?)")
 
 
@@ -163,17 +167,48 @@ class _Folder:
         self._path = path
 
     def names(self) -> frozenset[str]:
-        return frozenset(
-            (Path(folder) / file).relative_to(self._path).as_posix()
-            for folder, _, files in os.walk(self._path)
-            for file in files
-        )
+        found: set[str] = set()
+        for folder, folders, files in os.walk(self._path):
+            for name in folders:
+                if (Path(folder) / name).is_symlink():
+                    raise BundleError(
+                        f"{self._path}: {name} is a link to a folder, and those are not followed; "
+                        "copy the bundle with its links resolved, as `cp -rL` does"
+                    )
+            found.update((Path(folder) / file).relative_to(self._path).as_posix() for file in files)
+        return frozenset(found)
 
     def read(self, name: str) -> bytes:
         try:
             return (self._path / name).read_bytes()
         except OSError as error:
             raise BundleError(f"{self._path}: cannot read {name}: {error.strerror}") from None
+
+
+class _Metered:
+    """A stream of an archive that ends with an error where more comes than was announced.
+
+    tarfile holds a name or an attribute of any size in memory before it is asked about it.
+    """
+
+    def __init__(self, stream: IO[bytes], path: Path) -> None:
+        self._stream = stream
+        self._path = path
+        self._left = MAX_HEADER_BYTES
+
+    def expect(self, size: int) -> None:
+        """A file's contents come, then the next header."""
+        self._left = size + MAX_HEADER_BYTES
+
+    def read(self, size: int) -> bytes:
+        contents = self._stream.read(size)
+        self._left -= len(contents)
+        if self._left < 0:
+            raise BundleError(
+                f"{self._path} has more than {MAX_HEADER_BYTES >> 20} MiB between two files; "
+                "this is no bundle of ours"
+            )
+        return contents
 
 
 class _Archive:
@@ -193,17 +228,19 @@ class _Archive:
             with (
                 path.open("rb") as stream,
                 zstandard.ZstdDecompressor().stream_reader(stream) as unpacked,
-                tarfile.open(fileobj=unpacked, mode="r|") as archive,
             ):
-                self._take(archive)
-        except (tarfile.TarError, zstandard.ZstdError, EOFError, UnicodeDecodeError) as error:
+                metered = _Metered(unpacked, path)
+                # A Metered has all that tarfile asks of a stream.
+                with tarfile.open(fileobj=cast(IO[bytes], metered), mode="r|") as archive:
+                    self._take(archive, metered)
+        except (*_DAMAGED, zstandard.ZstdError) as error:
             raise BundleError(
                 f"{path} is not a whole .tar.zst archive ({error}); copy it again"
             ) from None
         except OSError as error:
             raise BundleError(f"cannot read {path}: {error.strerror or error}") from None
 
-    def _take(self, archive: tarfile.TarFile) -> None:
+    def _take(self, archive: tarfile.TarFile, stream: _Metered) -> None:
         total = 0
         roots = set()
         for member in archive:
@@ -231,9 +268,10 @@ class _Archive:
                     f"{self._path}: {member.name} is there twice or outside the bundle's folder; "
                     "this is no bundle of ours"
                 )
-            stream: IO[bytes] | None = archive.extractfile(member)
-            assert stream is not None  # a regular file has contents
-            self._files[name] = stream.read()
+            stream.expect(member.size)
+            contents = archive.extractfile(member)
+            assert contents is not None  # a regular file has contents
+            self._files[name] = contents.read()
 
     def names(self) -> frozenset[str]:
         return frozenset(self._files)

@@ -67,7 +67,7 @@ def why_not(entry: EngineEntry, device: str) -> str | None:
         return f"it runs on {backend.device}, and device={device!r} was asked for"
     if not is_installed(backend.module):
         return f"{backend.module} is not installed; run `pip install {backend.module}`"
-    validated = entry.requires.get("versions", {}).get(backend.module)
+    validated = entry.requires.versions.get(backend.module)
     installed = _installed_version(backend.module)
     if validated and installed and _major_minor(installed) < _major_minor(validated):
         return (
@@ -75,7 +75,7 @@ def why_not(entry: EngineEntry, device: str) -> str | None:
             f"run `pip install '{backend.module}>={validated}'`"
         )
     flags = cpu_flags()
-    missing = sorted(set(entry.requires.get("cpu_flags", ())) - flags)
+    missing = sorted(entry.requires.cpu_flags - flags)
     if flags and missing:
         return f"this CPU lacks {', '.join(missing)}"
     if backend.device == "cuda" and not _cuda_available():

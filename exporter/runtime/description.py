@@ -1,10 +1,11 @@
-"""What a bundle's manifest says, as far as serving needs it."""
+"""What a bundle's manifest says, as far as serving needs it, with every value's type checked."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from exporter.runtime.errors import BundleError
@@ -16,6 +17,22 @@ SCHEMA: Final = 1
 
 
 @dataclass(frozen=True)
+class Requirements:
+    """What an engine needs where it is served."""
+
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Module -> the version that it was validated with."""
+    cpu_flags: frozenset[str] = frozenset()
+    """As Linux spells them."""
+    session_config: Mapping[str, str] = field(default_factory=dict)
+    """Of ONNX Runtime's session options."""
+    session_config_without_vnni: Mapping[str, str] = field(default_factory=dict)
+    """More of them, for CPUs whose U8 x S8 products saturate."""
+    disabled_optimizers: tuple[str, ...] = ()
+    """Of ONNX Runtime, by name."""
+
+
+@dataclass(frozen=True)
 class EngineEntry:
     """One engine of the bundle."""
 
@@ -23,7 +40,8 @@ class EngineEntry:
     target: str
     precision: str
     files: tuple[str, ...]
-    requires: Mapping[str, Any]
+    """At least one."""
+    requires: Requirements
     p50_ms: float | None
     """At the first measured batch size, on the machine that built it; None: not measured."""
     tolerance: float
@@ -35,14 +53,13 @@ class EngineEntry:
 
 @dataclass(frozen=True)
 class Description:
-    """The bundle's manifest, checked for the fields that serving uses."""
+    """The bundle's manifest."""
 
     model: str
     input_dtype: str
-    input_shape: tuple[int | str, ...]
-    mean: tuple[float, ...] | None
+    mean: tuple[float, float, float] | None
     """Of the normalisation; None where the preprocessing is not known."""
-    std: tuple[float, ...] | None
+    std: tuple[float, float, float] | None
     answers: str
     """"logits" or "probabilities": what the engine's output is."""
     engines: tuple[EngineEntry, ...]
@@ -52,41 +69,126 @@ def read_description(contents: bytes) -> Description:
     """Parses a bundle's `manifest.json`.
 
     Raises:
-        BundleError: it is no bundle's manifest, of another schema, or lacks a field.
+        BundleError: it is no bundle's manifest, of another schema, or a field does not fit.
     """
     try:
-        manifest = json.loads(contents)
-        if manifest["schema"] != SCHEMA or manifest["bundle"]["schema"] != SCHEMA:
-            raise BundleError(
-                f"{MANIFEST} has another schema than {SCHEMA}; pack the build again, "
-                "or serve it with the version that packed it"
-            )
-        model, bundle = manifest["model"], manifest["bundle"]
-        preprocessing = model["preprocessing"]
-        known = "skipped" not in preprocessing
-        return Description(
-            model=model["name"],
-            input_dtype=model["input"]["dtype"],
-            input_shape=tuple(model["input"]["shape"]),
-            mean=tuple(map(float, preprocessing["mean"])) if known else None,
-            std=tuple(map(float, preprocessing["std"])) if known else None,
-            answers=bundle["answers"],
-            engines=tuple(
-                EngineEntry(
-                    id=engine["id"],
-                    target=engine["target"],
-                    precision=engine["precision"],
-                    files=tuple(file["path"] for file in engine["files"]),
-                    requires=engine["requires"],
-                    p50_ms=engine["latency"].get("p50_ms"),
-                    tolerance=float(bundle["tolerances"][engine["id"]]["rel_l2"]),
-                    against=bundle["tolerances"][engine["id"]]["against"],
-                )
-                for engine in manifest["engines"]
-            ),
-        )
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        manifest = _Value(json.loads(contents), "")
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{MANIFEST} is not JSON ({error}); copy the bundle again") from None
+    bundle = manifest["bundle"]
+    if (manifest["schema"].value, bundle["schema"].value) != (SCHEMA, SCHEMA):
         raise BundleError(
-            f"{MANIFEST} is no bundle's manifest ({type(error).__name__}: {error}); "
-            "give what `exporter pack --format bundle` wrote, not the build folder"
-        ) from None
+            f"{MANIFEST} has another schema than {SCHEMA}; pack the build again, "
+            "or serve it with the version that packed it"
+        )
+    model = manifest["model"]
+    preprocessing = model["preprocessing"]
+    known = preprocessing.get("skipped") is None
+    return Description(
+        model=model["name"].text(),
+        input_dtype=model["input"]["dtype"].text(),
+        mean=preprocessing["mean"].channels() if known else None,
+        std=preprocessing["std"].channels() if known else None,
+        answers=bundle["answers"].one_of("logits", "probabilities"),
+        engines=tuple(_engine(engine, bundle["tolerances"]) for engine in manifest["engines"]),
+    )
+
+
+def _engine(engine: _Value, tolerances: _Value) -> EngineEntry:
+    name = engine["id"].text()
+    files = tuple(file["path"].text() for file in engine["files"])
+    if not files:
+        raise engine["files"].unfit("at least one file")
+    p50 = engine["latency"].get("p50_ms")
+    return EngineEntry(
+        id=name,
+        target=engine["target"].text(),
+        precision=engine["precision"].text(),
+        files=files,
+        requires=_requirements(engine["requires"]),
+        p50_ms=None if p50 is None else p50.number(),
+        tolerance=tolerances[name]["rel_l2"].number(),
+        against=tolerances[name]["against"].one_of("engine", "reference"),
+    )
+
+
+def _requirements(requires: _Value) -> Requirements:
+    versions, flags = requires.get("versions"), requires.get("cpu_flags")
+    without_vnni = requires.get("session_config_without_vnni")
+    options = requires.get("session_options")
+    config = options and options.get("config")
+    disabled = options and options.get("disabled_optimizers")
+    return Requirements(
+        versions=versions.texts_by_name() if versions else {},
+        cpu_flags=frozenset(flag.text() for flag in flags or ()),
+        session_config=config.texts_by_name() if config else {},
+        session_config_without_vnni=without_vnni.texts_by_name() if without_vnni else {},
+        disabled_optimizers=tuple(name.text() for name in disabled or ()),
+    )
+
+
+class _Value:
+    """A value of the manifest, and the place where it stands."""
+
+    def __init__(self, value: Any, place: str) -> None:
+        self.value = value
+        self._place = place
+
+    def __getitem__(self, name: str) -> _Value:
+        found = self.get(name)
+        if found is None:
+            raise BundleError(
+                f"{MANIFEST} lacks {self._inside(name)}; "
+                "give what `exporter pack --format bundle` wrote, not the build folder"
+            )
+        return found
+
+    def get(self, name: str) -> _Value | None:
+        """A field of an object; None where it has no such field."""
+        if not isinstance(self.value, dict):
+            raise self.unfit("an object")
+        return _Value(self.value[name], self._inside(name)) if name in self.value else None
+
+    def __iter__(self) -> Iterator[_Value]:
+        if not isinstance(self.value, list):
+            raise self.unfit("a list")
+        for index, item in enumerate(self.value):
+            yield _Value(item, f"{self._place}[{index}]")
+
+    def text(self) -> str:
+        if not isinstance(self.value, str):
+            raise self.unfit("a text")
+        return self.value
+
+    def one_of(self, *known: str) -> str:
+        if self.value not in known:
+            raise self.unfit(" or ".join(known))
+        return self.text()
+
+    def number(self) -> float:
+        is_number = isinstance(self.value, int | float) and not isinstance(self.value, bool)
+        if not is_number or not abs(self.value) <= sys.float_info.max:  # nor is NaN
+            raise self.unfit("a finite number")
+        return float(self.value)
+
+    def channels(self) -> tuple[float, float, float]:
+        values = [item.number() for item in self]
+        if len(values) != 3:
+            raise self.unfit("a number for each of 3 channels")
+        return values[0], values[1], values[2]
+
+    def texts_by_name(self) -> Mapping[str, str]:
+        if not isinstance(self.value, dict):
+            raise self.unfit("an object")
+        return {name: _Value(item, self._inside(name)).text() for name, item in self.value.items()}
+
+    def unfit(self, expected: str) -> BundleError:
+        shown = repr(self.value)
+        shown = shown if len(shown) < 60 else f"{shown[:57]}..."
+        return BundleError(
+            f"{MANIFEST}: {self._place or 'all of it'} is {shown}, expected {expected}; "
+            "pack the build again"
+        )
+
+    def _inside(self, name: str) -> str:
+        return f"{self._place}.{name}" if self._place else name

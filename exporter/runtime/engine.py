@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from exporter.runtime.description import Description, EngineEntry
 from exporter.runtime.errors import BundleError, ClosedError, InputError
 from exporter.runtime.images import Images, Normalisation
+from exporter.runtime.layout import Layout, layout_of
 from exporter.runtime.sessions import Session
 
 Array = npt.NDArray[Any]
@@ -96,7 +97,7 @@ class Engine:
             InputError: another type or shape, not finite, or far outside what normalisation gives.
             ClosedError: the engine is closed, or was loaded before a fork.
         """
-        if not isinstance(inputs, np.ndarray) or inputs.dtype != self.input_dtype:
+        if not _is_array(inputs) or inputs.dtype != self.input_dtype:
             raise InputError(
                 f"inputs are {_kind(inputs)}; {self.id} takes a {self.input_dtype} array "
                 f"of shape {_shown(self.input_shape)}"
@@ -108,7 +109,8 @@ class Engine:
             )
         if not self._takes_images and inputs.size:
             low, high = self._range
-            smallest, largest = float(inputs.min()), float(inputs.max())
+            values = np.asarray(inputs)  # as the engine sees them, whatever class it is
+            smallest, largest = float(values.min()), float(values.max())
             if not (low <= smallest and largest <= high):  # also where one is not a number
                 raise InputError(
                     f"inputs lie between {smallest:g} and {largest:g}; {self.id} takes finite "
@@ -123,8 +125,7 @@ class Engine:
         Raises:
             InputError, ClosedError: as calling the engine.
         """
-        if top < 1:
-            raise InputError(f"top is {top}; give at least 1")
+        top = whole_number("top", top)
         answers = self(images).astype(np.float64)
         if self._answers == "logits":
             answers = np.exp(answers - answers.max(axis=1, keepdims=True))
@@ -147,7 +148,7 @@ class Engine:
         self.close()
 
     def _check_images(self, images: object) -> None:
-        if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
+        if not _is_array(images) or images.dtype != np.uint8:
             raise InputError(
                 f"images are {_kind(images)}; give a uint8 array (N, H, W, 3), values 0 to 255, RGB"
             )
@@ -164,7 +165,8 @@ class Engine:
 
     def _prepare(self, images: Images) -> Array:
         if self._takes_images:
-            return images
+            planes = layout_of(self.input_shape[1:]) is Layout.NCHW
+            return images.transpose(0, 3, 1, 2) if planes else images
         if self._normalise is None:
             raise InputError(
                 f"{self.model} came with no preprocessing, so images cannot be prepared here; "
@@ -201,12 +203,31 @@ def _parts(inputs: Array, size: int = MAX_BATCH) -> Iterator[Array]:
         yield inputs[start : start + size]
 
 
+def whole_number(name: str, value: object, largest: int | None = None) -> int:
+    """The argument of that name, from 1 to `largest`.
+
+    Raises:
+        InputError: it is something else.
+    """
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        number = int(value)
+        if number >= 1 and (largest is None or number <= largest):
+            return number
+    allowed = "at least 1" if largest is None else f"1 to {largest}"
+    raise InputError(f"{name} is {value!r}; give a whole number, {allowed}")
+
+
+def _is_array(value: object) -> TypeGuard[Array]:
+    """Whether it is an array that holds nothing but its values: no mask over some of them."""
+    return isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray)
+
+
 def _rows(output: Array) -> Floats:
     return output.reshape(len(output), -1).astype(np.float32, copy=False)
 
 
 def _kind(value: object) -> str:
-    if isinstance(value, np.ndarray):
+    if _is_array(value):
         return f"of type {value.dtype}"
     return f"a {type(value).__name__}, not an array"
 

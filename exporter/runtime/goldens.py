@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from exporter.runtime.description import EngineEntry
 from exporter.runtime.engine import Engine
-from exporter.runtime.errors import BundleError, GoldenError
+from exporter.runtime.errors import BundleError, GoldenError, InputError, ServingError
 
 Array = npt.NDArray[Any]
 ANSWERS: Final = "answers:"
@@ -93,14 +93,14 @@ def answers_to(engine: Engine, goldens: Goldens) -> Array:
     """(N, classes): the engine's answers, from images where the engine or the goldens allow it.
 
     Raises:
-        BundleError: the engine takes images and the goldens have none.
+        BundleError: the engine takes pixels and the goldens are none.
         GoldenError: the images do not normalise to the recorded inputs.
     """
     if goldens.images is not None:
         if engine.input_dtype != np.uint8:
             _check_normalisation(engine, goldens)
         return engine(goldens.images)
-    if engine.input_dtype == np.uint8:
+    if engine.input_dtype == np.uint8 and goldens.inputs.dtype != np.uint8:
         raise BundleError(f"golden.npz has no images, and {engine.id} takes images; pack it again")
     return engine.run(goldens.inputs.astype(engine.input_dtype, copy=False))
 
@@ -118,17 +118,26 @@ def replay(engine: Engine, goldens: Goldens, entry: EngineEntry) -> float:
     """Asks the golden inputs; returns the worst relative distance from what is expected.
 
     Raises:
-        GoldenError: it is larger than the engine's tolerance.
+        GoldenError: it is larger than the engine's tolerance, or the engine fails on them.
         BundleError: the goldens are not this engine's.
     """
     expected = goldens.expected(entry.id, entry.against)
-    error = worst_error(answers_to(engine, goldens), expected)
-    if not error <= entry.tolerance:
+    try:
+        answers = answers_to(engine, goldens)
+    except InputError as error:
+        raise BundleError(f"golden.npz: {error}; pack the build again") from None
+    except ServingError:
+        raise
+    except Exception as error:  # the runtime library's own share no narrower base
+        reason = " ".join(str(error).split())
+        raise GoldenError(f"engine {entry.id} fails on the golden inputs: {reason}") from None
+    distance = worst_error(answers, expected)
+    if not distance <= entry.tolerance:
         raise GoldenError(
             f"engine {entry.id} does not answer the golden inputs as it was validated: "
-            f"relative error {error:.3g}, at most {entry.tolerance:.3g} was allowed"
+            f"relative error {distance:.3g}, at most {entry.tolerance:.3g} was allowed"
         )
-    return error
+    return distance
 
 
 def _check_normalisation(engine: Engine, goldens: Goldens) -> None:

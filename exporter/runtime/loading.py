@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from exporter.runtime.bundle_files import BundleFiles
 from exporter.runtime.choice import choose
@@ -17,11 +18,14 @@ from exporter.runtime.description import (
     EngineEntry,
     read_description,
 )
-from exporter.runtime.engine import Engine
+from exporter.runtime.engine import Engine, whole_number
 from exporter.runtime.errors import BundleError, GoldenError, InputError, NoEngineError
 from exporter.runtime.goldens import read_goldens, replay
 from exporter.runtime.machine import usable_threads
 from exporter.runtime.sessions import backend_of
+
+MAX_THREADS: Final = 4096
+"""Of one engine: more than any machine has."""
 
 _log = logging.getLogger("exporter.runtime")
 
@@ -51,10 +55,10 @@ def load(
     """
     if on_mismatch not in ("fail", "next"):
         raise InputError(f"on_mismatch is {on_mismatch!r}; give 'fail' or 'next'")
-    if threads is not None and threads < 1:
-        raise InputError(f"threads is {threads}; give at least 1, or None for what is granted")
-    key = None if public_key is None else _read_key(Path(public_key))
-    files = BundleFiles(Path(bundle), key)
+    if threads is not None:
+        threads = whole_number("threads", threads, MAX_THREADS)
+    key = None if public_key is None else _read_key(_path("public_key", public_key))
+    files = BundleFiles(_path("bundle", bundle), key)
     description = read_description(files.read(MANIFEST))
     goldens = read_goldens(files.read(GOLDEN))
     labels = _read_labels(files.read(LABELS))
@@ -112,6 +116,13 @@ def _read_labels(contents: bytes) -> tuple[str, ...]:
         return tuple(contents.decode("utf-8").splitlines())
     except UnicodeDecodeError as error:
         raise BundleError(f"{LABELS} is not UTF-8 text ({error}); pack the build again") from None
+
+
+def _path(name: str, value: object) -> Path:
+    path = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(path, str):
+        raise InputError(f"{name} is a {type(value).__name__}; give a path, as text or as a Path")
+    return Path(path)
 
 
 def _read_key(path: Path) -> bytes:

@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from exporter.runtime.description import Requirements
 from exporter.runtime.errors import NoEngineError
 from exporter.runtime.machine import cpu_flags, saturates_u8s8
 
@@ -55,28 +56,27 @@ class OnnxRuntimeSession:
         self,
         files: Sequence[bytes],
         precision: str,  # noqa: ARG002 - it is in the graph
-        requires: Mapping[str, Any],
+        requires: Requirements,
         threads: int,
         providers: tuple[str, ...],
     ) -> None:
         import onnxruntime as ort
 
-        wanted = requires.get("session_options", {})
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = _ORT_ERRORS_ONLY
-        config = dict(wanted.get("config", {}))
+        config = dict(requires.session_config)
         if saturates_u8s8(cpu_flags()):
-            config.update(requires.get("session_config_without_vnni", {}))
-        for key, value in config.items():
-            options.add_session_config_entry(key, value)
+            config.update(requires.session_config_without_vnni)
         try:
+            for key, value in config.items():
+                options.add_session_config_entry(key, value)
             self._session = ort.InferenceSession(
                 files[0],
                 options,
                 providers=list(providers),
-                disabled_optimizers=set(wanted.get("disabled_optimizers", ())),
+                disabled_optimizers=set(requires.disabled_optimizers),
                 # Else a failed load is tried again without the disabled optimizers.
                 enable_fallback=0,
             )
@@ -88,7 +88,11 @@ class OnnxRuntimeSession:
                 f"onnxruntime {ort.__version__} has no working {providers[0]} here "
                 f"(it offers {', '.join(placed)}); load with device='cpu' or repair its driver"
             )
-        given = self._session.get_inputs()[0]
+        inputs = self._session.get_inputs()
+        if len(inputs) != 1 or inputs[0].type not in _ORT_TYPES:
+            types = ", ".join(given.type for given in inputs)
+            raise NoEngineError(f"it takes ({types}); expected one tensor of numbers")
+        given = inputs[0]
         self._name: str = given.name
         self._outputs = [self._session.get_outputs()[0].name]
         self.input = InputSpec(
@@ -108,7 +112,7 @@ class OpenVinoSession:
         self,
         files: Sequence[bytes],
         precision: str,
-        requires: Mapping[str, Any],  # noqa: ARG002 - nothing of it is OpenVINO's
+        requires: Requirements,  # noqa: ARG002 - nothing of it is OpenVINO's
         threads: int,
         providers: tuple[str, ...],
     ) -> None:
@@ -129,13 +133,15 @@ class OpenVinoSession:
             }
             model = core.read_model(model=files[0], weights=files[1])
             self._model = core.compile_model(model, device, config)
+            given = self._model.input()  # refuses a model of several
+            self.input = InputSpec(
+                np.dtype(given.element_type.to_dtype()),
+                tuple(
+                    size.get_length() if size.is_static else None for size in given.partial_shape
+                ),
+            )
         except Exception as error:  # RuntimeError, and pybind's own for a wrong type
             raise _refused(f"openvino {openvino.__version__}", error) from None
-        given = self._model.input(0)
-        self.input = InputSpec(
-            np.dtype(given.element_type.to_dtype()),
-            tuple(size.get_length() if size.is_static else None for size in given.partial_shape),
-        )
         self._idle: deque[Any] = deque()
 
     def run(self, batch: Array) -> Array:

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.artifact import Precision
 from exporter.errors import UsageError
 from exporter.pack.batching import Batching, plan_batching
-
-
-def entry(curve: dict[int, float], threads: int = 2, p99: float = 1.25) -> dict[str, Any]:
-    measured = [
-        {"batch": batch, "p50_ms": p50, "p99_ms": p99 * p50, "threads": threads}
-        for batch, p50 in curve.items()
-    ]
-    return {"id": "ort-cpu.int8", "latency_by_batch": measured}
+from tests.manifests import latency, record
 
 
 def plan(
     curve: dict[int, float], *, slo_ms: float | None = None, limit: int | None = None, host: int = 2
 ) -> Batching:
-    return plan_batching(entry(curve), host, slo_ms=slo_ms, limit=limit)
+    """For an engine of this curve (batch -> p50), measured with 2 threads; p99 is 1.25 times it."""
+    engine = record(
+        "ort-cpu",
+        Precision.INT8,
+        op="QLinearConv",
+        dtype="int8",
+        size=1,
+        latencies=[latency(p50, 1.0, batch=batch) for batch, p50 in curve.items()],
+    )
+    return plan_batching(engine, host, slo_ms=slo_ms, limit=limit)
 
 
 def test_the_batch_of_most_throughput_is_the_largest_served() -> None:
@@ -54,11 +55,13 @@ def test_a_request_may_wait_for_one_batch_and_run_in_the_next() -> None:
 
 
 def test_a_limit_that_one_image_misses_is_an_error() -> None:
-    with pytest.raises(UsageError, match=r"--slo-ms 2 cannot be met by ort-cpu\.int8.*1\.25 ms"):
+    with pytest.raises(
+        UsageError, match=r"--slo-ms 2 cannot be met by ort-cpu\.int8.* of 1, takes 1\.25 ms"
+    ):
         plan({1: 1.0, 2: 1.4}, slo_ms=2.0)
 
 
-@pytest.mark.parametrize("slo", [0.0, -1.0, float("nan")])
+@pytest.mark.parametrize("slo", [0.0, -1.0, float("nan"), float("inf")])
 def test_what_is_no_time_is_an_error(slo: float) -> None:
     with pytest.raises(UsageError, match="no time"):
         plan({1: 1.0}, slo_ms=slo)

@@ -15,11 +15,11 @@ from exporter.pack.formats import pack
 from exporter.pack.kserve import service_name
 from exporter.pack.request import PackRequest
 from exporter.progress import Silent
-from tests.packed import digits_build, pack_digits
+from tests.packed import digits_build, edited_build, pack_digits
 
 
-def service(folder: Path, **options: Any) -> dict[str, Any]:
-    request = PackRequest(digits_build(), format="kserve", out=folder / "out", **options)
+def service(folder: Path, build: Path | None = None, **options: Any) -> dict[str, Any]:
+    request = PackRequest(build or digits_build(), format="kserve", out=folder / "out", **options)
     path = pack(request, Silent()).path / "inferenceservice.yaml"
     described: dict[str, Any] = yaml.safe_load(path.read_text())
     return described
@@ -62,4 +62,11 @@ def test_any_model_has_a_name_that_kubernetes_takes(model: str) -> None:
     import re
 
     assert re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", service_name(model))
-    assert len(service_name(model)) <= 50
+    assert len(f"{service_name(model)}-predictor-{'n' * 20}") <= 63
+
+
+@pytest.mark.parametrize("name", ["true", "null", "on", "No", "resnet50", "1e3", "y" * 80])
+def test_the_name_is_text_in_yaml(tmp_path: Path, name: str) -> None:
+    build = edited_build(tmp_path, lambda manifest: manifest["model"].update(name=name))
+    described = service(tmp_path, build, storage_uri="s3://models/x")
+    assert described["metadata"]["name"] == service_name(name)

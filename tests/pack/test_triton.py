@@ -16,7 +16,7 @@ import pytest
 
 from exporter.errors import UsageError
 from exporter.pack.formats import pack
-from exporter.pack.protobuf_text import Word, parameters, text_format
+from exporter.pack.protobuf_text import Message, Word, parameters, text_format
 from exporter.pack.request import PackRequest
 from exporter.progress import Silent
 from exporter.runtime import load
@@ -230,7 +230,7 @@ def test_the_probe_asks_a_golden(
 
 
 def test_text_format() -> None:
-    message = {
+    message: Message = {
         "name": 'say "hi"\n',
         "count": 3,
         "on": True,

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from hypothesis import strategies as st
 
 from exporter.runtime import BundleError, bundle_files, load
 from exporter.runtime.bundle_files import SIGNATURE, SUMS, is_safe_name
-from tests.packed import copy_of, digits_bundle, pack_digits, resum
+from tests.packed import copy_of, digits_bundle, files_of, pack_digits, resum
 
 
 def write_keys(folder: Path, name: str = "release") -> tuple[Path, Path]:
@@ -200,6 +201,69 @@ def test_an_archive_that_unpacks_to_too_much_is_refused(
     monkeypatch.setattr(bundle_files, "MAX_ARCHIVE_BYTES", 1 << 20)
     with pytest.raises(BundleError, match="unpacks to more than"):
         load(bomb)
+
+
+def attribute(size: int, kind: bytes) -> bytes:
+    """The header of an attribute or a name of so many bytes, which follow it."""
+    member = tarfile.TarInfo("././@LongLink")
+    member.type, member.size = kind, size
+    return member.tobuf(format=tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_what_stands_before_a_file_is_not_read_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: bytes
+) -> None:
+    """tarfile holds a name or an attribute in memory, however large its header says that it is."""
+    archive = tmp_path / "a.tar.zst"
+    archive.write_bytes(zstandard.compress(attribute(1 << 40, kind) + bytes(64 << 20)))
+    assert archive.stat().st_size < 1 << 16
+    tracemalloc.start()
+    with pytest.raises(BundleError, match="more than 1 MiB between two files"):
+        load(archive)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 16 << 20
+
+
+def sparse(value: str) -> bytes:
+    """The attribute of a file with holes; the file follows it."""
+    record = f" GNU.sparse.map={value}\n"
+    record = f"{len(record) + 2}{record}"
+    return attribute(len(record), tarfile.XHDTYPE) + record.encode() + bytes(-len(record) % 512)
+
+
+MALFORMED = {
+    "letters": sparse("a,b"),
+    "a name of a name": 900 * (attribute(1, tarfile.GNUTYPE_LONGNAME) + bytes(512)),
+}
+
+
+@pytest.mark.parametrize("contents", MALFORMED.values(), ids=MALFORMED.keys())
+def test_malformed_headers_are_refused(tmp_path: Path, contents: bytes) -> None:
+    archive = tmp_path / "a.tar.zst"
+    members = io.BytesIO()
+    with tarfile.open(fileobj=members, mode="w") as whole:
+        whole.addfile(tarfile.TarInfo("bundle/x"))
+    archive.write_bytes(zstandard.compress(contents + members.getvalue()))
+    with pytest.raises(BundleError):
+        load(archive)
+
+
+def test_a_linked_folder_is_said_to_be_one(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    for path in digits_bundle().iterdir():
+        (tmp_path / "a" / path.name).symlink_to(path)
+    with pytest.raises(BundleError, match=r"(engines|onnx) is a link to a folder.*cp -rL"):
+        load(tmp_path / "a")
+    (tmp_path / "linked").symlink_to(digits_bundle())
+    load(tmp_path / "linked").close()
+    for name in [*files_of(digits_bundle()), SUMS]:
+        link = tmp_path / "b" / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(digits_bundle() / name)
+    load(tmp_path / "b").close()
 
 
 def test_a_truncated_or_altered_archive_is_refused(tmp_path: Path) -> None:

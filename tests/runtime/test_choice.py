@@ -8,7 +8,7 @@ import pytest
 
 from exporter.runtime import InputError, NoEngineError, choice, load
 from exporter.runtime.choice import choose
-from exporter.runtime.description import EngineEntry
+from exporter.runtime.description import EngineEntry, Requirements
 from tests.packed import digits_bundle
 
 VNNI = frozenset({"avx2", "avx512_vnni"})
@@ -34,7 +34,14 @@ def set_machine(
 def entry(name: str, p50_ms: float | None = None, **requires: Any) -> EngineEntry:
     target, _, precision = name.rpartition(".")
     return EngineEntry(
-        name, target, precision, (f"engines/{name}.onnx",), requires, p50_ms, 1e-5, "engine"
+        name,
+        target,
+        precision,
+        (f"engines/{name}.onnx",),
+        Requirements(**requires),
+        p50_ms,
+        1e-5,
+        "engine",
     )
 
 
@@ -45,7 +52,10 @@ def order(*entries: EngineEntry, device: str = "auto") -> list[str]:
 def test_a_variant_of_a_target_runs_where_its_cpu_feature_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    entries = (entry("ort-cpu.int8", 2.0), entry("ort-cpu:amx.int8", 1.0, cpu_flags=["amx_int8"]))
+    entries = (
+        entry("ort-cpu.int8", 2.0),
+        entry("ort-cpu:amx.int8", 1.0, cpu_flags=frozenset({"amx_int8"})),
+    )
     monkeypatch.setattr(choice, "cpu_flags", lambda: frozenset({"avx512_vnni", "amx_int8"}))
     assert order(*entries) == ["ort-cpu:amx.int8", "ort-cpu.int8"]
     monkeypatch.setattr(choice, "cpu_flags", lambda: frozenset({"avx512_vnni"}))
@@ -76,7 +86,7 @@ def test_what_cannot_run_says_why() -> None:
         entry("tensorrt-rtx:sm89.fp16"),
         entry("tensorrt.fp16"),
         entry("ort-cuda.fp32"),
-        entry("ort-cpu.int8", cpu_flags=["amx_int8", "avx2"]),
+        entry("ort-cpu.int8", cpu_flags=frozenset({"amx_int8", "avx2"})),
         entry("ort-cpu.fp16", versions={"onnxruntime": "1.33.1"}),
         entry("ort-cpu.fp32", versions={"onnxruntime": "1.32.5"}),
     )
@@ -92,7 +102,7 @@ def test_what_cannot_run_says_why() -> None:
 
 def test_unreadable_cpu_flags_exclude_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     set_machine(monkeypatch, frozenset())
-    assert order(entry("ort-cpu.fp32", cpu_flags=["avx2"])) == ["ort-cpu.fp32"]
+    assert order(entry("ort-cpu.fp32", cpu_flags=frozenset({"avx2"}))) == ["ort-cpu.fp32"]
 
 
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -11,7 +12,7 @@ import pytest
 
 from exporter.graph.files import serialize
 from exporter.runtime import BundleError, ClosedError, Engine, InputError, load
-from exporter.runtime.description import Description, EngineEntry
+from exporter.runtime.description import Description, EngineEntry, Requirements
 from exporter.runtime.images import Normalisation
 from exporter.runtime.loading import open_engine
 from tests.graphs import Array, graph, random
@@ -52,9 +53,9 @@ def small_engine(
 
 def open_model(model: ir.Model, *, known: bool, answers: str) -> Engine:
     description = Description(
-        "small", "float32", (), MEAN if known else None, STD if known else None, answers, ()
+        "small", "float32", MEAN if known else None, STD if known else None, answers, ()
     )
-    entry = EngineEntry("ort-cpu.fp32", "ort-cpu", "fp32", (), {}, None, 1e-5, "engine")
+    entry = EngineEntry("ort-cpu.fp32", "ort-cpu", "fp32", (), Requirements(), None, 1e-5, "engine")
     return open_engine(entry, description, ("a", "b", "c", "d"), [serialize(model)], 1)
 
 
@@ -158,9 +159,34 @@ def test_one_nan_among_many_values_is_found(engine: Engine) -> None:
         engine.run(inputs)
 
 
-def test_top_must_be_positive(engine: Engine, images: Array) -> None:
-    with pytest.raises(InputError, match="top is 0"):
-        engine.predict(images, top=0)
+@pytest.mark.parametrize("mask", [True, False])
+def test_a_masked_array_is_refused(engine: Engine, images: Array, mask: bool) -> None:
+    """Its minimum and maximum are those of what the mask leaves; the engine gets all of it."""
+    inputs = np.zeros((1, 3, 32, 32), np.float32)
+    inputs[0, 0, 3, 3] = np.nan
+    with pytest.raises(InputError, match=r"a MaskedArray, not an array.*float32 array"):
+        engine.run(np.ma.masked_invalid(inputs))
+    with pytest.raises(InputError, match="a MaskedArray, not an array; give a uint8 array"):
+        engine(np.ma.masked_array(images, mask=mask))
+
+
+def test_an_array_of_another_class_is_taken_as_its_values(engine: Engine) -> None:
+    class Calm(np.ndarray):
+        def min(self, *args: Any, **kwargs: Any) -> Any:
+            return np.float32(0)
+
+        max = min  # noqa: A003 - its name there
+
+    inputs = np.full((1, 3, 32, 32), np.nan, np.float32)
+    with pytest.raises(InputError, match="between nan and nan"):
+        engine.run(inputs.view(Calm))
+    assert engine.run(np.zeros_like(inputs).view(Calm)).shape == (1, 10)
+
+
+@pytest.mark.parametrize("top", [0, -1, "3", 2.5, None, True])
+def test_top_is_a_positive_whole_number(engine: Engine, images: Array, top: Any) -> None:
+    with pytest.raises(InputError, match=f"top is {top!r}; give a whole number, at least 1"):
+        engine.predict(images, top=top)
 
 
 def test_images_need_a_known_preprocessing() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from exporter.graph.files import serialize
 from exporter.runtime import (
     BundleError,
     GoldenError,
@@ -20,6 +22,7 @@ from exporter.runtime import (
     load,
 )
 from exporter.runtime.bundle_files import SUMS
+from tests.graphs import graph
 from tests.packed import copy_of, digits_bundle, files_of, on_a_cpu_with_vnni, pack_digits, resum
 
 
@@ -134,14 +137,37 @@ def test_what_is_no_bundle_is_refused(tmp_path: Path, what: str) -> None:
         load(path)
 
 
+def required(**requires: Any) -> Callable[[dict[str, Any]], object]:
+    return lambda manifest: manifest["engines"][0]["requires"].update(requires)
+
+
+def tolerated(**tolerance: Any) -> Callable[[dict[str, Any]], object]:
+    return lambda manifest: manifest["bundle"]["tolerances"]["ort-cpu.fp32"].update(tolerance)
+
+
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
         (lambda m: m.update(schema=2), "another schema"),
-        (lambda m: m.pop("bundle"), "KeyError"),
-        (lambda m: m["bundle"]["tolerances"].clear(), "KeyError"),
-        (lambda m: m["model"]["input"].update(shape=None), "TypeError"),
+        (lambda m: m.pop("bundle"), "lacks bundle; give what"),
+        (lambda m: m.update(model=[]), r"manifest\.json: model is \[\], expected an object"),
+        (lambda m: m["bundle"]["tolerances"].clear(), r"lacks bundle\.tolerances\.ort-cpu\.fp32"),
+        (lambda m: m["bundle"].update(answers="words"), "expected logits or probabilities"),
+        (lambda m: m["model"]["preprocessing"].update(mean=[0.1, 0.2]), "each of 3 channels"),
+        (lambda m: m["model"]["preprocessing"].update(std="abc"), "expected a list"),
         (lambda m: m.update(engines=[]), "no engine"),
+        (lambda m: m["engines"][0].update(target=7), r"engines\[0\]\.target is 7.*expected a text"),
+        (lambda m: m["engines"][0].update(files=[]), "expected at least one file"),
+        (lambda m: m["engines"][0].update(requires=None), r"engines\[0\]\.requires is None"),
+        (required(versions=["onnxruntime"]), r"requires\.versions is .* expected an object"),
+        (required(versions={"onnxruntime": 1.3}), r"versions\.onnxruntime is 1\.3"),
+        (required(cpu_flags=5), "expected a list"),
+        (required(session_options={"config": [1]}), r"session_options\.config is \[1\]"),
+        (required(session_options={"disabled_optimizers": [{}]}), r"optimizers\[0\] is \{\}"),
+        (tolerated(rel_l2=float("inf")), "expected a finite number"),
+        (tolerated(rel_l2=True), "expected a finite number"),
+        (tolerated(rel_l2=10**400), "expected a finite number"),
+        (tolerated(against="nothing"), "expected engine or reference"),
         (lambda m: m["engines"][0]["files"][0].update(path="../engine.onnx"), "not in SHA256SUMS"),
     ],
 )
@@ -150,7 +176,50 @@ def test_a_malformed_manifest_is_refused(
 ) -> None:
     edit_manifest(bundle, edit)
     with pytest.raises(ServingError, match=message):
-        load(bundle, engine="ort-cpu.fp32" if "json" in message or "not in" in message else None)
+        load(bundle, engine="ort-cpu.fp32" if "not in" in message else None)
+
+
+@pytest.mark.parametrize("contents", [b"", b"{", b"[" * 100_000, b'{"schema": \xff}', b"7"])
+def test_a_manifest_that_is_no_json_object_is_refused(bundle: Path, contents: bytes) -> None:
+    (bundle / "manifest.json").write_bytes(contents)
+    resum(bundle)
+    with pytest.raises(BundleError, match=r"manifest\.json"):
+        load(bundle)
+
+
+def test_an_engine_that_fails_on_the_goldens_is_a_mismatch_too(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It loads, and then ends in the runtime library's own error."""
+    on_a_cpu_with_vnni(monkeypatch)
+    path = bundle / "engines/ort-cpu/int8.onnx"
+    model = graph(
+        """g (float[N,3,32,32] input) => (float[N,10] logits) {
+            shape = Constant <value_ints=[7, 10]> ()
+            logits = Reshape(input, shape)
+        }"""
+    )
+    path.write_bytes(serialize(model))
+    resum(bundle)
+    with pytest.raises(GoldenError, match=r"ort-cpu\.int8 fails on the golden inputs: .*Reshape"):
+        load(bundle)
+    with load(bundle, on_mismatch="next") as engine:
+        assert engine.id != "ort-cpu.int8"
+
+
+@pytest.mark.parametrize(
+    ("signature", "said"),
+    [
+        ("(int64[N,3,32,32] x) => (int64[N,3,32,32] y) { y = Identity(x) }", "tensor\\(int64\\)"),
+        ("(float[N,3,32,32] x, float[N] z) => (float[N] y) { y = Identity(z) }", "float.*float"),
+        ("() => (float[2] y) { y = Constant <value_floats=[1.0, 2.0]> () }", r"takes \(\)"),
+    ],
+)
+def test_an_engine_of_other_inputs_does_not_load(bundle: Path, signature: str, said: str) -> None:
+    (bundle / "engines/ort-cpu/fp32.onnx").write_bytes(serialize(graph(f"g {signature}")))
+    resum(bundle)
+    with pytest.raises(NoEngineError, match=said):
+        load(bundle, engine="ort-cpu.fp32")
 
 
 @pytest.mark.parametrize(
@@ -253,6 +322,12 @@ def test_labels_must_fit(bundle: Path) -> None:
         ({"device": "tpu"}, "device is 'tpu'"),
         ({"engine": "ort-cpu.int4"}, "no engine 'ort-cpu.int4'; it has ort-cpu.fp32"),
         ({"threads": 0}, "threads is 0"),
+        ({"threads": "2"}, "threads is '2'; give a whole number, 1 to 4096"),
+        ({"threads": 2.5}, "threads is 2.5"),
+        ({"threads": float("nan")}, "threads is nan"),
+        ({"threads": True}, "threads is True"),
+        ({"threads": 2**31}, "threads is 2147483648"),
+        ({"public_key": 5}, "public_key is a int; give a path"),
         ({"on_mismatch": "ignore"}, "on_mismatch is 'ignore'"),
         ({"public_key": "absent.pem"}, r"cannot read the public key absent\.pem"),
     ],
@@ -260,6 +335,18 @@ def test_labels_must_fit(bundle: Path) -> None:
 def test_unusable_arguments(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         load(digits_bundle(), **arguments)
+
+
+@pytest.mark.parametrize("path", [None, 7, os.fsencode("bundle"), ["bundle"]])
+def test_what_is_no_path_is_refused(path: Any) -> None:
+    with pytest.raises(InputError, match=r"bundle is a .*; give a path"):
+        load(path)
+
+
+def test_counts_of_numpy_are_whole_numbers_too() -> None:
+    with load(digits_bundle(), engine="ort-cpu.fp32", threads=np.int64(1)) as engine:  # type: ignore[arg-type]
+        images = np.zeros((1, 32, 32, 3), np.uint8)
+        assert len(engine.predict(images, top=np.int32(3))[0]) == 3  # type: ignore[arg-type]
 
 
 def test_goldens_of_an_engine_that_never_ran_are_the_references(bundle: Path) -> None:

@@ -14,9 +14,10 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from exporter.artifact import Precision
 from exporter.pack.formats import pack
-from exporter.pack.packable import ROUNDING
 from exporter.pack.request import PackRequest
+from exporter.pack.tolerances import ROUNDING
 from exporter.progress import Silent
 from exporter.runtime.goldens import worst_error
 from tests.packed import digits_build, digits_bundle
@@ -95,7 +96,7 @@ def test_the_goldens(tmp_path: Path, kind: str, engine: str) -> None:
     assert found["engine"] == engine
     with np.load(digits_bundle() / "golden.npz") as goldens:
         expected = goldens[f"answers:{engine}"]
-    tolerance = ROUNDING[engine.rpartition(".")[2]]
+    tolerance = ROUNDING[Precision(engine.rpartition(".")[2])]
     assert worst_error(np.array(found["answers"]), expected) <= tolerance
     assert 0 <= found["goldenError"] <= tolerance
     for predictions, logits in zip(found["top"], np.array(found["answers"]), strict=True):
@@ -171,22 +172,51 @@ def test_the_demo_page(tmp_path: Path) -> None:
 def test_the_types(tmp_path: Path, kind: str) -> None:
     package = packed(tmp_path, kind)
     shutil.copyfile(PROGRAMS / "types.ts", tmp_path / "types.mts")
-    settings = {
-        "compilerOptions": {
-            "strict": True, "noEmit": True, "module": "nodenext", "target": "es2022",
-            "lib": ["es2022", "dom"], "types": [], "noUncheckedIndexedAccess": True,
-        },
-        "files": ["types.mts"],
-    }  # fmt: skip
-    (tmp_path / "tsconfig.json").write_text(json.dumps(settings))
     (tmp_path / "node_modules").mkdir()
     (tmp_path / "node_modules" / "packed").symlink_to(package)
+    assert compiled(tmp_path / "types.mts", noUncheckedIndexedAccess=True) == (0, "")
+
+
+@pytest.mark.parametrize("kind", ["node", "web"])
+def test_the_program_is_what_its_types_say(tmp_path: Path, kind: str) -> None:
+    """Beside index.js the compiler would read index.d.ts alone; here it reads both."""
+    package = packed(tmp_path, kind)
+    (package / "index.d.ts").rename(package / "contract.d.ts")
+    check = package / "check.ts"
+    check.write_text(
+        'import type * as contract from "./contract.js";\n'
+        'import * as program from "./index.js";\n'
+        "export const checked: typeof contract = program;\n"
+    )
+    settings = {
+        "allowJs": True,
+        "checkJs": True,
+        # What JavaScript cannot say.
+        "noImplicitAny": False,
+        "strictNullChecks": False,
+        "types": ["node"] if kind == "node" else [],
+    }
+    assert compiled(check, **settings) == (0, "")
+    classifier = package / "classifier.js"
+    classifier.write_text(classifier.read_text().replace("async close()", "async shut()"))
+    code, said = compiled(check, **settings)
+    assert code != 0
+    assert "Property 'close' is missing" in said
+
+
+def compiled(file: Path, **settings: Any) -> tuple[int, str]:
+    """What tsc makes of a file: exit code, output."""
+    options = {
+        "strict": True, "noEmit": True, "module": "nodenext", "target": "es2022",
+        "lib": ["es2022", "dom", "dom.iterable"], "types": [], **settings,
+    }  # fmt: skip
+    config = file.with_name("tsconfig.json")
+    config.write_text(json.dumps({"compilerOptions": options, "files": [file.name]}))
     done = subprocess.run(
-        ["node", str(NODE_MODULES / "typescript" / "bin" / "tsc"), "-p", str(tmp_path)],
+        ["node", str(NODE_MODULES / "typescript" / "bin" / "tsc"), "-p", str(config)],
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
-    assert done.stdout == ""
-    assert done.returncode == 0
+    return done.returncode, done.stdout

@@ -12,9 +12,10 @@ import numpy.typing as npt
 import onnxruntime
 import pytest
 
+from exporter.artifact import Precision
 from exporter.pack.formats import pack
-from exporter.pack.packable import ROUNDING
 from exporter.pack.request import PackRequest
+from exporter.pack.tolerances import ROUNDING
 from exporter.progress import Silent
 from exporter.runtime import load
 from exporter.runtime.goldens import Goldens, read_goldens, worst_error
@@ -49,7 +50,7 @@ def test_five_runtimes_give_one_answer(tmp_path: Path, engine: str, build: str) 
     print(table(f"{engine}, {build}", answers, goldens))  # noqa: T201 - for the record, with -s
     for name, found in answers.items():
         error = worst_error(found, goldens.answers[engine])
-        assert error <= ROUNDING[engine.rpartition(".")[2]], (name, error)
+        assert error <= ROUNDING[Precision(engine.rpartition(".")[2])], (name, error)
         assert (found.argmax(1) == goldens.outputs.argmax(1)).all()
 
 

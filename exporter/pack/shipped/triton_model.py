@@ -5,22 +5,30 @@ runtime library; the backend's stub ignores PYTHONPATH, so that other site-packa
 EXPORTER_SITE_PACKAGES (separated as in PATH).
 """
 
+from __future__ import annotations
+
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 FOLDER = Path(__file__).parent
-sys.path[:0] = [str(FOLDER), *filter(None, os.environ.get("EXPORTER_SITE_PACKAGES", "").split(os.pathsep))]
+SITE_PACKAGES = os.environ.get("EXPORTER_SITE_PACKAGES", "").split(os.pathsep)
+sys.path[:0] = [str(FOLDER), *filter(None, SITE_PACKAGES)]
 
-import numpy as np
-import triton_python_backend_utils as pb_utils
+import numpy as np  # noqa: E402 - from the path above
+import triton_python_backend_utils as pb_utils  # noqa: E402
 
-from exporter.runtime import InputError, load
+from exporter.runtime import InputError, load  # noqa: E402
 
 
 class TritonPythonModel:
-    def initialize(self, args):
+    """What the backend's stub calls."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Loads the bundle's best engine for this server."""
         config = json.loads(args["model_config"])
         threads = int(config["parameters"]["threads"]["string_value"])
         self.input = config["input"][0]["name"]
@@ -31,7 +39,8 @@ class TritonPythonModel:
         self.answer = self.engine if takes_images else self.engine.run
         pb_utils.Logger.log_info(f"{config['name']} serves {self.engine.id}")
 
-    def execute(self, requests):
+    def execute(self, requests: Sequence[Any]) -> list[Any]:
+        """A response to each request; all of them are answered as one batch."""
         inputs = [pb_utils.get_input_tensor_by_name(r, self.input).as_numpy() for r in requests]
         try:
             answers = self.answer(inputs[0] if len(inputs) == 1 else np.concatenate(inputs))
@@ -40,15 +49,17 @@ class TritonPythonModel:
         ends = np.cumsum([len(part) for part in inputs])
         return [self._response(part) for part in np.split(answers, ends[:-1])]
 
-    def finalize(self):
+    def finalize(self) -> None:
+        """Frees the engine."""
         self.engine.close()
 
-    def _alone(self, part):
+    def _alone(self, part: np.ndarray) -> Any:
         """One request of a batch in which at least one cannot be answered."""
         try:
             return self._response(self.answer(part))
         except InputError as error:
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error)))
 
-    def _response(self, answers):
-        return pb_utils.InferenceResponse([pb_utils.Tensor(self.output, np.ascontiguousarray(answers))])
+    def _response(self, answers: np.ndarray) -> Any:
+        rows = np.ascontiguousarray(answers)
+        return pb_utils.InferenceResponse([pb_utils.Tensor(self.output, rows)])

@@ -1,0 +1,150 @@
+"""config.pbtxt: what Triton is told of a model.
+
+https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/user_guide/model_configuration.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy.typing as npt
+
+from exporter.builds.records import EngineRecord
+from exporter.pack.batching import Batching
+from exporter.pack.packable import Release
+from exporter.pack.protobuf_text import Message, Value, Word, parameters, text_format
+from exporter.pack.triton_backends import BACKENDS, PYTHON, on_gpu
+
+VERSION: Final = "1"
+LABELS: Final = "labels.txt"
+_TYPES: Final[Mapping[str, str]] = {"float32": "FP32", "float16": "FP16", "uint8": "UINT8"}
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model as Triton's clients see it."""
+
+    input: str
+    output: str
+    samples: npt.NDArray[Any]
+    """Golden inputs as requests carry them, (N, ...)."""
+    classes: int
+    fixed: int | None
+    """The one batch size that the engine takes; None: any. Triton has no such batches: it is told
+    of none (`max_batch_size: 0`), and the dimension becomes part of every shape."""
+
+    @property
+    def datatype(self) -> str:
+        """In the words of the inference protocol."""
+        return _TYPES[self.samples.dtype.name]
+
+    @property
+    def input_shape(self) -> list[int]:
+        """Of one request without its batch, where Triton batches; else of the whole."""
+        return self._whole([*self.samples.shape[1:]])
+
+    @property
+    def output_shape(self) -> list[int]:
+        return self._whole([self.classes])
+
+    def _whole(self, sizes: list[int]) -> list[int]:
+        return sizes if self.fixed is None else [self.fixed, *sizes]
+
+
+def served_model(release: Release, backend: str) -> Served:
+    """The model behind a backend: of images where the backend prepares them, else of tensors."""
+    model, goldens = release.manifest.model, release.goldens
+    samples, name = goldens.inputs, model.input.name
+    if backend == PYTHON and goldens.images is not None:
+        samples, name = goldens.images, "images"
+    declared = model.input.shape[0]
+    fixed = declared if isinstance(declared, int) and backend != PYTHON else None
+    return Served(name, model.output.name, samples, len(release.labels), fixed)
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """Golden inputs that Triton asks before the model is ready."""
+
+    file: str
+    batch: int
+
+
+def config_text(
+    name: str,
+    engine: EngineRecord,
+    backend: str,
+    served: Served,
+    batching: Batching,
+    warmups: list[WarmUp],
+) -> str:
+    """The text of config.pbtxt for a model of that name."""
+    data_type = Word(f"TYPE_{served.datatype}")
+    fields: dict[str, Value] = {
+        "name": name,
+        "backend": backend,
+        "max_batch_size": batching.max_batch if served.fixed is None else 0,
+        "input": [{"name": served.input, "data_type": data_type, "dims": [*served.input_shape]}],
+        "output": [
+            {
+                "name": served.output,
+                "data_type": Word("TYPE_FP32"),
+                "dims": [*served.output_shape],
+                "label_filename": LABELS,
+            }
+        ],
+        "version_policy": {"specific": {"versions": [int(VERSION)]}},
+        "instance_group": [_instances(engine, batching)],
+        "model_warmup": [_warmup(warmup, served) for warmup in warmups],
+        "parameters": parameters(
+            {
+                key: template.format(threads=batching.threads)
+                for key, template in BACKENDS[backend].parameters.items()
+                if not on_gpu(engine)
+            }
+        ),
+    }
+    if served.fixed is None and (batching.preferred or batching.timeout_us):
+        fields["dynamic_batching"] = _dynamic_batching(batching)
+    return text_format(fields)
+
+
+def _instances(engine: EngineRecord, batching: Batching) -> Message:
+    group: dict[str, Value] = {
+        "kind": Word("KIND_GPU" if on_gpu(engine) else "KIND_CPU"),
+        "count": 1 if on_gpu(engine) else batching.instances,
+    }
+    profiles = engine.requires.get("profiles")
+    if profiles:
+        group["profile"] = [str(index) for index in range(len(profiles))]
+    return group
+
+
+def _warmup(warmup: WarmUp, served: Served) -> Message:
+    return {
+        "name": warmup.file,
+        "batch_size": warmup.batch if served.fixed is None else 1,
+        "inputs": {
+            "key": served.input,
+            "value": {
+                "data_type": Word(f"TYPE_{served.datatype}"),
+                "dims": [*served.input_shape],
+                "input_data_file": warmup.file,
+            },
+        },
+    }
+
+
+def _dynamic_batching(batching: Batching) -> Message:
+    fields: dict[str, Value] = {"max_queue_delay_microseconds": batching.delay_us}
+    if batching.preferred:
+        fields["preferred_batch_size"] = list(batching.preferred)
+    if batching.timeout_us is not None:
+        fields["default_queue_policy"] = {
+            "timeout_action": Word("REJECT"),
+            "default_timeout_microseconds": batching.timeout_us,
+            "allow_timeout_override": False,
+        }
+    return fields

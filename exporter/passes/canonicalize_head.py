@@ -8,8 +8,10 @@
 
 Runtimes have quantization and fusion rules for these operators and not for the others (ReduceMean
 has none in ONNX Runtime). The result is the same number up to the order of summation.
-Must not fire: the mean is over other axes or of another rank; the product's weight or bias is not a
-constant, or somebody else reads the product before the bias is added.
+Must not fire: the mean is over other axes, of another rank or of integers; a Transpose on the way
+to the row changes the order of the elements (a channel shuffle); the product's weight or bias is
+not a constant, the bias is not one number for each output, or somebody else reads the product
+before the bias is added.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from exporter.passes.values import (
     add_constant,
     constant,
     dims,
+    is_one_per_channel,
     is_op,
     operator_name,
     why_not_private,
@@ -51,6 +54,8 @@ def _mean(graph: ir.Graph, node: ir.Node) -> bool:
         given = constant(node.inputs[1])
         axes = () if given is None else given.tolist()
     if len(dims(x) or ()) != 4 or sorted(axis % 4 for axis in axes) != [2, 3]:
+        return False
+    if x is None or x.dtype is None or not x.dtype.is_floating_point():
         return False
     if node.attributes.get_int("keepdims", 1):
         _replace(graph, node, ir.node("GlobalAveragePool", [x]))
@@ -101,11 +106,21 @@ def _before_rearranging(value: ir.Value | None) -> ir.Value | None:
     while source is not None and is_op(source.producer(), "Reshape", "Squeeze", "Transpose"):
         node = source.producer()
         assert node is not None
-        if is_op(node, "Transpose") and node.attributes.get_ints("perm", (-1,))[0] != 0:
+        if is_op(node, "Transpose") and not _keeps_order(node):
             break
         source = node.inputs[0]
     known = dims(source)
     return source if known is not None and len(known) == 4 and known[2:] == (1, 1) else value
+
+
+def _keeps_order(transpose: ir.Node) -> bool:
+    """Whether only axes of length 1 change places, so that the elements stay in order."""
+    sizes = dims(transpose.inputs[0])
+    if sizes is None:
+        return False
+    order = transpose.attributes.get_ints("perm", tuple(reversed(range(len(sizes)))))
+    longer = [axis for axis in order if sizes[axis] != 1]
+    return longer == sorted(longer)
 
 
 def _product(graph: ir.Graph, node: ir.Node) -> bool:
@@ -120,7 +135,7 @@ def _product(graph: ir.Graph, node: ir.Node) -> bool:
         return False
     other = add.inputs[1] if add.inputs[0] is node.outputs[0] else add.inputs[0]
     bias = constant(other)
-    if other is None or bias is None or bias.reshape(-1).shape != (weight.shape[1],):
+    if bias is None or not is_one_per_channel(bias, weight.shape[1]):
         return False
     gemm = ir.node(
         "Gemm",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
@@ -46,6 +47,14 @@ def dims(value: ir.Value | None) -> tuple[int | str | None, ...] | None:
     if value is None or value.shape is None:
         return None
     return tuple(d if isinstance(d, int) else d.value for d in value.shape)
+
+
+def is_one_per_channel(bias: Array, channels: int) -> bool:
+    """Whether a bias has one number for each column of the (N, channels) that it is added to.
+
+    A column (channels, 1) has as many numbers and is broadcast the other way.
+    """
+    return np.atleast_1d(bias).shape in ((channels,), (1, channels))
 
 
 def add_constant(graph: ir.Graph, name: str, array: Array) -> ir.Value:

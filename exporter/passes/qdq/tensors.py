@@ -7,7 +7,7 @@ from typing import Final
 import onnx_ir as ir
 
 from exporter.passes.qdq.nodes import float_constant
-from exporter.passes.values import is_op
+from exporter.passes.values import is_one_per_channel, is_op
 
 MOVERS: Final = (
     "MaxPool", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Identity",
@@ -57,7 +57,7 @@ def why_float_weights(node: ir.Node) -> str | None:
     bias = float_constant(given)
     if given is not None and bias is None:
         return "its bias is computed, not a constant"
-    if bias is not None and bias.size != weight.shape[channel_axis(node)]:
+    if bias is not None and not is_one_per_channel(bias, weight.shape[channel_axis(node)]):
         return "its bias has not one number a channel"
     if is_op(node, "Gemm") and (
         node.attributes.get_float("alpha", 1.0) != 1.0

@@ -248,6 +248,20 @@ def test_an_operator_without_an_int8_form_stays_float_and_is_named() -> None:
     assert relative_error(run(model, x), expected) < 0.05
 
 
+@pytest.mark.parametrize("dialect", [U8, Dialect.S8_SYMMETRIC])
+def test_a_gemm_whose_bias_is_a_column_stays_float(dialect: Dialect) -> None:
+    model = graph(
+        "net (float[5,8] x) => (float[5,5] y) { y = Gemm (x, w, b) }",
+        w=random(8, 5),
+        b=random(5, 1),
+    )
+    x = random(5, 8, seed=3)
+    expected = run(model, x)
+    report = insert_qdq(model, ranges_of(x=(-1.0, 1.0), y=(-3.0, 3.0)), dialect)
+    assert report.refused == (("y", "its bias has not one number a channel"),)
+    assert np.array_equal(run(model, x), expected)
+
+
 def test_a_quantized_graph_output_keeps_its_name() -> None:
     model = graph(
         """net (float[N,3,8,8] x) => (float[N,4,8,8] y) {

@@ -16,6 +16,7 @@ from google.protobuf.message import Message  # type: ignore[import-untyped]
 from onnx import TensorProto
 
 from exporter.errors import InputError
+from exporter.runtime.layout import CHANNELS, height_width_channels
 
 OLDEST_OPSET = 9
 LARGEST_BYTES = 2**31 - 1
@@ -191,7 +192,7 @@ def check_interface(graph: onnx.GraphProto, name: str) -> Interface:
             f"{name}: channels, height and width of the input {inputs[0].name!r} must be fixed; "
             "export the model with a fixed image size (only the batch may be dynamic)"
         )
-    if not {sizes[1], sizes[3]} & {1, 3, 4}:
+    if height_width_channels(sizes[1:])[-1] not in CHANNELS:
         raise InputError(
             f"{name}: the input {inputs[0].name!r} has the shape {sizes}, expected {expected} "
             "with 1, 3 or 4 channels"

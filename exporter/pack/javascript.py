@@ -25,6 +25,7 @@ from exporter.pack.model_card import model_card
 from exporter.pack.packable import ROUNDING, PackRequest, Release, reference_tolerance, with_engine
 from exporter.pack.sbom import bill_of_materials
 from exporter.pack.template_files import render, template
+from exporter.runtime.layout import height_width_channels, layout_of
 
 ONNXRUNTIME_JS: Final = "^1.30.0"
 """Of onnxruntime-node and onnxruntime-web: what the engines were tested with, or later."""
@@ -153,8 +154,7 @@ def _contract(
     """model.json."""
     model, goldens = release.manifest["model"], release.goldens
     shape = model["input"]["shape"][1:]
-    layout = "NHWC" if shape[2] == 3 and shape[0] != 3 else "NCHW"
-    height, width = shape[:2] if layout == "NHWC" else shape[1:]
+    height, width, _ = height_width_channels(shape)
     known = "skipped" not in model["preprocessing"]
     preprocessing = model["preprocessing"] if known else {}
     normalised = known and model["input"]["dtype"] != "uint8"
@@ -167,7 +167,7 @@ def _contract(
         "output": model["output"]["name"],
         "dtype": model["input"]["dtype"],
         "shape": shape,
-        "layout": layout,
+        "layout": layout_of(shape),
         "width": width,
         "height": height,
         "classes": len(release.labels),

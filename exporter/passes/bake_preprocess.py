@@ -51,6 +51,7 @@ from exporter.passes.values import (
     is_op,
     why_not_private,
 )
+from exporter.runtime.layout import Layout, height_width_channels, layout_of
 
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
 _SCALE = np.float32(2.0**-8)
@@ -68,13 +69,18 @@ def bake_preprocess(
     graph = model.graph
     image = graph.inputs[0]
     shape = dims(image)
-    if image.dtype not in _FLOATS or shape is None or len(shape) != 4 or 3 not in shape[1::2]:
+    if (
+        image.dtype not in _FLOATS
+        or shape is None
+        or len(shape) != 4
+        or height_width_channels(shape[1:])[-1] != 3
+    ):
         reason = f"the input is {image.dtype} {shape}, no float image of three channels"
         return PassReport("bake_preprocess", 0, ((str(image.name), reason),))
     baking = _Baking(
         graph,
         image,
-        nchw=shape[1] == 3,
+        layout=layout_of(shape[1:]),
         mean=255 * np.array(preprocessing.mean, np.float64),
         std=255 * np.array(preprocessing.std, np.float64),
     )
@@ -93,7 +99,7 @@ def bake_preprocess(
 class _Baking:
     graph: ir.Graph
     image: ir.Value
-    nchw: bool
+    layout: Layout
     mean: np.ndarray
     """(3,), in units of pixels."""
     std: np.ndarray
@@ -103,7 +109,7 @@ class _Baking:
         conv = self._only_reader()
         if isinstance(conv, str):
             return conv
-        if conv.op_type not in ("Conv", "FusedConv") or not self.nchw:
+        if conv.op_type not in ("Conv", "FusedConv") or self.layout is not Layout.NCHW:
             return f"the input's reader is {conv.op_type}, no convolution in NCHW"
         weight = conv.inputs[1]
         kernel = float_constant(weight)
@@ -119,7 +125,7 @@ class _Baking:
         quantize = self._only_reader()
         if isinstance(quantize, str):
             return quantize
-        if not is_op(quantize, "QuantizeLinear") or not self.nchw:
+        if not is_op(quantize, "QuantizeLinear") or self.layout is not Layout.NCHW:
             return f"the input's reader is {quantize.op_type}, no QuantizeLinear in NCHW"
         zero_point = constant(quantize.inputs[2]) if len(quantize.inputs) > 2 else None
         if zero_point is None or zero_point.dtype != np.uint8:
@@ -242,7 +248,7 @@ class _Baking:
         pixels = self._node(
             before, "Cast", [self.image], f"{name}.float", dtype, list(self.image.shape), to=dtype
         )
-        if self.nchw:
+        if self.layout is Layout.NCHW:
             pixels = self._to_nchw(before, pixels)
         assert pixels.shape is not None
         mean = self._per_channel(f"{name}.mean", self.mean, dtype)
@@ -253,9 +259,8 @@ class _Baking:
     def _take_images(self) -> None:
         """Makes the input uint8 (N, H, W, 3)."""
         assert self.image.shape is not None
-        batch, *sizes = self.image.shape
-        height, width = (sizes[1], sizes[2]) if self.nchw else (sizes[0], sizes[1])
-        self.image.shape = ir.Shape([batch, height, width, 3])
+        batch, *image = self.image.shape
+        self.image.shape = ir.Shape([batch, *height_width_channels(image)])
         self.image.type = ir.TensorType(ir.DataType.UINT8)
 
     def _to_nchw(self, before: ir.Node, pixels: ir.Value) -> ir.Value:
@@ -273,7 +278,7 @@ class _Baking:
         )
 
     def _per_channel(self, name: str, values: np.ndarray, dtype: ir.DataType) -> ir.Value:
-        shape = (1, 3, 1, 1) if self.nchw else (1, 1, 1, 3)
+        shape = (1, 3, 1, 1) if self.layout is Layout.NCHW else (1, 1, 1, 3)
         return add_constant(self.graph, name, values.reshape(shape).astype(dtype.numpy()))
 
     def _only_reader(self) -> ir.Node | str:

@@ -16,11 +16,10 @@ from google.protobuf.message import Message  # type: ignore[import-untyped]
 from onnx import TensorProto
 
 from exporter.errors import InputError
+from exporter.models.onnx_format import LARGEST_BYTES
 from exporter.runtime.layout import CHANNELS, height_width_channels
 
 OLDEST_OPSET = 9
-LARGEST_BYTES = 2**31 - 1
-"""protobuf's limit for one message, and so for a file with its weights inside."""
 MOST_NODES = 100_000
 LARGEST_ACTIVATION = 2**28
 """Elements of one tensor for one image: 1 GiB of float32."""

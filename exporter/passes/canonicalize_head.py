@@ -60,15 +60,12 @@ def _mean(graph: ir.Graph, node: ir.Node) -> bool:
     if node.attributes.get_int("keepdims", 1):
         _replace(graph, node, ir.node("GlobalAveragePool", [x]))
         return True
-    pool = ir.node("GlobalAveragePool", [x], name=f"{node.name}.pool")
-    output = pool.outputs[0]
-    output.name = pool.name
-    output.type = node.outputs[0].type
     known = dims(x)
     assert known is not None
-    output.shape = ir.Shape((*known[:2], 1, 1))
+    pooled = ir.val(f"{node.name}.pool", x.dtype, (*known[:2], 1, 1))
+    pool = ir.node("GlobalAveragePool", [x], name=pooled.name, outputs=[pooled])
     graph.insert_before(node, pool)
-    _replace(graph, node, ir.node("Flatten", [output], {"axis": 1}))
+    _replace(graph, node, ir.node("Flatten", [pooled], {"axis": 1}))
     return True
 
 
@@ -167,12 +164,8 @@ def _untransposed_gemm(graph: ir.Graph, node: ir.Node) -> bool:
 def _replace(graph: ir.Graph, old: ir.Node, new: ir.Node) -> None:
     """`new` takes the name, the place and the first output of `old`."""
     new.name = _renamed(str(old.name), operator_name(old), operator_name(new))
-    before, after = old.outputs[0], new.outputs[0]
-    after.name, after.shape, after.type = before.name, before.shape, before.type
     new.metadata_props.update(old.metadata_props)
-    graph.insert_after(old, new)
-    before.replace_all_uses_with(after, replace_graph_outputs=True)
-    graph.remove(old, safe=True)
+    ir.convenience.replace_nodes_and_values(graph, old, [old], [new], old.outputs[:1], new.outputs)
 
 
 def _renamed(name: str, old: str, new: str) -> str:

@@ -8,7 +8,9 @@ operands that it fixes to float32 (the scales of a Resize). The precision is in 
 runtime computes the same thing.
 
 Weights are rounded to nearest even. Beyond 65504 they become infinite, below 2^-25 zero (IEEE 754
-binary16: the largest finite number is 65504, the smallest subnormal 2^-24); both are counted.
+binary16: the largest finite number is 65504, the smallest subnormal 2^-24); both are counted, which
+is why this is not ONNX Runtime's converter (`onnxruntime.transformers.float16`): that one moves
+such weights to the nearest number that FP16 has and does not say how many.
 """
 
 from __future__ import annotations
@@ -19,9 +21,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx
 import onnx_ir as ir
+from onnx_ir.passes import common
 
 from exporter.artifact import PassReport
-from exporter.passes.values import add_constant, constant, drop_unused_constants
+from exporter.passes.values import add_constant, constant, insert_behind, is_inside
 
 FLOAT, HALF = ir.DataType.FLOAT, ir.DataType.FLOAT16
 _HALF, _FLOAT = "tensor(float16)", "tensor(float)"
@@ -38,7 +41,7 @@ def convert_fp16(model: ir.Model, keep: Collection[str] = ()) -> PassReport:
     fired = 0
     for node in graph:
         demand = _demand(node, model.opset_imports.get(node.domain, 1))
-        if _is_kept(str(node.name), keep):
+        if any(is_inside(str(node.name), kept) for kept in keep):
             demand = "kept in float32 as asked"
         if isinstance(demand, str):
             refused.append((str(node.name), demand))
@@ -52,12 +55,8 @@ def convert_fp16(model: ir.Model, keep: Collection[str] = ()) -> PassReport:
         fired += bool(turned)
     conversion.feed_nodes()
     conversion.feed_outputs()
-    drop_unused_constants(graph)
+    common.RemoveUnusedNodesPass()(model)
     return PassReport("convert_fp16", fired, tuple(refused), conversion.counts)
-
-
-def _is_kept(name: str, keep: Collection[str]) -> bool:
-    return any(name == kept or name.startswith(f"{kept}.") for kept in keep)
 
 
 @dataclass(frozen=True)
@@ -144,14 +143,9 @@ class _Conversion:
 
     def _cast(self, value: ir.Value, want: ir.DataType) -> ir.Value:
         name = f"{value.name}.{'fp16' if want is HALF else 'fp32'}"
-        cast = ir.node("Cast", [value], {"to": want}, name=name)
-        output = cast.outputs[0]
-        output.name, output.shape, output.type = name, value.shape, ir.TensorType(want)
-        producer = value.producer()
-        if producer is None:
-            self.graph.insert_before(self.graph[0], cast)
-        else:
-            self.graph.insert_after(producer, cast)
+        output = ir.val(name, want, value.shape)
+        cast = ir.node("Cast", [value], {"to": want}, name=name, outputs=[output])
+        insert_behind(self.graph, value, [cast])
         return output
 
     def _weight(self, value: ir.Value, array: np.ndarray, want: ir.DataType) -> ir.Value:

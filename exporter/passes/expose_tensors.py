@@ -15,9 +15,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import onnx_ir as ir
+from onnx_ir.passes import common
 
 from exporter.artifact import PassReport
 from exporter.errors import BuildError
+from exporter.passes.values import insert_behind
 
 
 def expose(model: ir.Model, tensors: Iterable[str]) -> tuple[PassReport, dict[str, str]]:
@@ -51,11 +53,7 @@ def isolate(model: ir.Model, blocks: Mapping[str, tuple[str, str]]) -> PassRepor
     outputs = [_as_read(_value(values, output)) for _, output in blocks.values()]
     for name in dict.fromkeys(entry for entry, _ in blocks.values()):
         value = _value(values, name)
-        exact = ir.Value(
-            name=f"exact.{name}",
-            shape=value.shape,
-            type=ir.TensorType(ir.DataType.FLOAT),
-        )
+        exact = ir.val(f"exact.{name}", ir.DataType.FLOAT, value.shape)
         graph.inputs.append(exact)
         replacement = exact
         if value.dtype == ir.DataType.FLOAT16:
@@ -67,7 +65,9 @@ def isolate(model: ir.Model, blocks: Mapping[str, tuple[str, str]]) -> PassRepor
                 node.replace_input_with(index, replacement)
     graph.outputs.clear()
     graph.outputs.extend(outputs)
-    _drop_unused(graph)
+    common.RemoveUnusedNodesPass()(model)
+    for value in [value for value in graph.inputs if not value.uses()]:
+        graph.inputs.remove(value)
     return PassReport("isolate", fired=len(blocks))
 
 
@@ -91,38 +91,18 @@ def _requantize(graph: ir.Graph, quantize: ir.Node, exact: ir.Value) -> None:
 
 
 def _copy_of(node: ir.Node, first_input: ir.Value) -> ir.Node:
-    return ir.node(
-        node.op_type,
-        [first_input, *node.inputs[1:]],
-        {name: attribute.value for name, attribute in node.attributes.items()},
-        domain=node.domain,
+    return ir.Node(
+        node.domain, node.op_type, [first_input, *node.inputs[1:]], node.attributes.values()
     )
 
 
 def _insert(graph: ir.Graph, node: ir.Node) -> ir.Value:
-    """Puts a node that reads graph inputs first; its output gets a name from what it reads."""
+    """Puts a node behind what it reads first; its output gets a name from that."""
     source = node.inputs[0]
     assert source is not None
-    producer = source.producer()
-    if producer is None:
-        graph.insert_before(graph[0], node)
-    else:
-        graph.insert_after(producer, node)
+    insert_behind(graph, source, [node])
     node.outputs[0].name = f"{source.name}.{node.op_type}"
     return node.outputs[0]
-
-
-def _drop_unused(graph: ir.Graph) -> None:
-    kept = set(map(id, graph.outputs))
-    for node in reversed(graph):
-        if not any(id(value) in kept or value.uses() for value in node.outputs):
-            graph.remove(node, safe=True)
-    for value in tuple(graph.inputs):
-        if not value.uses():
-            graph.inputs.remove(value)
-    for name, value in tuple(graph.initializers.items()):
-        if not value.uses():
-            del graph.initializers[name]
 
 
 def _as_read(value: ir.Value) -> ir.Value:

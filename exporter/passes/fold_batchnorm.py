@@ -5,7 +5,8 @@
                                     W' = W * s                        (O, I/g, kH, kW)
                                     b' = beta + (b - mean) * s        (O,)
 
-(Jacob et al. 2018, arXiv:1712.05877, section 3.2.) The result is rounded to float32 once.
+(Jacob et al. 2018, arXiv:1712.05877, section 3.2.) The result is rounded to float32 once, which is
+why this is not onnxscript's rule of the same name: that one computes in float32.
 
 Fires where the normalization's input is a Conv that nobody else reads, and all parameters are
 constants. Weights that several convolutions share are copied: each gets its own scale.
@@ -17,13 +18,13 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes import common
 
 from exporter.artifact import PassReport
 from exporter.passes.values import (
     Array,
     add_constant,
     constant,
-    drop_unused_constants,
     is_op,
     why_not_private,
 )
@@ -45,7 +46,7 @@ def fold_batchnorm(model: ir.Model) -> PassReport:
             continue
         _absorb(graph, node, *folded)
         fired += 1
-    drop_unused_constants(graph)
+    common.RemoveUnusedNodesPass()(model)
     return PassReport("fold_batchnorm", fired, tuple(refused))
 
 

@@ -125,9 +125,7 @@ def _fuse(
         [*conv.attributes.values(), ir.AttrString("activation", "Relu")],
         name=conv.name,
     )
-    before, after = relu.outputs[0], fused.outputs[0]
-    after.name, after.shape, after.type = before.name, before.shape, before.type
     # Where the Relu was: Z may come from a node that stands after the convolution.
-    graph.insert_before(relu, fused)
-    before.replace_all_uses_with(after, replace_graph_outputs=True)
-    graph.remove([relu, *extra, conv], safe=True)
+    ir.convenience.replace_nodes_and_values(
+        graph, relu, [relu, *extra, conv], [fused], relu.outputs, fused.outputs
+    )

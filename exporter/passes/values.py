@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
+from onnx_ir.tape import Tape
 
 Array = npt.NDArray[Any]
 
@@ -37,6 +39,11 @@ def is_op(node: ir.Node | None, *op_types: str) -> bool:
     return node is not None and node.domain == "" and node.op_type in op_types
 
 
+def is_inside(name: str, module: str) -> bool:
+    """Whether a node is a module, or inside one, by its name: `layer1.0.conv2` is in `layer1`."""
+    return name == module or name.startswith(f"{module}.")
+
+
 def operator_name(node: ir.Node) -> str:
     """The operator in small letters: `global_average_pool`."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", node.op_type).lower()
@@ -60,20 +67,20 @@ def is_one_per_channel(bias: Array, channels: int) -> bool:
 def add_constant(graph: ir.Graph, name: str, array: Array) -> ir.Value:
     """A new initializer; its name gets a number where it is taken."""
     taken = graph.initializers
-    unique = name
-    number = 1
+    unique, number = name, 1
     while unique in taken:
         unique = f"{name}_{number}"
         number += 1
-    tensor = ir.tensor(array, name=unique)
-    value = ir.Value(
-        name=unique,
-        shape=ir.Shape(array.shape),
-        type=ir.TensorType(tensor.dtype),
-        const_value=tensor,
-    )
-    graph.register_initializer(value)
-    return value
+    return Tape(graph).initializer(ir.tensor(array, name=unique))
+
+
+def insert_behind(graph: ir.Graph, value: ir.Value, nodes: Sequence[ir.Node]) -> None:
+    """Puts nodes behind the one that makes a value; a graph input's come first."""
+    producer = value.producer()
+    if producer is None:
+        graph.insert_before(graph[0], nodes)
+    else:
+        graph.insert_after(producer, nodes)
 
 
 def replace_constant(graph: ir.Graph, node: ir.Node, index: int, array: Array) -> None:
@@ -85,10 +92,3 @@ def replace_constant(graph: ir.Graph, node: ir.Node, index: int, array: Array) -
         node.replace_input_with(index, None)
         del graph.initializers[name]
     node.replace_input_with(index, add_constant(graph, name, array))
-
-
-def drop_unused_constants(graph: ir.Graph) -> None:
-    """Removes the initializers that nothing reads any more."""
-    for name, value in list(graph.initializers.items()):
-        if not value.uses() and not value.is_graph_output():
-            del graph.initializers[name]

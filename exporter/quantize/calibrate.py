@@ -173,27 +173,25 @@ def _with_reductions(
     What a Relu yields has no minimum of its own: it is zero.
     """
     import onnx_ir as ir
+    from onnx_ir.tape import Tape
 
     copy = graph.clone()
     body = copy.graph
+    tape = Tape(body)
     flat = add_constant(body, "calibrate.flat", np.array([-1], np.int64))
     start = add_constant(body, "calibrate.start", np.array([0], np.int64))
     stop = add_constant(body, "calibrate.stop", np.array([np.iinfo(np.int64).max], np.int64))
     outputs: dict[str, dict[str, str]] = {}
     exposed: list[ir.Value] = []
 
-    def add(operator: str, inputs: list[ir.Value], of: ir.Value) -> ir.Value:
-        attributes = {"keepdims": 0} if operator.startswith("Reduce") else {}
-        node = ir.node(operator, inputs, attributes, name=f"{of.name}.{operator}")
-        output = node.outputs[0]
-        output.name, output.type = node.name, ir.TensorType(ir.DataType.FLOAT)
-        body.append(node)
-        return output
+    def add(operator: str, inputs: list[ir.Value], of: ir.Value, **attributes: int) -> ir.Value:
+        output = ir.val(f"{of.name}.{operator}", ir.DataType.FLOAT)
+        return tape.op(operator, inputs, attributes, name=output.name, output=output)
 
     for value in tensors_with_a_range(body):
-        found = {"maximum": add("ReduceMax", [value], value)}
+        found = {"maximum": add("ReduceMax", [value], value, keepdims=0)}
         if not is_op(value.producer(), "Relu"):
-            found["minimum"] = add("ReduceMin", [value], value)
+            found["minimum"] = add("ReduceMin", [value], value, keepdims=0)
         if histograms:
             step = add_constant(body, f"{value.name}.step", np.array([_stride(value)], np.int64))
             row = add("Reshape", [value, flat], value)

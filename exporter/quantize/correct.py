@@ -25,14 +25,17 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
+from onnx_ir.passes import common
+from onnx_ir.tape import Tape
 
 from exporter.errors import BuildError
 from exporter.graph.files import serialize
 from exporter.host import usable_threads
+from exporter.models.onnx_format import IR_VERSION, OPSET
 from exporter.passes.expose_tensors import expose
 from exporter.passes.qdq.arithmetic import dequantize
 from exporter.passes.qdq.nodes import is_quantized
-from exporter.passes.values import add_constant, constant, dims, drop_unused_constants, is_op
+from exporter.passes.values import add_constant, constant, dims, is_op, replace_constant
 from exporter.progress import Progress
 from exporter.quantize.calibrate import images
 from exporter.quantize.rounding import Moments, columns_of, moments_shape, round_columns
@@ -108,7 +111,7 @@ class _Layer:
             )
         result = np.ascontiguousarray(np.moveaxis(rounded.reshape(rows.shape), 0, axis))
         assert result.shape == codes.shape
-        _replace_constant(graph, self._dequantize(), 0, result)
+        replace_constant(graph, self._dequantize(), 0, result)
 
     def _dequantize(self) -> ir.Node:
         weight = self.lowered.inputs[1]
@@ -170,7 +173,7 @@ def correct(
     if biases:
         for layer, shift in zip(layers, _shifts(layers, means), strict=True):
             _add_to_bias(corrected.graph, layer.lowered, shift)
-    drop_unused_constants(corrected.graph)
+    common.RemoveUnusedNodesPass()(corrected)
     return corrected
 
 
@@ -246,30 +249,32 @@ def _shifts(layers: tuple[_Layer, ...], means: dict[str, Array]) -> list[Array]:
     """For each layer the mean over positions of its result on the mean input with W - Wq, (C,)."""
     from exporter.targets.ort.session import OrtSession, make_session, session_options
 
-    inputs: dict[str, ir.Value] = {}
-    nodes, weights, outputs = [], [], []
-    for number, layer in enumerate(layers):
-        if layer.input not in inputs:
-            inputs[layer.input] = ir.val(
-                layer.input, ir.DataType.FLOAT, list(means[layer.input].shape)
-            )
-        residue = ir.val(f"residue{number}", const_value=ir.tensor(layer.residue()))
-        attributes = {name: a.value for name, a in layer.exact.attributes.items()}
-        node = ir.node(layer.exact.op_type, [inputs[layer.input], residue], attributes)
-        node.outputs[0].name = f"shift{number}"
-        node.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
-        nodes.append(node)
-        weights.append(residue)
-        outputs.append(node.outputs[0])
+    inputs = {
+        layer.input: ir.val(layer.input, ir.DataType.FLOAT, means[layer.input].shape)
+        for layer in layers
+    }
+    tape = Tape()
+    outputs = [
+        tape.op(
+            layer.exact.op_type,
+            [
+                inputs[layer.input],
+                tape.initializer(ir.tensor(layer.residue(), name=f"residue{number}")),
+            ],
+            {name: attribute.value for name, attribute in layer.exact.attributes.items()},
+            output=ir.val(f"shift{number}", ir.DataType.FLOAT),
+        )
+        for number, layer in enumerate(layers)
+    ]
     graph = ir.Graph(
         list(inputs.values()),
         outputs,
-        nodes=nodes,
-        initializers=weights,
-        opset_imports={"": 20},
+        nodes=tape.nodes,
+        initializers=tape.initializers,
+        opset_imports={"": OPSET},
         name="shifts",
     )
-    model = ir.Model(graph, ir_version=10)
+    model = ir.Model(graph, ir_version=IR_VERSION)
     with OrtSession(make_session(serialize(model), session_options(usable_threads()))) as session:
         found = session.run_named({name: means[name] for name in inputs})
     results = [found[f"shift{number}"].astype(np.float64) for number in range(len(layers))]
@@ -288,7 +293,7 @@ def _add_to_bias(graph: ir.Graph, node: ir.Node, shift: Array) -> None:
         steps = np.rint(shift / scale.astype(np.float64))
         limit = np.iinfo(np.int32)
         moved = np.clip(codes + steps, limit.min, limit.max).astype(np.int32)
-        _replace_constant(graph, producer, 0, moved)
+        replace_constant(graph, producer, 0, moved)
         return
     given = constant(bias)
     if given is None:
@@ -301,15 +306,4 @@ def _add_to_bias(graph: ir.Graph, node: ir.Node, shift: Array) -> None:
         )
         return
     moved = (given.reshape(-1).astype(np.float64) + shift).astype(given.dtype)
-    _replace_constant(graph, node, 2, moved)
-
-
-def _replace_constant(graph: ir.Graph, node: ir.Node, index: int, array: Array) -> None:
-    """Gives one reader a constant of its own, under the old name where nobody else reads that."""
-    old = node.inputs[index]
-    assert old is not None
-    name = str(old.name)
-    if len(old.uses()) == 1 and not old.is_graph_output():
-        node.replace_input_with(index, None)
-        del graph.initializers[name]
-    node.replace_input_with(index, add_constant(graph, name, array))
+    replace_constant(graph, node, 2, moved)

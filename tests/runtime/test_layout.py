@@ -9,7 +9,7 @@ import pytest
 from exporter.artifact import Preprocessing
 from exporter.images.pixels import recover_pixels
 from exporter.images.synthetic import synthetic_inputs
-from exporter.passes.bake_preprocess import bake_preprocess
+from exporter.passes.bake.preprocess import bake_preprocess
 from exporter.runtime.images import Normalisation
 from exporter.runtime.layout import Layout, height_width_channels, layout_of
 from tests.graphs import graph, random

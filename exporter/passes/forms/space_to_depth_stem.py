@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.tape import Tape
 
 from exporter.artifact import PassReport
 from exporter.passes.qdq.nodes import quantized_weight
@@ -107,8 +108,6 @@ def _axis(conv: ir.Node, axis: int) -> tuple[int, int, int, int]:
 def _rewrite(graph: ir.Graph, conv: ir.Node, dequantize: ir.Node) -> None:
     codes, shape = dequantize.inputs[0], dims(conv.inputs[0])
     assert codes is not None
-    assert codes.dtype is not None
-    kind = ir.TensorType(codes.dtype)
     assert shape is not None
     batch = shape[0]
     channels, height, width = (int(str(d)) for d in shape[1:])
@@ -124,30 +123,27 @@ def _rewrite(graph: ir.Graph, conv: ir.Node, dequantize: ir.Node) -> None:
         conv.attributes[name] = ir.AttrInt64s(name, value)
 
     h, w = height // 2, width // 2
-    nodes: list[ir.Node] = []
+    tape = Tape()
 
-    def append(op: str, result: tuple[int, ...], perm: tuple[int, ...] | None = None) -> None:
-        source = nodes[-1].outputs[0] if nodes else codes
-        name = f"{conv.name}.space_to_depth_{len(nodes)}"
-        if perm is None:
-            # 0 takes the batch as it is.
-            target = add_constant(graph, f"{name}.shape", np.array((0, *result), np.int64))
-            node = ir.node(op, [source, target], name=name)
-        else:
-            node = ir.node(op, [source], {"perm": perm}, name=name)
-        output = node.outputs[0]
-        output.name, output.type = name, kind
-        output.shape = ir.Shape([batch, *result])
-        nodes.append(node)
+    def append(
+        op: str, x: ir.Value, sizes: tuple[int, ...], perm: tuple[int, ...] | None = None
+    ) -> ir.Value:
+        name = f"{conv.name}.space_to_depth_{len(tape.nodes)}"
+        output = ir.val(name, x.dtype, (batch, *sizes))
+        if perm is not None:
+            return tape.op(op, [x], {"perm": perm}, name=name, output=output)
+        # 0 takes the batch as it is.
+        target = add_constant(graph, f"{name}.shape", np.array((0, *sizes), np.int64))
+        return tape.op(op, [x, target], name=name, output=output)
 
-    append("Reshape", (channels, h, 2, width))
-    append("Transpose", (channels, 2, h, width), (0, 1, 3, 2, 4))
-    append("Reshape", (channels * 2, h * w * 2))
-    append("Transpose", (h * w * 2, channels * 2), (0, 2, 1))
-    append("Reshape", (h, w, 4 * channels))
-    append("Transpose", (4 * channels, h, w), (0, 3, 1, 2))
-    graph.insert_before(dequantize, nodes)
-    dequantize.replace_input_with(0, nodes[-1].outputs[0])
+    x = append("Reshape", codes, (channels, h, 2, width))
+    x = append("Transpose", x, (channels, 2, h, width), (0, 1, 3, 2, 4))
+    x = append("Reshape", x, (channels * 2, h * w * 2))
+    x = append("Transpose", x, (h * w * 2, channels * 2), (0, 2, 1))
+    x = append("Reshape", x, (h, w, 4 * channels))
+    x = append("Transpose", x, (4 * channels, h, w), (0, 3, 1, 2))
+    graph.insert_before(dequantize, tape.nodes)
+    dequantize.replace_input_with(0, x)
     dequantize.outputs[0].shape = ir.Shape([batch, 4 * channels, h, w])
 
 

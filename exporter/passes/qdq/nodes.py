@@ -12,9 +12,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.tape import Tape
 
 from exporter.passes.qdq.arithmetic import Activation, Weight
-from exporter.passes.values import add_constant, constant, is_op, why_not_private
+from exporter.passes.values import (
+    add_constant,
+    constant,
+    insert_behind,
+    is_op,
+    why_not_private,
+)
 
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 
@@ -41,31 +48,21 @@ def add_parameters(graph: ir.Graph, name: str, numbers: Activation | Weight) -> 
 
 def add_pair(graph: ir.Graph, value: ir.Value, parameters: Parameters) -> ir.Value:
     """Q/DQ behind a tensor; returns the dequantized one, which nobody reads yet."""
-    assert value.dtype is not None
-    eight_bits = parameters.zero_point.dtype
-    assert eight_bits is not None
-    quantize = _node(
+    tape = Tape()
+    quantized = tape.op(
         "QuantizeLinear",
         [value, parameters.scale, parameters.zero_point],
-        f"{value.name}.quantize",
-        f"{value.name}.quantized",
-        eight_bits,
-        value.shape,
+        name=f"{value.name}.quantize",
+        output=ir.val(f"{value.name}.quantized", parameters.zero_point.dtype, value.shape),
     )
-    dequantize = _node(
+    dequantized = tape.op(
         "DequantizeLinear",
-        [quantize.outputs[0], parameters.scale, parameters.zero_point],
-        f"{value.name}.dequantize",
-        f"{value.name}.dequantized",
-        value.dtype,
-        value.shape,
+        [quantized, parameters.scale, parameters.zero_point],
+        name=f"{value.name}.dequantize",
+        output=ir.val(f"{value.name}.dequantized", value.dtype, value.shape),
     )
-    producer = value.producer()
-    if producer is None:
-        graph.insert_before(graph[0], [quantize, dequantize])
-    else:
-        graph.insert_after(producer, [quantize, dequantize])
-    return dequantize.outputs[0]
+    insert_behind(graph, value, tape.nodes)
+    return dequantized
 
 
 def replace_weight(
@@ -136,33 +133,14 @@ def _dequantized_constant(
     parameters: Parameters,
     axis: int,
 ) -> None:
-    dtype = parameters.scale.dtype
-    assert dtype is not None
     name = str(codes.name).removesuffix(".quantized")
-    dequantize = _node(
+    tape = Tape()
+    dequantized = tape.op(
         "DequantizeLinear",
         [codes, parameters.scale, parameters.zero_point],
-        f"{name}.dequantize",
-        f"{name}.dequantized",
-        dtype,
-        codes.shape,
+        {"axis": axis},
+        name=f"{name}.dequantize",
+        output=ir.val(f"{name}.dequantized", parameters.scale.dtype, codes.shape),
     )
-    dequantize.attributes.add(ir.AttrInt64("axis", axis))
-    graph.insert_before(node, dequantize)
-    node.replace_input_with(index, dequantize.outputs[0])
-
-
-def _node(
-    op_type: str,
-    inputs: list[ir.Value],
-    name: str,
-    output_name: str,
-    dtype: ir.DataType,
-    shape: ir.Shape | None,
-) -> ir.Node:
-    node = ir.node(op_type, inputs, name=name)
-    output = node.outputs[0]
-    output.name = output_name
-    output.type = ir.TensorType(dtype)
-    output.shape = shape
-    return node
+    graph.insert_before(node, tape.nodes)
+    node.replace_input_with(index, dequantized)

@@ -16,7 +16,7 @@ from onnx_ir.passes import common
 from exporter.artifact import Dialect, PassReport, Precision, Preprocessing, Ranges
 from exporter.graph.files import serialize
 from exporter.graph.lower import lower
-from exporter.passes.bake_preprocess import bake_preprocess
+from exporter.passes.bake.preprocess import bake_preprocess
 from tests.graphs import Array, graph, operators, random, relative_error, run
 
 CONTRACT = Preprocessing(
@@ -201,6 +201,25 @@ def test_an_nhwc_input_stays_nhwc() -> None:
     expected = run(model, two_step(pixels).transpose(0, 2, 3, 1))
     assert bake_preprocess(model, CONTRACT).fired == 1
     assert operators(model) == ["Cast", "Sub", "Mul", "Transpose", "Conv"]
+    assert relative_error(run(model, pixels), expected) < 1e-6
+
+
+def test_prefix_stands_before_every_reader_in_whatever_order_they_were_connected() -> None:
+    model = graph(
+        """g (float[N,3,9,9] x) => (float[N,3,9,9] y) {
+            a = Relu (x)
+            b = Conv <pads=[1,1,1,1]> (x, w)
+            y = Add (a, b)
+        }""",
+        w=random(3, 3, 3, 3),
+    )
+    first = model.graph[0]
+    first.replace_input_with(0, None)
+    first.replace_input_with(0, model.graph.inputs[0])  # as a pass does that inserts a node
+    pixels = images()
+    expected = run(model, two_step(pixels))
+    assert bake_preprocess(model, CONTRACT).fired == 1
+    common.CheckerPass(full_check=True)(model)
     assert relative_error(run(model, pixels), expected) < 1e-6
 
 

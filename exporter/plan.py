@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from exporter import host
-from exporter.artifact import Precision
+from exporter.artifact import CalibrationMethod, Correction, Precision
 from exporter.builds.request import ExportRequest
 from exporter.errors import UsageError, unknown_name
-from exporter.graph.lower import HAVE_FP16_BETWEEN
-from exporter.quantize.calibrate import METHODS
-from exporter.quantize.correct import CORRECTIONS
+from exporter.graph.lower import LEAVE_FLOATS
 from exporter.targets import Target, get_target
 
 # What is built where nothing is asked for: a literal list for each kind of machine, not a product.
@@ -66,10 +64,10 @@ def plan(request: ExportRequest) -> tuple[tuple[Target, Precision], ...]:
     else:
         precisions = request.precisions or tuple(Precision)
         names = [(target, precision) for target in request.targets for precision in precisions]
-    if request.calibration_method not in METHODS:
-        raise unknown_name("calibration method", request.calibration_method, METHODS)
-    if request.correction not in CORRECTIONS:
-        raise unknown_name("correction", request.correction, CORRECTIONS)
+    if request.calibration_method not in list(CalibrationMethod):
+        raise unknown_name("calibration method", request.calibration_method, CalibrationMethod)
+    if request.correction not in list(Correction):
+        raise unknown_name("correction", request.correction, Correction)
     unused = set(request.settings) - {name.partition(":")[0] for name, _ in names}
     if unused:
         raise UsageError(
@@ -88,7 +86,7 @@ def plan(request: ExportRequest) -> tuple[tuple[Target, Precision], ...]:
             continue
         pairs.append((target, precision))
     if request.between is not Precision.FP32 and not any(
-        target.dialect(precision) in HAVE_FP16_BETWEEN
+        target.dialect(precision) in LEAVE_FLOATS
         for target, precision in pairs
         if precision is Precision.INT8
     ):

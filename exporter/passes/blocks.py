@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from exporter.artifact import PassReport
+from exporter.artifact import PassReport, Shortcut
 from exporter.passes.values import dims, is_op
 
 
@@ -33,8 +33,7 @@ class ResidualBlock:
     """The module path, as in `layer3.4`; else `block1`, `block2`, in graph order."""
     add: str
     """Name of the Add's output tensor."""
-    shortcut: str
-    """"identity" (no convolution on it) or "projection" (He et al. 2015)."""
+    shortcut: Shortcut
     input: str
     """The tensor that both branches come from."""
     output: str
@@ -169,7 +168,7 @@ def _block(
         name=name,
         add=str(add.outputs[0].name),
         input=str((fork if isinstance(fork, ir.Value) else fork.outputs[0]).name),
-        shortcut="identity" if _has_plain_branch(add, fork) else "projection",
+        shortcut=Shortcut.IDENTITY if _has_plain_branch(add, fork) else Shortcut.PROJECTION,
         output=str(last.outputs[0].name),
         nodes=tuple(str(node.name) for node in nodes),
     )

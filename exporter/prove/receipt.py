@@ -30,7 +30,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-from exporter.artifact import Dialect, Kernel, Precision, Verdict
+from exporter.artifact import Dialect, Kernel, Precision, Shortcut, Verdict
 from exporter.passes.values import is_inside
 from exporter.prove.certificate import BlockReceipt, Receipt
 from exporter.prove.kernel_graph import KernelGraph, own_labels
@@ -300,7 +300,7 @@ def _quantizes_main_branch(kernel: Kernel, block: ResidualBlock) -> bool:
     A runtime that says in which order lists what it quantizes of the operands before the "add".
     """
     operands = kernel.does[: kernel.does.index("add")].count("quantize")
-    return operands > (block.shortcut == "projection")
+    return operands > (block.shortcut is Shortcut.PROJECTION)
 
 
 def _first_of(leftovers: Sequence[Leftover]) -> list[str]:

@@ -1,6 +1,6 @@
 """Calibration: one pass over the data gives the range of every tensor that 8 bits may have to hold.
 
-    mse      the range with the least mean squared error (`clipping.py`)
+    mse      the range with the least mean squared error (`mse_range.py`)
     minmax   the smallest and the largest value seen
 
 Zero is in every range. Why `mse` is the default, and not a mean over images or a percentile:
@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from exporter.artifact import Ranges
-from exporter.errors import BuildError, InputError, unknown_name
+from exporter.artifact import CalibrationMethod, Ranges
+from exporter.errors import BuildError, InputError
 from exporter.graph.files import serialize
 from exporter.host import usable_threads
 from exporter.passes.qdq.tensors import tensors_with_a_range
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from exporter.images.samples import Samples
     from exporter.targets import Array
 
-METHODS: Final = ("mse", "minmax")
 RECOMMENDED: Final = (128, 512)
 FEWEST: Final = 8
 """With fewer samples than this the ranges are hardly an estimate."""
@@ -56,22 +55,19 @@ def calibrate(
     graph: ir.Model,
     samples: Samples,
     *,
-    method: str = "mse",
+    method: CalibrationMethod = CalibrationMethod.MSE,
     progress: Progress,
     cache: Path | None = None,
 ) -> Ranges:
     """The ranges of the input and of every float tensor of a float32 graph.
 
-    Which tensors, `qdq_tensors.tensors_with_a_range` says. With a folder `cache`, the
-    result is kept there under the hash of graph, data and method, and read from there.
+    Which tensors, `passes/qdq/tensors.py` says. With a folder `cache`, the result is kept there
+    under the hash of graph, data and method, and read from there.
 
     Raises:
-        UsageError: an unknown method.
         InputError: no samples, samples of another shape or type, or NaN or infinity in them.
         BuildError: a weight or an activation is not finite.
     """
-    if method not in METHODS:
-        raise unknown_name("calibration method", method, METHODS)
     _check_count(samples, progress)
     kept = None if cache is None else cache / f"{_key(graph, samples, method)}.ranges.json"
     if kept is not None:
@@ -147,11 +143,11 @@ def _check_weights(graph: ir.Model) -> None:
 
 
 def _measure(
-    graph: ir.Model, samples: Samples, method: str, progress: Progress
+    graph: ir.Model, samples: Samples, method: CalibrationMethod, progress: Progress
 ) -> dict[str, _Measured]:
     from exporter.targets.ort.session import OrtSession, make_session, session_options
 
-    reduced, outputs = _with_reductions(graph, histograms=method == "mse")
+    reduced, outputs = _with_reductions(graph, histograms=method is CalibrationMethod.MSE)
     shape = dims(graph.graph.inputs[0]) or ()
     measured = {name: _Measured(name, method) for name in outputs}
     session = OrtSession(make_session(serialize(reduced), session_options(usable_threads())))
@@ -212,9 +208,9 @@ def _stride(value: ir.Value) -> int:
 class _Measured:
     """What was seen of one tensor so far."""
 
-    def __init__(self, tensor: str, method: str) -> None:
+    def __init__(self, tensor: str, method: CalibrationMethod) -> None:
         self._tensor = tensor
-        self._histogram = Histogram() if method == "mse" else None
+        self._histogram = Histogram() if method is CalibrationMethod.MSE else None
         self._images = 0
         self._minimum = 0.0
         self._maximum = 0.0
@@ -243,7 +239,7 @@ class _Measured:
         return largest if self._histogram is None else symmetric_range(self._histogram, largest)
 
 
-def _key(graph: ir.Model, samples: Samples, method: str) -> str:
+def _key(graph: ir.Model, samples: Samples, method: CalibrationMethod) -> str:
     """Names a result by all that it depends on; the runtime's version may move the last bit."""
     import onnxruntime as ort
 

@@ -28,6 +28,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 from onnx_ir.tape import Tape
 
+from exporter.artifact import Correction
 from exporter.errors import BuildError
 from exporter.graph.files import serialize
 from exporter.host import usable_threads
@@ -51,12 +52,12 @@ LARGEST_MOMENTS_BYTES: Final = 2**30
 """Of the layers that are observed in one pass over the samples."""
 
 
-CORRECTIONS: Final[Mapping[str, Mapping[str, bool]]] = {
-    "all": {},
-    "biases": {"rounding": False},
-    "none": {"rounding": False, "biases": False},
+CORRECTIONS: Final[Mapping[Correction, Mapping[str, bool]]] = {
+    Correction.ALL: {},
+    Correction.BIASES: {"rounding": False},
+    Correction.NONE: {"rounding": False, "biases": False},
 }
-"""What `exporter export --correction` may be, as arguments of `correct`."""
+"""Each correction as arguments of `correct`."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from exporter.artifact import Ranges
+from exporter.artifact import CalibrationMethod, Ranges
 from exporter.errors import BuildError
 
 
@@ -47,7 +47,7 @@ def read_ranges(path: Path) -> Ranges | None:
             for name, (minimum, maximum) in described["tensors"].items()
         }
         return Ranges(
-            method=described["method"],
+            method=CalibrationMethod(described["method"]),
             samples=described["samples"],
             data_sha256=described["data_sha256"],
             tensors=tensors,

@@ -11,10 +11,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from exporter.artifact import Dialect, Precision, Verdict
+from exporter.artifact import Dialect, Precision, Shortcut, Verdict
 from exporter.errors import BuildError, UsageError
 from exporter.graph.files import save
-from exporter.graph.lower import lower
+from exporter.graph.lower import Lowering, lower
 from exporter.graph.optimize import optimize
 from exporter.graph.to_onnx import export
 from exporter.models.sources import define
@@ -176,7 +176,7 @@ def facts() -> GraphFacts:
         ResidualBlock(
             name=name,
             add=f"{name}.add",
-            shortcut="identity",
+            shortcut=Shortcut.IDENTITY,
             input="",
             output=f"{name}.relu_1",
             nodes=(),
@@ -424,7 +424,7 @@ def test_models_from_the_table_are_completely_fused(
     target = OrtCpu()
     for precision in (Precision.FP32, Precision.FP16):
         dialect = target.dialect(precision)
-        lowered, _ = lower(graph, precision, dialect)
+        lowered, _ = lower(graph, Lowering(precision, dialect))
         save(lowered, tmp_path / f"{precision}.onnx")
         kernels, source = target.kernels(tmp_path / f"{precision}.onnx")
         found = make_receipt(

@@ -20,7 +20,7 @@ import onnx
 
 from exporter.errors import InputError, MissingDependencyError
 from exporter.images.samples import Samples
-from exporter.quantize.calibrate import images
+from exporter.quantize.one_at_a_time import images
 from exporter.runtime.telemetry import without_telemetry
 
 POOLS: Final = ("GlobalAveragePool", "AveragePool", "ReduceMean")

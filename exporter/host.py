@@ -32,14 +32,13 @@ __all__ = [
     "versions",
 ]
 
-# What decides which kernels a CPU runtime picks, in the spelling of Linux's /proc/cpuinfo.
 FLAGS_OF_INTEREST: Final = (
     "sse4_1", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16",
     "avx512_fp16", "avx_vnni", "avx_vnni_int8", "amx_tile", "amx_int8", "amx_bf16", "amx_fp16",
     "neon", "dotprod", "i8mm", "fp16", "bf16", "sve",
 )  # fmt: skip
+"""What decides which kernels a CPU runtime picks, in the spelling of `runtime/machine.py`."""
 
-# name in the manifest -> distributions that provide it, the first installed one counts
 _LIBRARIES: Final[Mapping[str, tuple[str, ...]]] = {
     "exporter": ("resnet-exporter",),
     "numpy": ("numpy",),
@@ -54,6 +53,7 @@ _LIBRARIES: Final[Mapping[str, tuple[str, ...]]] = {
     "polygraphy": ("polygraphy",),
     "timm": ("timm",),
 }
+"""Name in the manifest -> distributions that provide it; the first installed one counts."""
 
 
 @dataclass(frozen=True)

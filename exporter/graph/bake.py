@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from exporter.images.samples import Samples
 
 _BATCH: Final = 32
-"""Inputs that are looked at together."""
+"""How many inputs are turned into pixels at a time."""
 
 
 def from_images(model: Model) -> Model:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from onnx_ir.passes import common
 
@@ -56,14 +56,15 @@ def _fuse_residual(graph: ir.Model, to: Lowering) -> PassReport:  # noqa: ARG001
 
 Step = Callable[["ir.Model", Lowering], PassReport]
 
-LOWERINGS: dict[tuple[Precision, Dialect], tuple[Step, ...]] = {
+LOWERINGS: Final[Mapping[tuple[Precision, Dialect], tuple[Step, ...]]] = {
     (Precision.FP32, Dialect.FLOAT): (),
     (Precision.FP32, Dialect.FLOAT_FUSED): (_fuse_residual,),
     (Precision.FP16, Dialect.FLOAT): (_to_fp16,),
     (Precision.INT8, Dialect.U8_ASYMMETRIC): (_to_int8,),
     (Precision.INT8, Dialect.S8_SYMMETRIC): (_to_int8,),
 }
-LEAVE_FLOATS = (Dialect.S8_SYMMETRIC,)
+"""The passes that lower to a precision in a dialect, in their order."""
+LEAVE_FLOATS: Final = (Dialect.S8_SYMMETRIC,)
 """The dialects with float tensors between quantized ones."""
 
 

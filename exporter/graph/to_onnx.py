@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     import onnx_ir as ir
     import torch
 
-_EXAMPLE_BATCH = 2  # an example of one image would freeze the dimension (pytorch#157621)
+_EXAMPLE_BATCH = 2
+"""How many images the example has: one would freeze the dimension (pytorch#157621)."""
 
 
 def export(model: Model) -> ir.Model:

@@ -17,9 +17,9 @@ from exporter.artifact import Preprocessing
 from exporter.images.preprocess import scale
 
 HELD_OUT = 540
-
+"""How many images are never trained or calibrated on."""
 MEAN, STD = 0.306, 0.323
-"""Of the 1257 training images, in 0..1; the same for the three equal channels."""
+"""Mean and deviation of the 1257 training images, in 0..1; the three channels are equal."""
 PREPROCESSING = Preprocessing(
     resize=None,
     crop=32,

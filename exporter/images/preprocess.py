@@ -21,6 +21,7 @@ from exporter.runtime.layout import Layout, layout_of
 Array = npt.NDArray[Any]
 
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+"""Pillow's filters by the names that preprocessing contracts use."""
 
 
 def prepare(image: Image.Image, contract: Preprocessing, spec: ModelSpec) -> Array:

@@ -276,7 +276,7 @@ class _BaselineFailed(Exception):  # noqa: N818 - becomes Skipped
 
 
 class WorkerProcess:
-    """The parent's side of one `measure_worker`; a context manager that leaves no process behind.
+    """The parent's side of one `worker.py`; a context manager that leaves no process behind.
 
     The child is in a process group of its own, so that Ctrl-C on a terminal reaches the parent
     alone, which then kills it. If the parent is killed outright, Linux kills the child.

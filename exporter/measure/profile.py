@@ -25,7 +25,7 @@ from exporter.targets import Array, CanProfile, UnreadableKernels, get_target
 BUDGET_S: Final = 0.5
 """How long the profiled inferences of one engine may take, after two to warm up."""
 _BYTES: Final = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1, "uint8": 1}
-"""Of one element, by the type that a kernel computes in."""
+"""The size of one element in each type that a kernel computes in."""
 
 
 def profile_engine(

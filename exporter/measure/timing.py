@@ -71,7 +71,7 @@ class LayerTime:
 
 @dataclass(frozen=True)
 class Profile:
-    """Where an engine's time goes (`profile_blocks.py`)."""
+    """Where an engine's time goes (`profile.py`)."""
 
     source: str
     batch: int

@@ -20,15 +20,19 @@ from exporter.models.onnx_format import LARGEST_BYTES
 from exporter.runtime.layout import CHANNELS, height_width_channels
 
 OLDEST_OPSET = 9
+"""The oldest version of the operators that is accepted."""
 MOST_NODES = 100_000
+"""A graph with more nodes is refused: no ResNet has a tenth of them."""
 LARGEST_ACTIVATION = 2**28
-"""Elements of one tensor for one image: 1 GiB of float32."""
+"""The most elements of one tensor for one image: 1 GiB of float32."""
 
 _QUANTIZED = (
     "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul",
     "ConvInteger", "MatMulInteger",
 )  # fmt: skip
+"""Operators of graphs that are quantized already."""
 _IMAGE_TYPES = {TensorProto.FLOAT: "float32", TensorProto.UINT8: "uint8"}
+"""The types that an input may have, by numpy's name."""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ from exporter.passes.values import constant, dims, is_op
 
 BATCH = "batch"
 """The name of a dynamic batch dimension that has none."""
-_FATAL = 4  # ONNX Runtime's log level; what goes wrong is in the exception
+_FATAL = 4
+"""ONNX Runtime's log level for fatal errors alone: what goes wrong is in the exception."""
 
 
 def load_onnx(path: Path) -> Model:

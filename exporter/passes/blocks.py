@@ -101,11 +101,11 @@ def _points_before(node: ir.Node) -> list[ir.Node | ir.Value]:
     return points
 
 
-def _immediate_dominators(graph: ir.Graph) -> dict[ir.Node | ir.Value, ir.Node | ir.Value | None]:
+def _immediate_dominators(body: ir.Graph) -> dict[ir.Node | ir.Value, ir.Node | ir.Value | None]:
     """For each node that depends on the input: its immediate dominator; None: only the root."""
-    dominator: dict[ir.Node | ir.Value, ir.Node | ir.Value | None] = dict.fromkeys(graph.inputs)
-    level: dict[ir.Node | ir.Value | None, int] = {None: 0, **dict.fromkeys(graph.inputs, 1)}
-    for node in graph:
+    dominator: dict[ir.Node | ir.Value, ir.Node | ir.Value | None] = dict.fromkeys(body.inputs)
+    level: dict[ir.Node | ir.Value | None, int] = {None: 0, **dict.fromkeys(body.inputs, 1)}
+    for node in body:
         points = [point for point in _points_before(node) if point in dominator]
         if not points:
             continue  # made of constants alone

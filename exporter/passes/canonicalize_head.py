@@ -34,18 +34,18 @@ from exporter.passes.values import (
 )
 
 
-def canonicalize_head(model: ir.Model) -> PassReport:
+def canonicalize_head(graph: ir.Model) -> PassReport:
     """Counts as fired each operator that was rewritten."""
-    graph = model.graph
+    body = graph.graph
     rules = (_mean, _whole_average_pool, _flattening, _product, _untransposed_gemm)
     fired = 0
-    for node in list(graph):
-        fired += any(node.graph is graph and rule(graph, node) for rule in rules)
-    common.RemoveUnusedNodesPass()(model)
+    for node in list(body):
+        fired += any(node.graph is body and rule(body, node) for rule in rules)
+    common.RemoveUnusedNodesPass()(graph)
     return PassReport("canonicalize_head", fired)
 
 
-def _mean(graph: ir.Graph, node: ir.Node) -> bool:
+def _mean(body: ir.Graph, node: ir.Node) -> bool:
     if not is_op(node, "ReduceMean"):
         return False
     x = node.inputs[0]
@@ -58,18 +58,18 @@ def _mean(graph: ir.Graph, node: ir.Node) -> bool:
     if x is None or x.dtype is None or not x.dtype.is_floating_point():
         return False
     if node.attributes.get_int("keepdims", 1):
-        _replace(graph, node, ir.node("GlobalAveragePool", [x]))
+        _replace(body, node, ir.node("GlobalAveragePool", [x]))
         return True
     known = dims(x)
     assert known is not None
     pooled = ir.val(f"{node.name}.pool", x.dtype, (*known[:2], 1, 1))
     pool = ir.node("GlobalAveragePool", [x], name=pooled.name, outputs=[pooled])
-    graph.insert_before(node, pool)
-    _replace(graph, node, ir.node("Flatten", [pooled], {"axis": 1}))
+    body.insert_before(node, pool)
+    _replace(body, node, ir.node("Flatten", [pooled], {"axis": 1}))
     return True
 
 
-def _whole_average_pool(graph: ir.Graph, node: ir.Node) -> bool:
+def _whole_average_pool(body: ir.Graph, node: ir.Node) -> bool:
     if not is_op(node, "AveragePool") or node.attributes.get_string("auto_pad", "NOTSET") not in (
         "NOTSET",
         "VALID",
@@ -80,11 +80,11 @@ def _whole_average_pool(graph: ir.Graph, node: ir.Node) -> bool:
     padded = any(node.attributes.get_ints("pads", ()))
     if size is None or size[2:] != window or len(window) != 2 or padded:
         return False
-    _replace(graph, node, ir.node("GlobalAveragePool", [node.inputs[0]]))
+    _replace(body, node, ir.node("GlobalAveragePool", [node.inputs[0]]))
     return True
 
 
-def _flattening(graph: ir.Graph, node: ir.Node) -> bool:
+def _flattening(body: ir.Graph, node: ir.Node) -> bool:
     if not is_op(node, "Reshape", "Squeeze"):
         return False
     source = _before_rearranging(node.inputs[0])
@@ -93,7 +93,7 @@ def _flattening(graph: ir.Graph, node: ir.Node) -> bool:
         return False
     if before[2:] != (1, 1) or not isinstance(after[1], int) or after[1] != before[1]:
         return False
-    _replace(graph, node, ir.node("Flatten", [source], {"axis": 1}))
+    _replace(body, node, ir.node("Flatten", [source], {"axis": 1}))
     return True
 
 
@@ -120,7 +120,7 @@ def _keeps_order(transpose: ir.Node) -> bool:
     return longer == sorted(longer)
 
 
-def _product(graph: ir.Graph, node: ir.Node) -> bool:
+def _product(body: ir.Graph, node: ir.Node) -> bool:
     """MatMul + Add, from the MatMul."""
     if not is_op(node, "MatMul") or why_not_private(node.outputs[0]):
         return False
@@ -138,34 +138,34 @@ def _product(graph: ir.Graph, node: ir.Node) -> bool:
         "Gemm",
         [
             node.inputs[0],
-            add_constant(graph, f"{node.name}.weight", np.ascontiguousarray(weight.T)),
-            add_constant(graph, f"{node.name}.bias", bias.reshape(-1)),
+            add_constant(body, f"{node.name}.weight", np.ascontiguousarray(weight.T)),
+            add_constant(body, f"{node.name}.bias", bias.reshape(-1)),
         ],
         {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 1},
     )
-    _replace(graph, add, gemm)
+    _replace(body, add, gemm)
     gemm.name = _renamed(str(node.name), operator_name(node), operator_name(gemm))
-    graph.remove(node, safe=True)
+    body.remove(node, safe=True)
     return True
 
 
-def _untransposed_gemm(graph: ir.Graph, node: ir.Node) -> bool:
+def _untransposed_gemm(body: ir.Graph, node: ir.Node) -> bool:
     if not is_op(node, "Gemm") or node.attributes.get_int("transB", False):
         return False
     weight = constant(node.inputs[1])
     if weight is None:
         return False
     transposed = np.ascontiguousarray(weight.T)
-    node.replace_input_with(1, add_constant(graph, f"{node.name}.weight", transposed))
+    node.replace_input_with(1, add_constant(body, f"{node.name}.weight", transposed))
     node.attributes.add(ir.AttrInt64("transB", 1))
     return True
 
 
-def _replace(graph: ir.Graph, old: ir.Node, new: ir.Node) -> None:
+def _replace(body: ir.Graph, old: ir.Node, new: ir.Node) -> None:
     """`new` takes the name, the place and the first output of `old`."""
     new.name = _renamed(str(old.name), operator_name(old), operator_name(new))
     new.metadata_props.update(old.metadata_props)
-    ir.convenience.replace_nodes_and_values(graph, old, [old], [new], old.outputs[:1], new.outputs)
+    ir.convenience.replace_nodes_and_values(body, old, [old], [new], old.outputs[:1], new.outputs)
 
 
 def _renamed(name: str, old: str, new: str) -> str:

@@ -30,17 +30,17 @@ FLOAT, HALF = ir.DataType.FLOAT, ir.DataType.FLOAT16
 _HALF, _FLOAT = "tensor(float16)", "tensor(float)"
 
 
-def convert_fp16(model: ir.Model, keep: Collection[str] = ()) -> PassReport:
+def convert_fp16(graph: ir.Model, keep: Collection[str] = ()) -> PassReport:
     """Counts as fired each node whose result turns from float32 into FP16.
 
     `keep` holds what stays in float32: names of nodes, or of modules with all nodes inside them.
     """
-    graph = model.graph
-    conversion = _Conversion(graph)
+    body = graph.graph
+    conversion = _Conversion(body)
     refused = []
     fired = 0
-    for node in graph:
-        demand = _demand(node, model.opset_imports.get(node.domain, 1))
+    for node in body:
+        demand = _demand(node, graph.opset_imports.get(node.domain, 1))
         if any(is_inside(str(node.name), kept) for kept in keep):
             demand = "kept in float32 as asked"
         if isinstance(demand, str):
@@ -55,7 +55,7 @@ def convert_fp16(model: ir.Model, keep: Collection[str] = ()) -> PassReport:
         fired += bool(turned)
     conversion.feed_nodes()
     conversion.feed_outputs()
-    common.RemoveUnusedNodesPass()(model)
+    common.RemoveUnusedNodesPass()(graph)
     return PassReport("convert_fp16", fired, tuple(refused), conversion.counts)
 
 
@@ -99,7 +99,7 @@ def _demand(node: ir.Node, version: int) -> _Demand | str:
 class _Conversion:
     """Brings each float to the type that its readers want; each value is converted once."""
 
-    graph: ir.Graph
+    body: ir.Graph
     demands: dict[ir.Node, _Demand] = field(default_factory=dict)
     turned: set[ir.Value] = field(default_factory=set)
     """Results that were float32 and are FP16 now."""
@@ -119,7 +119,7 @@ class _Conversion:
 
     def feed_outputs(self) -> None:
         """The graph's outputs keep their float32 and their names."""
-        for index, value in enumerate(self.graph.outputs):
+        for index, value in enumerate(self.body.outputs):
             if value not in self.turned:
                 continue
             name, producer = value.name, value.producer()
@@ -127,7 +127,7 @@ class _Conversion:
             value.name = str(producer.name) if producer.name != name else f"{name}.fp16"
             output = self._as(value, FLOAT)
             output.name = name
-            self.graph.outputs[index] = output
+            self.body.outputs[index] = output
 
     def _as(self, value: ir.Value, want: ir.DataType) -> ir.Value:
         if value.dtype is want:
@@ -145,12 +145,12 @@ class _Conversion:
         name = f"{value.name}.{'fp16' if want is HALF else 'fp32'}"
         output = ir.val(name, want, value.shape)
         cast = ir.node("Cast", [value], {"to": want}, name=name, outputs=[output])
-        insert_behind(self.graph, value, [cast])
+        insert_behind(self.body, value, [cast])
         return output
 
     def _weight(self, value: ir.Value, array: np.ndarray, want: ir.DataType) -> ir.Value:
         if want is FLOAT:
-            return add_constant(self.graph, f"{value.name}.fp32", array.astype(np.float32))
+            return add_constant(self.body, f"{value.name}.fp32", array.astype(np.float32))
         with np.errstate(over="ignore"):
             rounded = array.astype(np.float16)
         overflowed = np.isinf(rounded) & np.isfinite(array)
@@ -161,5 +161,5 @@ class _Conversion:
             # The name stays with the only copy.
             name = str(value.name)
             value.name = f"{name}.fp32"
-            return add_constant(self.graph, name, rounded)
-        return add_constant(self.graph, f"{value.name}.fp16", rounded)
+            return add_constant(self.body, name, rounded)
+        return add_constant(self.body, f"{value.name}.fp16", rounded)

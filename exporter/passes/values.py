@@ -64,31 +64,31 @@ def is_one_per_channel(bias: Array, channels: int) -> bool:
     return np.atleast_1d(bias).shape in ((channels,), (1, channels))
 
 
-def add_constant(graph: ir.Graph, name: str, array: Array) -> ir.Value:
+def add_constant(body: ir.Graph, name: str, array: Array) -> ir.Value:
     """A new initializer; its name gets a number where it is taken."""
-    taken = graph.initializers
+    taken = body.initializers
     unique, number = name, 1
     while unique in taken:
         unique = f"{name}_{number}"
         number += 1
-    return Tape(graph).initializer(ir.tensor(array, name=unique))
+    return Tape(body).initializer(ir.tensor(array, name=unique))
 
 
-def insert_behind(graph: ir.Graph, value: ir.Value, nodes: Sequence[ir.Node]) -> None:
+def insert_behind(body: ir.Graph, value: ir.Value, nodes: Sequence[ir.Node]) -> None:
     """Puts nodes behind the one that makes a value; a graph input's come first."""
     producer = value.producer()
     if producer is None:
-        graph.insert_before(graph[0], nodes)
+        body.insert_before(body[0], nodes)
     else:
-        graph.insert_after(producer, nodes)
+        body.insert_after(producer, nodes)
 
 
-def replace_constant(graph: ir.Graph, node: ir.Node, index: int, array: Array) -> None:
+def replace_constant(body: ir.Graph, node: ir.Node, index: int, array: Array) -> None:
     """Gives one reader a constant of its own, under the old name where nobody else reads that."""
     old = node.inputs[index]
     assert old is not None
     name = str(old.name)
     if len(old.uses()) == 1 and not old.is_graph_output():
         node.replace_input_with(index, None)
-        del graph.initializers[name]
-    node.replace_input_with(index, add_constant(graph, name, array))
+        del body.initializers[name]
+    node.replace_input_with(index, add_constant(body, name, array))

@@ -39,13 +39,17 @@ if TYPE_CHECKING:
     from exporter.passes.blocks import GraphFacts, ResidualBlock
 
 _NO_ARITHMETIC: Final = frozenset({"quantize", "dequantize", "cast", "reorder"})
+"""Operations that compute nothing of the network's own."""
 _POINTWISE: Final = frozenset({"add", "relu", "batchnorm", "pointwise"})
+"""Operations that should be inside the kernel of a convolution."""
 _CAN_BE_KEPT: Final = frozenset({"conv", "gemm", "add"})
+"""Operations that a user may keep in higher precision."""
 _COMPUTES_IN: Final[Mapping[Precision, str]] = {
     Precision.FP32: "fp32",
     Precision.FP16: "fp16",
     Precision.INT8: "int8",
 }
+"""The type that a convolution of each precision should compute in."""
 
 Leftover = tuple[str, str, str]
 """(kernel, its blocks, why it is left over)."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -32,6 +32,7 @@ from exporter.passes.values import add_constant, constant, dims, is_op
 from exporter.progress import Progress
 from exporter.quantize.histogram import Histogram
 from exporter.quantize.mse_range import asymmetric_range, symmetric_range
+from exporter.quantize.one_at_a_time import images
 from exporter.quantize.range_cache import read_ranges, write_ranges
 
 if TYPE_CHECKING:
@@ -41,14 +42,15 @@ if TYPE_CHECKING:
     from exporter.targets import Array
 
 RECOMMENDED: Final = (128, 512)
+"""How many samples make ranges that hold on other data, from and to."""
 FEWEST: Final = 8
 """With fewer samples than this the ranges are hardly an estimate."""
 
 HISTOGRAM_VALUES: Final = 2**15
-"""Values of one tensor of one image that go into its histogram."""
+"""How many values of one tensor of one image go into its histogram, at most twice as many."""
 
-_ALGORITHM: Final = 2  # raised when the same data gives other ranges: it is in the cache's key
-_FEED: Final = 16  # samples asked for at a time; the result does not depend on it
+_ALGORITHM: Final = 2
+"""Part of the cache's key; raised when the same data gives other ranges."""
 
 
 def calibrate(
@@ -87,41 +89,6 @@ def calibrate(
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_ranges(ranges, kept)
     return ranges
-
-
-def images(samples: Samples, shape: tuple[int | str | None, ...]) -> Iterator[Array]:
-    """The samples one at a time, (N, ...) with N = 1, or the graph's own N of the same image.
-
-    Raises:
-        InputError: a sample has another shape or type, or is not finite.
-    """
-    copies = shape[0] if isinstance(shape[0], int) else 1
-    index = 0
-    for batch in samples.batches(_FEED):
-        for image in batch:
-            if not _fits(image.shape, shape[1:]):
-                raise _unfit(samples, index, f"has shape {image.shape}, not {shape[1:]}")
-            if image.dtype != np.float32:
-                raise _unfit(samples, index, f"is of type {image.dtype}, not float32")
-            if not np.isfinite(image).all():
-                raise _unfit(samples, index, "holds NaN or infinity")
-            yield np.repeat(image[None], copies, axis=0)
-            index += 1
-    if index == 0:
-        raise InputError(f"{samples.source} holds no samples; give some to calibrate with")
-
-
-def _fits(given: tuple[int, ...], wanted: Sequence[int | str | None]) -> bool:
-    return len(given) == len(wanted) and all(
-        size == want or not isinstance(want, int) for size, want in zip(given, wanted, strict=True)
-    )
-
-
-def _unfit(samples: Samples, index: int, what: str) -> InputError:
-    return InputError(
-        f"sample {index} of {samples.source} {what}; prepare the calibration data as the model's "
-        "input"
-    )
 
 
 def _check_count(samples: Samples, progress: Progress) -> None:

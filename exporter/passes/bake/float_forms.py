@@ -47,7 +47,7 @@ def prefix(image: ImageInput) -> None:
     normalised = image.add("Mul", [centred, factor], f"{image.name}.normalised")
     for node, index in readers:
         node.replace_input_with(index, normalised)
-    image.insert_before(image.graph[0])
+    image.insert_before(image.body[0])
 
 
 def _centred(image: ImageInput) -> ir.Value:
@@ -65,4 +65,4 @@ def _centred(image: ImageInput) -> ir.Value:
 def _per_channel(image: ImageInput, name: str, values: Floats) -> ir.Value:
     shape = (1, 3, 1, 1) if image.layout is Layout.NCHW else (1, 1, 1, 3)
     array = values.reshape(shape).astype(image.dtype.numpy())
-    return add_constant(image.graph, f"{image.name}.{name}", array)
+    return add_constant(image.body, f"{image.name}.{name}", array)

@@ -56,7 +56,7 @@ def take_pixels_as_codes(image: ImageInput, exact: ir.Model | None) -> str | Non
     _quantize_stem(image, stem, zero, filler)
     stem.conv.replace_input_with(0, _pixels(image, zero, filler))
     image.insert_before(stem.conv)
-    image.graph.remove([stem.dequantize, stem.quantize], safe=True)
+    image.body.remove([stem.dequantize, stem.quantize], safe=True)
     return None
 
 
@@ -94,7 +94,7 @@ def _find_stem(image: ImageInput, exact: ir.Model | None) -> _Stem | str:
 
 def _quantize_stem(image: ImageInput, stem: _Stem, zero: int, filler: int) -> None:
     """Makes the convolution read the pixels themselves, with a fourth channel for the mean."""
-    graph, conv = image.graph, stem.conv
+    body, conv = image.body, stem.conv
     rest = image.mean - zero  # (3,)
     scaled = stem.kernel / (image.std * float(_SCALE))[:, None, None]
     fourth = -(scaled * rest[:, None, None]).sum(axis=1, keepdims=True) / (filler - zero)
@@ -104,13 +104,13 @@ def _quantize_stem(image: ImageInput, stem: _Stem, zero: int, filler: int) -> No
     offsets = np.append(rest, filler - zero)
     on_mean_image = (values.sum(axis=(2, 3)) @ offsets) * float(_SCALE)
     codes, scale = quantize_bias(stem.bias - on_mean_image, _SCALE, weight.scale)
-    weight_name, bias_name = (_forget(graph, conv, index) for index in (1, 2))
-    conv.replace_input_with(1, add_constant(graph, weight_name, wide))
-    replace_weight(graph, conv, 1, 0, weight)
-    replace_bias(graph, conv, bias_name, codes, scale)
+    weight_name, bias_name = (_forget(body, conv, index) for index in (1, 2))
+    conv.replace_input_with(1, add_constant(body, weight_name, wide))
+    replace_weight(body, conv, 1, 0, weight)
+    replace_bias(body, conv, bias_name, codes, scale)
 
 
-def _forget(graph: ir.Graph, conv: ir.Node, index: int) -> str:
+def _forget(body: ir.Graph, conv: ir.Node, index: int) -> str:
     """Removes a dequantized constant that the convolution reads; returns the constant's name."""
     value = conv.inputs[index]
     assert value is not None
@@ -118,16 +118,16 @@ def _forget(graph: ir.Graph, conv: ir.Node, index: int) -> str:
     conv.replace_input_with(index, None)
     if dequantize is not None and not value.uses():
         constants = [v for v in dequantize.inputs if v is not None]
-        graph.remove(dequantize, safe=True)
+        body.remove(dequantize, safe=True)
         for unused in constants:
             if not unused.uses():  # its name is the new constant's
-                del graph.initializers[str(unused.name)]
+                del body.initializers[str(unused.name)]
     return str(value.name).removesuffix(".dequantized")
 
 
 def _pixels(image: ImageInput, zero: int, filler: int) -> ir.Value:
     """From the images to the stem: NCHW, a plane of `filler` appended, DequantizeLinear."""
-    graph, name = image.graph, image.name
+    body, name = image.body, image.name
     image.take_pixels()
     assert image.value.shape is not None
     _, height, width, _ = image.value.shape
@@ -139,21 +139,21 @@ def _pixels(image: ImageInput, zero: int, filler: int) -> ir.Value:
         "Pad",
         [
             flat,
-            add_constant(graph, f"{name}.pads", pads),
-            add_constant(graph, f"{name}.filler", np.array(filler, np.uint8)),
+            add_constant(body, f"{name}.pads", pads),
+            add_constant(body, f"{name}.filler", np.array(filler, np.uint8)),
         ],
         f"{name}.padded",
     )
     target = np.array([0, 4, height, width], np.int64)
     codes = image.add(
-        "Reshape", [padded, add_constant(graph, f"{name}.shape", target)], f"{name}.codes"
+        "Reshape", [padded, add_constant(body, f"{name}.shape", target)], f"{name}.codes"
     )
     return image.add(
         "DequantizeLinear",
         [
             codes,
-            add_constant(graph, f"{name}.pixel_scale", np.asarray(_SCALE)),
-            add_constant(graph, f"{name}.pixel_zero_point", np.array(zero, np.uint8)),
+            add_constant(body, f"{name}.pixel_scale", np.asarray(_SCALE)),
+            add_constant(body, f"{name}.pixel_zero_point", np.array(zero, np.uint8)),
         ],
         f"{name}.pixels",
     )

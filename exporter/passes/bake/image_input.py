@@ -32,7 +32,7 @@ def why_no_image(value: ir.Value) -> str | None:
 class ImageInput:
     """The input, what its images are normalised with, and the nodes to stand between them."""
 
-    graph: ir.Graph
+    body: ir.Graph
     value: ir.Value
     dtype: ir.DataType
     """Of the graph's float input, before it takes pixels."""
@@ -43,14 +43,14 @@ class ImageInput:
     _tape: Tape = field(default_factory=Tape)
 
     @classmethod
-    def of(cls, graph: ir.Graph, preprocessing: Preprocessing) -> ImageInput:
+    def of(cls, body: ir.Graph, preprocessing: Preprocessing) -> ImageInput:
         """The first input of a graph, which `why_no_image` has nothing against."""
-        value = graph.inputs[0]
+        value = body.inputs[0]
         shape = dims(value)
         assert shape is not None
         assert value.dtype is not None
         mean, std = (255 * np.array(v, np.float64) for v in (preprocessing.mean, preprocessing.std))
-        return cls(graph, value, value.dtype, layout_of(shape[1:]), mean, std)
+        return cls(body, value, value.dtype, layout_of(shape[1:]), mean, std)
 
     @property
     def name(self) -> str:
@@ -77,7 +77,7 @@ class ImageInput:
 
     def insert_before(self, node: ir.Node) -> None:
         """Puts the nodes that were added into the graph."""
-        self.graph.insert_before(node, self._tape.nodes)
+        self.body.insert_before(node, self._tape.nodes)
 
 
 def only_reader(value: ir.Value) -> ir.Node | str:

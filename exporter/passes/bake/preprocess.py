@@ -23,23 +23,23 @@ from exporter.passes.bake.image_input import ImageInput, why_no_image
 
 
 def bake_preprocess(
-    model: ir.Model, preprocessing: Preprocessing, exact: ir.Model | None = None
+    graph: ir.Model, preprocessing: Preprocessing, exact: ir.Model | None = None
 ) -> PassReport:
     """Makes the graph's first input uint8 (N, H, W, 3); its name and the output stay.
 
     `exact` is the optimized float graph, whose weights the identity form quantizes. Where it came
     to the prefix, `refused` says why to no better form.
     """
-    name = str(model.graph.inputs[0].name)
-    reason = why_no_image(model.graph.inputs[0])
+    name = str(graph.graph.inputs[0].name)
+    reason = why_no_image(graph.graph.inputs[0])
     if reason:
         return PassReport("bake_preprocess", 0, ((name, reason),))
-    image = ImageInput.of(model.graph, preprocessing)
+    image = ImageInput.of(graph.graph, preprocessing)
     refused: tuple[tuple[str, str], ...] = ()
     why_not_folded = fold(image)
     why_not_identity = take_pixels_as_codes(image, exact) if why_not_folded else None
     if why_not_folded and why_not_identity:
         prefix(image)
         refused = ((name, f"not folded: {why_not_folded}; no identity: {why_not_identity}"),)
-    common.RemoveUnusedNodesPass()(model)
+    common.RemoveUnusedNodesPass()(graph)
     return PassReport("bake_preprocess", 1, refused)

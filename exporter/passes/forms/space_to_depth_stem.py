@@ -32,14 +32,14 @@ from exporter.passes.values import (
 )
 
 MOST_CHANNELS = 4
-"""With more, the runtime's own copying is no longer what the time goes into."""
+"""With more input channels the time no longer goes into the runtime's copying."""
 
 
-def space_to_depth_stem(model: ir.Model) -> PassReport:
+def space_to_depth_stem(graph: ir.Model) -> PassReport:
     """Rewrites the convolution of the image; `refused` says why not, and why no other one."""
     refused: list[tuple[str, str]] = []
     fired = 0
-    for conv in [node for node in model.graph if is_op(node, "Conv")]:
+    for conv in [node for node in graph.graph if is_op(node, "Conv")]:
         dequantize = _producer(conv.inputs[0], "DequantizeLinear")
         if dequantize is None:
             continue
@@ -47,7 +47,7 @@ def space_to_depth_stem(model: ir.Model) -> PassReport:
         if reason is not None:
             refused.append((str(conv.name), reason))
             continue
-        _rewrite(model.graph, conv, dequantize)
+        _rewrite(graph.graph, conv, dequantize)
         fired += 1
     return PassReport("space_to_depth_stem", fired, tuple(refused))
 
@@ -105,7 +105,7 @@ def _axis(conv: ir.Node, axis: int) -> tuple[int, int, int, int]:
     return first, pad, outputs - 1 + pairs - size // 2 - pad, pairs
 
 
-def _rewrite(graph: ir.Graph, conv: ir.Node, dequantize: ir.Node) -> None:
+def _rewrite(body: ir.Graph, conv: ir.Node, dequantize: ir.Node) -> None:
     codes, shape = dequantize.inputs[0], dims(conv.inputs[0])
     assert codes is not None
     assert shape is not None
@@ -114,7 +114,7 @@ def _rewrite(graph: ir.Graph, conv: ir.Node, dequantize: ir.Node) -> None:
     (top, pad_top, pad_bottom, rows), (left, pad_left, pad_right, columns) = (
         _axis(conv, axis) for axis in (0, 1)
     )
-    _rearrange_weight(graph, conv, (top, rows), (left, columns))
+    _rearrange_weight(body, conv, (top, rows), (left, columns))
     for name, value in (
         ("kernel_shape", (rows, columns)),
         ("strides", (1, 1)),
@@ -133,7 +133,7 @@ def _rewrite(graph: ir.Graph, conv: ir.Node, dequantize: ir.Node) -> None:
         if perm is not None:
             return tape.op(op, [x], {"perm": perm}, name=name, output=output)
         # 0 takes the batch as it is.
-        target = add_constant(graph, f"{name}.shape", np.array((0, *sizes), np.int64))
+        target = add_constant(body, f"{name}.shape", np.array((0, *sizes), np.int64))
         return tape.op(op, [x, target], name=name, output=output)
 
     x = append("Reshape", codes, (channels, h, 2, width))
@@ -142,13 +142,13 @@ def _rewrite(graph: ir.Graph, conv: ir.Node, dequantize: ir.Node) -> None:
     x = append("Transpose", x, (h * w * 2, channels * 2), (0, 2, 1))
     x = append("Reshape", x, (h, w, 4 * channels))
     x = append("Transpose", x, (4 * channels, h, w), (0, 3, 1, 2))
-    graph.insert_before(dequantize, tape.nodes)
+    body.insert_before(dequantize, tape.nodes)
     dequantize.replace_input_with(0, x)
     dequantize.outputs[0].shape = ir.Shape([batch, 4 * channels, h, w])
 
 
 def _rearrange_weight(
-    graph: ir.Graph, conv: ir.Node, rows: tuple[int, int], columns: tuple[int, int]
+    body: ir.Graph, conv: ir.Node, rows: tuple[int, int], columns: tuple[int, int]
 ) -> None:
     """(O, C, kH, kW) -> (O, 4 C, kH', kW'), channels in the order of the image's: dx, C, dy."""
     weight = quantized_weight(conv)
@@ -159,5 +159,5 @@ def _rearrange_weight(
     wide[:, :, rows[0] : rows[0] + taps_h, columns[0] : columns[0] + taps_w] = given
     pairs = wide.reshape(out, channels, rows[1], 2, columns[1], 2)
     rearranged = pairs.transpose(0, 5, 1, 3, 2, 4).reshape(out, 4 * channels, rows[1], columns[1])
-    replace_constant(graph, dequantize, 0, np.ascontiguousarray(rearranged))
+    replace_constant(body, dequantize, 0, np.ascontiguousarray(rearranged))
     dequantize.outputs[0].shape = ir.Shape(rearranged.shape)

@@ -24,7 +24,7 @@ from exporter.passes.values import is_inside, is_op
 
 
 def insert_qdq(
-    model: ir.Model,
+    graph: ir.Model,
     ranges: Ranges,
     dialect: Dialect,
     keep: Collection[str] = (),
@@ -40,7 +40,7 @@ def insert_qdq(
         UsageError: a dialect that has no Q/DQ.
         BuildError: `ranges` are those of another graph.
     """
-    if any(is_op(node, "QuantizeLinear", "DequantizeLinear") for node in model.graph):
+    if any(is_op(node, "QuantizeLinear", "DequantizeLinear") for node in graph.graph):
         return PassReport("insert_qdq", 0, (("graph", "it has Q/DQ already"),))
     places = {
         Dialect.U8_ASYMMETRIC: place_u8_asymmetric,
@@ -49,11 +49,11 @@ def insert_qdq(
     if dialect not in places:
         raise UsageError(f"dialect {dialect} has no Q/DQ; INT8 is written in {' or '.join(places)}")
     kept = frozenset(
-        node for node in model.graph if any(is_inside(str(node.name), name) for name in keep)
+        node for node in graph.graph if any(is_inside(str(node.name), name) for name in keep)
     )
     largest_code = LARGEST_REDUCED_CODE if reduce_range else LARGEST_CODE
-    counts, refused = places[dialect](model, ranges, kept, largest_code)
-    common.RemoveUnusedNodesPass()(model)
+    counts, refused = places[dialect](graph, ranges, kept, largest_code)
+    common.RemoveUnusedNodesPass()(graph)
     return PassReport(
         "insert_qdq",
         fired=sum(counts[key] for key in ("convs", "gemms", "adds", "pools")),

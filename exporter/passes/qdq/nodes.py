@@ -24,6 +24,7 @@ from exporter.passes.values import (
 )
 
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
+"""The types of the tensors that a Q/DQ pair can stand on."""
 
 
 @dataclass(frozen=True)
@@ -34,19 +35,19 @@ class Parameters:
     zero_point: ir.Value
 
 
-def add_parameters(graph: ir.Graph, name: str, numbers: Activation | Weight) -> Parameters:
+def add_parameters(body: ir.Graph, name: str, numbers: Activation | Weight) -> Parameters:
     """The constants `<name>.scale` and `<name>.zero_point`."""
     if isinstance(numbers, Weight):
         zero_point = np.zeros(numbers.scale.shape, np.int8)
     else:
         zero_point = np.asarray(numbers.zero_point)
     return Parameters(
-        add_constant(graph, f"{name}.scale", np.asarray(numbers.scale)),
-        add_constant(graph, f"{name}.zero_point", zero_point),
+        add_constant(body, f"{name}.scale", np.asarray(numbers.scale)),
+        add_constant(body, f"{name}.zero_point", zero_point),
     )
 
 
-def add_pair(graph: ir.Graph, value: ir.Value, parameters: Parameters) -> ir.Value:
+def add_pair(body: ir.Graph, value: ir.Value, parameters: Parameters) -> ir.Value:
     """Q/DQ behind a tensor; returns the dequantized one, which nobody reads yet."""
     tape = Tape()
     quantized = tape.op(
@@ -61,12 +62,12 @@ def add_pair(graph: ir.Graph, value: ir.Value, parameters: Parameters) -> ir.Val
         name=f"{value.name}.dequantize",
         output=ir.val(f"{value.name}.dequantized", value.dtype, value.shape),
     )
-    insert_behind(graph, value, tape.nodes)
+    insert_behind(body, value, tape.nodes)
     return dequantized
 
 
 def replace_weight(
-    graph: ir.Graph, node: ir.Node, index: int, axis: int, weight: Weight
+    body: ir.Graph, node: ir.Node, index: int, axis: int, weight: Weight
 ) -> Parameters:
     """Makes a node read `weight` in place of the float constant at `index`.
 
@@ -74,28 +75,28 @@ def replace_weight(
     """
     old = node.inputs[index]
     assert old is not None
-    codes = add_constant(graph, f"{old.name}.quantized", weight.codes)
-    parameters = add_parameters(graph, str(old.name), weight)
-    _dequantized_constant(graph, node, index, codes, parameters, axis)
+    codes = add_constant(body, f"{old.name}.quantized", weight.codes)
+    parameters = add_parameters(body, str(old.name), weight)
+    _dequantized_constant(body, node, index, codes, parameters, axis)
     return parameters
 
 
 def replace_bias(
-    graph: ir.Graph,
+    body: ir.Graph,
     node: ir.Node,
     name: str,
     codes: np.ndarray,
     scale: np.ndarray,
 ) -> None:
     """Makes a Conv or Gemm read an int32 bias (C,), whether it had a bias or not."""
-    values = add_constant(graph, f"{name}.quantized", codes)
+    values = add_constant(body, f"{name}.quantized", codes)
     parameters = Parameters(
-        add_constant(graph, f"{name}.scale", scale),
-        add_constant(graph, f"{name}.zero_point", np.zeros(codes.shape, np.int32)),
+        add_constant(body, f"{name}.scale", scale),
+        add_constant(body, f"{name}.zero_point", np.zeros(codes.shape, np.int32)),
     )
     if len(node.inputs) < 3:
         node.resize_inputs(3)
-    _dequantized_constant(graph, node, 2, values, parameters, 0)
+    _dequantized_constant(body, node, 2, values, parameters, 0)
 
 
 def is_quantized(value: ir.Value | None) -> bool:
@@ -126,7 +127,7 @@ def float_constant(value: ir.Value | None) -> np.ndarray | None:
 
 
 def _dequantized_constant(
-    graph: ir.Graph,
+    body: ir.Graph,
     node: ir.Node,
     index: int,
     codes: ir.Value,
@@ -142,5 +143,5 @@ def _dequantized_constant(
         name=f"{name}.dequantize",
         output=ir.val(f"{name}.dequantized", parameters.scale.dtype, codes.shape),
     )
-    graph.insert_before(node, tape.nodes)
+    body.insert_before(node, tape.nodes)
     node.replace_input_with(index, dequantized)

@@ -26,13 +26,13 @@ def source_of_values(value: ir.Value) -> ir.Value:
     return value
 
 
-def tensors_with_a_range(graph: ir.Graph) -> tuple[ir.Value, ...]:
+def tensors_with_a_range(body: ir.Graph) -> tuple[ir.Value, ...]:
     """The inputs and the computed float tensors that 8 bits may have to hold, in graph order.
 
     Left out: what only a Relu reads (its result is quantized instead), and what merely moves
     another tensor's values.
     """
-    values = [*graph.inputs, *(output for node in graph for output in node.outputs)]
+    values = [*body.inputs, *(output for node in body for output in node.outputs)]
     return tuple(
         value
         for value in values

@@ -193,7 +193,7 @@ def _ours(engine: str) -> Callable[[Recipe], Path]:
 def _s8_symmetric(recipe: Recipe) -> Path:
     """Our INT8 graph in TensorRT's dialect."""
     from exporter.graph.files import load, save
-    from exporter.graph.lower import lower
+    from exporter.graph.lower import Lowering, lower
     from exporter.quantize.calibrate import calibrate
 
     path = recipe.path("s8-symmetric.onnx")
@@ -207,7 +207,7 @@ def _s8_symmetric(recipe: Recipe) -> Path:
         progress=recipe.progress,
         cache=host.cache_folder("ranges"),
     )
-    lowered, _ = lower(graph, Precision.INT8, Dialect.S8_SYMMETRIC, ranges=ranges)
+    lowered, _ = lower(graph, Lowering(Precision.INT8, Dialect.S8_SYMMETRIC, ranges=ranges))
     save(lowered, path)
     return path
 

@@ -27,7 +27,8 @@ from exporter.passes.blocks import find_residual_blocks
 from exporter.passes.expose_tensors import expose
 from exporter.passes.values import dims
 from exporter.progress import Silent, make_console
-from exporter.quantize.calibrate import calibrate, images
+from exporter.quantize.calibrate import calibrate
+from exporter.quantize.one_at_a_time import images
 from exporter.targets.ort.session import OrtSession, make_session, session_options
 
 

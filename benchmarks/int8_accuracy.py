@@ -31,7 +31,6 @@ from exporter.errors import BuildError
 from exporter.graph.files import save
 from exporter.graph.optimize import optimize
 from exporter.graph.to_onnx import export
-from exporter.images.preprocess import channel_axis
 from exporter.images.samples import Samples, open_data
 from exporter.measure.interleaved import EngineToMeasure, OnnxBaseline, measure
 from exporter.measure.timing import Conditions, Latency
@@ -39,6 +38,7 @@ from exporter.models.sources import define
 from exporter.passes.values import is_op
 from exporter.progress import Progress, Terminal, make_console
 from exporter.prove.parity import run_all
+from exporter.runtime.layout import layout_of
 from exporter.targets.ort.session import OrtSession, make_session, session_options
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def run(
         model = with_preprocessing(model, mean, std, resize)
     opened = open_data(model.spec, data, seed=seed, progress=progress)
     if bgr:
-        opened = blue_first(opened, channel_axis(model.spec.image_shape))
+        opened = blue_first(opened, layout_of(model.spec.image_shape))
     for note in (*model.notes, *opened.notes):
         progress.note(note)
     threads = threads or host.usable_threads()

@@ -8,8 +8,8 @@ import numpy as np
 
 from exporter.artifact import Model, Preprocessing
 from exporter.errors import InputError, UsageError
-from exporter.images.preprocess import channel_axis
 from exporter.images.samples import Data, Samples
+from exporter.runtime.layout import Layout, height_width_channels
 
 
 def draws_of(samples: Samples, count: int, size: int, seed: int) -> list[Samples]:
@@ -29,8 +29,7 @@ def draws_of(samples: Samples, count: int, size: int, seed: int) -> list[Samples
 
 def with_preprocessing(model: Model, mean: str, std: str, resize: int | None) -> Model:
     """The model, with what its file does not say."""
-    shape = model.spec.image_shape
-    side = shape[1 - channel_axis(shape) // 2]
+    side, _, _ = height_width_channels(model.spec.image_shape)
     contract = Preprocessing(
         resize=resize,
         crop=side,
@@ -50,8 +49,9 @@ def _three(option: str, text: str) -> tuple[float, float, float]:
     return red, green, blue
 
 
-def blue_first(data: Data, axis: int) -> Data:
+def blue_first(data: Data, layout: Layout) -> Data:
     """The same images with their channels the other way round."""
+    axis = layout.index("C") - 1  # an image has no batch dimension
 
     def flipped(samples: Samples) -> Samples:
         return replace(samples, _read=lambda index: np.flip(samples._read(index), axis).copy())

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from benchmarks.quantizers import quantize_nncf, quantize_static
-from exporter.artifact import Dialect, Precision
+from exporter.artifact import CalibrationMethod, Dialect, Precision
 from exporter.graph.files import save
-from exporter.graph.lower import lower
+from exporter.graph.lower import Lowering, lower
 from exporter.images.samples import Samples
 from exporter.progress import Progress
 from exporter.quantize.calibrate import calibrate
@@ -55,7 +55,11 @@ Recipe = Callable[[Draw], Quantized]
 
 
 def ours(
-    *, target: str = "ort-cpu", method: str = "mse", rounding: bool = True, biases: bool = True
+    *,
+    target: str = "ort-cpu",
+    method: CalibrationMethod = CalibrationMethod.MSE,
+    rounding: bool = True,
+    biases: bool = True,
 ) -> Recipe:
     """Our own lowering for a target; the defaults are those of `exporter export`."""
 
@@ -63,12 +67,7 @@ def ours(
         ranges = calibrate(
             draw.graph, draw.samples, method=method, progress=draw.progress, cache=draw.folder
         )
-        graph, _ = lower(
-            draw.graph,
-            Precision.INT8,
-            Dialect.U8_ASYMMETRIC,
-            ranges=ranges,
-        )
+        graph, _ = lower(draw.graph, Lowering(Precision.INT8, Dialect.U8_ASYMMETRIC, ranges=ranges))
         if rounding or biases:
             graph = correct(
                 graph, draw.graph, draw.samples, draw.progress, rounding=rounding, biases=biases
@@ -108,7 +107,7 @@ RECIPES: Final[Mapping[str, Recipe]] = {
     "ours, biases left": ours(biases=False),
     "ours, weights to nearest": ours(rounding=False),
     "ours, neither": ours(rounding=False, biases=False),
-    "ours, min-max ranges": ours(method="minmax"),
+    "ours, min-max ranges": ours(method=CalibrationMethod.MINMAX),
     "ours on OpenVINO": ours(target="openvino"),
     STATIC: onnxruntimes(float_head=False),
     FLOAT_HEAD: onnxruntimes(float_head=True),

@@ -21,7 +21,7 @@ import onnx
 from exporter.disk.writing import whole_file
 from exporter.errors import InputError, MissingDependencyError
 from exporter.images.samples import Samples
-from exporter.quantize.calibrate import images
+from exporter.quantize.one_at_a_time import images
 
 POOLS: Final = ("GlobalAveragePool", "AveragePool", "ReduceMean")
 

@@ -39,7 +39,7 @@ class Entry:
     artifact: str
     """The file that it loads: a key of `artifacts.BUILDERS`."""
     kind: str
-    """The loader: a key of `measure_worker.LOADERS`, or module:function."""
+    """The loader: a key of `exporter.measure.worker.LOADERS`, or module:function."""
     options: Mapping[str, str] = field(default_factory=dict)
     """Passed to the loader."""
     quick: bool = True

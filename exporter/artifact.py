@@ -88,24 +88,6 @@ class Verdict(StrEnum):
     FUSED = "fused"
 
 
-class CalibrationMethod(StrEnum):
-    """How the range of a tensor is chosen from what was seen of it."""
-
-    MSE = "mse"
-    """With the least squared error of the 8-bit values."""
-    MINMAX = "minmax"
-    """From the smallest to the largest value."""
-
-
-class Correction(StrEnum):
-    """What is done against the error of INT8 after quantizing."""
-
-    ALL = "all"
-    """Weights are rounded by what they meet, then biases corrected."""
-    BIASES = "biases"
-    NONE = "none"
-
-
 class ModelKind(StrEnum):
     """What a model was given as."""
 
@@ -113,6 +95,33 @@ class ModelKind(StrEnum):
     TIMM = "timm"
     MODULE = "module"
     ONNX = "onnx"
+
+
+class CalibrationMethod(StrEnum):
+    """Which range a tensor gets of all values that calibration saw."""
+
+    MSE = "mse"
+    """The one with the least mean squared error."""
+    MINMAX = "minmax"
+    """From the smallest to the largest value."""
+
+
+class Correction(StrEnum):
+    """What is corrected in an INT8 graph, with the calibration data."""
+
+    ALL = "all"
+    """The weights are rounded again, then the biases take back the mean error that is left."""
+    BIASES = "biases"
+    NONE = "none"
+
+
+class Shortcut(StrEnum):
+    """What stands beside the convolutions of a residual block (He et al. 2015)."""
+
+    IDENTITY = "identity"
+    """No convolution."""
+    PROJECTION = "projection"
+    """A convolution that brings the block's input to its output's shape."""
 
 
 @dataclass(frozen=True)
@@ -219,7 +228,7 @@ class PassReport:
 class Ranges:
     """What `calibrate` yields. Every range holds zero, so that zero is exact in 8 bits."""
 
-    method: str
+    method: CalibrationMethod
     samples: int
     data_sha256: str
     tensors: Mapping[str, tuple[float, float]]

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter import host
-from exporter.artifact import Dialect, PassReport, Precision, Ranges
+from exporter.artifact import CalibrationMethod, Correction, Dialect, PassReport, Precision, Ranges
 from exporter.builds.run import Run
 from exporter.errors import BuildError
 from exporter.graph.bake import bake
 from exporter.graph.files import save
-from exporter.graph.lower import HAVE_FP16_BETWEEN, lower
+from exporter.graph.lower import LEAVE_FLOATS, Lowering, lower
 from exporter.graph.optimize import OptimizedModel
 from exporter.prove.failed_gates import notes_of
 from exporter.quantize.calibrate import calibrate
@@ -61,7 +61,7 @@ def make_lowerings(
             graph, reports = _lower(run, network.graph, precision, dialect, ranges)
             if precision is Precision.INT8:
                 with run.clock.time("correct"):
-                    how = CORRECTIONS[run.request.correction]
+                    how = CORRECTIONS[Correction(run.request.correction)]
                     graph = correct(graph, network.graph, calibration, run.progress, **how)
             if run.request.bake_preprocess:
                 graph, baked = bake(network.model, graph, network.graph)
@@ -80,7 +80,7 @@ def _ranges(run: Run, graph: ir.Model, calibration: Samples) -> Ranges | BuildEr
             return calibrate(
                 graph,
                 calibration,
-                method=run.request.calibration_method,
+                method=CalibrationMethod(run.request.calibration_method),
                 progress=run.progress,
                 cache=host.cache_folder("ranges"),
             )
@@ -96,14 +96,16 @@ def _lower(
     ranges: Ranges | BuildError | None,
 ) -> tuple[ir.Model, tuple[PassReport, ...]]:
     request = run.request
-    between = request.between if dialect in HAVE_FP16_BETWEEN else Precision.FP32
+    float_type = request.between if dialect in LEAVE_FLOATS else Precision.FP32
     with run.clock.time("lower"), run.progress.stage(f"lower to {precision} {dialect}"):
         return lower(
             graph,
-            precision,
-            dialect,
-            ranges=ranges if isinstance(ranges, Ranges) else None,
-            keep=request.keep,
-            between=between,
-            reduce_range=request.reduce_range,
+            Lowering(
+                precision,
+                dialect,
+                ranges=ranges if isinstance(ranges, Ranges) else None,
+                keep=request.keep,
+                float_type=float_type,
+                reduce_range=request.reduce_range,
+            ),
         )

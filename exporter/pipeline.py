@@ -36,7 +36,7 @@ from exporter.builds.unused import refuse_unused_by_model
 from exporter.errors import BuildError, ExporterError
 from exporter.graph.bake import with_images
 from exporter.graph.files import save
-from exporter.graph.lower import lower
+from exporter.graph.lower import Lowering, lower
 from exporter.graph.optimize import OptimizedModel, optimize
 from exporter.graph.to_onnx import export
 from exporter.images.samples import Samples, open_data
@@ -162,7 +162,7 @@ def save_portable_files(run: Run, graph: ir.Model) -> None:
     portable_path = run.folder.portable_path(Precision.FP32)
     portable_path.parent.mkdir()
     save(graph, portable_path)
-    half, _ = lower(graph, Precision.FP16, Dialect.FLOAT)
+    half, _ = lower(graph, Lowering(Precision.FP16, Dialect.FLOAT))
     save(half, run.folder.portable_path(Precision.FP16))
 
 

@@ -21,7 +21,7 @@ from exporter.builds.request import BenchmarkRequest, ExportRequest
 from exporter.commands.benchmark import benchmark_build
 from exporter.commands.validate import validate_build
 from exporter.errors import InputError, UsageError
-from exporter.graph.lower import lower
+from exporter.graph.lower import Lowering, lower
 from exporter.measure.timing import Latency
 from exporter.pipeline import Outcome, export_model
 from exporter.progress import Silent
@@ -202,9 +202,9 @@ def test_an_engine_that_misses_its_limit_is_rejected_and_the_others_are_finished
     # A wrong shortcut: the residual sum of one block is dropped from the FP16 graph alone.
     honest = lower
 
-    def faulty(graph: Any, precision: Precision, *args: Any, **options: Any) -> Any:
-        lowered, reports = honest(graph, precision, *args, **options)
-        if precision is Precision.FP16:
+    def faulty(graph: Any, to: Lowering) -> Any:
+        lowered, reports = honest(graph, to)
+        if to.precision is Precision.FP16:
             add = next(node for node in lowered.graph if node.op_type == "Add")
             main = next(
                 value

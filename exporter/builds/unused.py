@@ -9,7 +9,7 @@ from exporter.artifact import ModelSpec, Precision
 from exporter.builds.option import first_unused
 from exporter.builds.request import Concern, ExportRequest
 from exporter.errors import unused_option
-from exporter.graph.lower import HAVE_FP16_BETWEEN
+from exporter.graph.lower import LEAVE_FLOATS
 from exporter.targets import Target
 
 _REMEDIES: Final[Mapping[Concern, str]] = {
@@ -45,7 +45,7 @@ def _concerns(request: ExportRequest, pairs: Sequence[tuple[Target, Precision]])
         Concern.INT8: bool(in_int8),
         Concern.REDUCED: any(precision is not Precision.FP32 for _, precision in pairs),
         Concern.FLOAT_BETWEEN: any(
-            target.dialect(Precision.INT8) in HAVE_FP16_BETWEEN for target in in_int8
+            target.dialect(Precision.INT8) in LEAVE_FLOATS for target in in_int8
         ),
         Concern.PROFILES: any(
             target.has_profiles and "profile" not in request.settings.get(target.family, {})

@@ -1,7 +1,8 @@
 """Two builds side by side: engines gained, lost, slower, faster, less accurate.
 
-A limit trips where a change is told apart from noise and is beyond it. What can no longer be held
-against a limit that was asked for trips it too: an engine that is lost cannot pass.
+`compare_engine.py` says what changed in one engine. A limit trips where a change is told apart from
+noise and is beyond it. What can no longer be held against a limit that was asked for trips it too:
+an engine that is lost cannot pass.
 """
 
 from __future__ import annotations

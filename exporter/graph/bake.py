@@ -18,7 +18,7 @@ from exporter.artifact import Model, PassReport, Preprocessing, Skipped, TensorS
 from exporter.errors import UsageError
 from exporter.graph.files import check
 from exporter.images.pixels import nearest_pixels
-from exporter.passes.bake_preprocess import bake_preprocess
+from exporter.passes.bake.preprocess import bake_preprocess
 from exporter.progress import Progress
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from exporter.images.samples import Samples
 
 _BATCH: Final = 32
-"""Inputs that are looked at together."""
+"""How many inputs are turned into pixels at a time."""
 
 
 def from_images(model: Model) -> Model:

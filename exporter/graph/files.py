@@ -10,14 +10,10 @@ from onnx_ir.passes import common
 
 from exporter.disk.writing import write_whole
 from exporter.errors import BuildError, InputError
+from exporter.models.onnx_format import LARGEST_BYTES
 
 if TYPE_CHECKING:
     import onnx_ir as ir
-
-IR_VERSION = 10
-"""Older runtimes load it; opset 20 needs no newer one."""
-LARGEST_FILE_BYTES = 2**31 - 1
-"""protobuf's limit for one message."""
 
 
 def save(graph: ir.Model, path: Path) -> str:
@@ -44,7 +40,7 @@ def serialize(graph: ir.Model) -> bytes:
     import onnx_ir as ir
 
     weights = sum(v.const_value.nbytes for v in graph.graph.initializers.values() if v.const_value)
-    if weights > LARGEST_FILE_BYTES:
+    if weights > LARGEST_BYTES:
         raise BuildError(
             f"the weights take {weights / 2**30:.2f} GiB, an ONNX file holds 2 GiB; "
             "choose a smaller variant"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from onnx_ir.passes import common
 
@@ -24,14 +24,18 @@ Keep = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Lowering:
-    """What the passes are asked for; see `lower`."""
+    """What a graph is to become."""
 
     precision: Precision
     dialect: Dialect
     ranges: Ranges | None = None
+    """Calibrated on the graph that is lowered; INT8 needs them."""
     keep: Keep = ()
-    between: Precision = Precision.FP32
+    """Names of nodes, or of modules with all nodes inside them, that stay in float32."""
+    float_type: Precision = Precision.FP32
+    """The type of what INT8 leaves unquantized; FP16 only in `LEAVE_FLOATS`."""
     reduce_range: bool = False
+    """Weights of INT8 in 7 bits."""
 
 
 def _to_fp16(graph: ir.Model, to: Lowering) -> PassReport:
@@ -52,46 +56,39 @@ def _fuse_residual(graph: ir.Model, to: Lowering) -> PassReport:  # noqa: ARG001
 
 Step = Callable[["ir.Model", Lowering], PassReport]
 
-LOWERINGS: dict[tuple[Precision, Dialect], tuple[Step, ...]] = {
+LOWERINGS: Final[Mapping[tuple[Precision, Dialect], tuple[Step, ...]]] = {
     (Precision.FP32, Dialect.FLOAT): (),
     (Precision.FP32, Dialect.FLOAT_FUSED): (_fuse_residual,),
     (Precision.FP16, Dialect.FLOAT): (_to_fp16,),
     (Precision.INT8, Dialect.U8_ASYMMETRIC): (_to_int8,),
     (Precision.INT8, Dialect.S8_SYMMETRIC): (_to_int8,),
 }
-HAVE_FP16_BETWEEN = (Dialect.S8_SYMMETRIC,)
-"""The dialects that leave float tensors between quantized ones, and may have them in FP16."""
+"""The passes that lower to a precision in a dialect, in their order."""
+LEAVE_FLOATS: Final = (Dialect.S8_SYMMETRIC,)
+"""The dialects with float tensors between quantized ones."""
 
 
-def lower(
-    graph: ir.Model,
-    precision: Precision,
-    dialect: Dialect,
-    *,
-    ranges: Ranges | None = None,
-    keep: Keep = (),
-    between: Precision = Precision.FP32,
-    reduce_range: bool = False,
-) -> tuple[ir.Model, tuple[PassReport, ...]]:
-    """The graph in the precision and dialect, and what each pass did; the given graph stays.
-
-    `keep` names nodes, or modules with all nodes inside them, that stay in float32. For INT8,
-    `between` is the type of what is not quantized and `reduce_range` gives weights 7 bits.
+def lower(graph: ir.Model, to: Lowering) -> tuple[ir.Model, tuple[PassReport, ...]]:
+    """The graph as asked for, and what each pass did; the given graph stays.
 
     Raises:
         UsageError: no such lowering, ranges missing, or a name in `keep` that the graph has not.
         BuildError: the result is not valid ONNX.
     """
-    if (precision, dialect) not in LOWERINGS:
-        known = ", ".join(f"{p} {d}" for p, d in LOWERINGS)
-        raise UsageError(f"no lowering to {precision} in the dialect {dialect}; known: {known}")
-    if between is not Precision.FP32 and dialect not in HAVE_FP16_BETWEEN:
-        raise UsageError(f"{dialect} has nothing in {between} between; leave `between` out")
-    check_kept(graph, keep)
+    if (to.precision, to.dialect) not in LOWERINGS:
+        known = ", ".join(f"{precision} {dialect}" for precision, dialect in LOWERINGS)
+        raise UsageError(
+            f"no lowering to {to.precision} in the dialect {to.dialect}; known: {known}"
+        )
+    if to.float_type is not Precision.FP32 and to.dialect not in LEAVE_FLOATS:
+        raise UsageError(
+            f"{to.dialect} leaves no float tensor that could be {to.float_type}; "
+            "leave `float_type` out"
+        )
+    check_kept(graph, to.keep)
     lowered = graph.clone()
-    to = Lowering(precision, dialect, ranges, keep, between, reduce_range)
-    steps = LOWERINGS[precision, dialect]
-    if precision is Precision.INT8 and between is Precision.FP16:
+    steps = LOWERINGS[to.precision, to.dialect]
+    if to.precision is Precision.INT8 and to.float_type is Precision.FP16:
         steps = (_to_fp16, *steps)
     reports = [step(lowered, to) for step in steps]
     common.ShapeInferencePass()(lowered)

@@ -42,6 +42,7 @@ PASSES = (
     canonicalize_head,
     fold_batchnorm,
 )
+"""Every pass that makes the optimized graph, in this order."""
 
 
 def optimize(graph: ir.Model) -> tuple[ir.Model, tuple[PassReport, ...]]:

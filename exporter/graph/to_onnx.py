@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from exporter.artifact import Model, ModelSpec
 from exporter.errors import BuildError
-from exporter.graph.files import IR_VERSION, check
+from exporter.graph.files import check
+from exporter.models.onnx_format import IR_VERSION
 from exporter.passes.name_tensors import name_tensors
 from exporter.passes.remove_export_noise import remove_export_noise
 from exporter.passes.strip_provenance import strip_provenance
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     import onnx_ir as ir
     import torch
 
-_EXAMPLE_BATCH = 2  # an example of one image would freeze the dimension (pytorch#157621)
+_EXAMPLE_BATCH = 2
+"""How many images the example has: one would freeze the dimension (pytorch#157621)."""
 
 
 def export(model: Model) -> ir.Model:

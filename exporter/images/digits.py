@@ -14,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from exporter.artifact import Preprocessing
+from exporter.images.preprocess import scale
 
 HELD_OUT = 540
-
+"""How many images are never trained or calibrated on."""
 MEAN, STD = 0.306, 0.323
-"""Of the 1257 training images, in 0..1; the same for the three equal channels."""
+"""Mean and deviation of the 1257 training images, in 0..1; the three channels are equal."""
 PREPROCESSING = Preprocessing(
     resize=None,
     crop=32,
@@ -57,5 +58,5 @@ def splits() -> tuple[Split, Split]:
 
 def normalise(images: Images) -> npt.NDArray[np.float32]:
     """(N, 32, 32, 3) uint8 -> (N, 3, 32, 32) float32 as the model takes it."""
-    scaled = (images.transpose(0, 3, 1, 2).astype(np.float32) / 255.0 - MEAN) / STD
-    return np.ascontiguousarray(scaled, dtype=np.float32)
+    scaled = scale(images, PREPROCESSING.mean, PREPROCESSING.std)
+    return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))

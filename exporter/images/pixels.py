@@ -13,6 +13,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from exporter.runtime.layout import Layout, height_width_channels, layout_of
+
 _EXACT: Final = 1e-3
 """How far from a whole pixel value a recovered one may lie: float32's rounding gives under 1e-4."""
 
@@ -24,7 +26,7 @@ def recover_pixels(
 
     None where the inputs came from no 8-bit images: synthetic noise, ready tensors.
     """
-    if inputs.ndim != 4 or 3 not in (inputs.shape[1], inputs.shape[3]):
+    if inputs.ndim != 4 or height_width_channels(inputs.shape[1:])[-1] != 3:
         return None
     images, exact = nearest_pixels(inputs, mean, std)
     return images if exact else None
@@ -36,8 +38,9 @@ def nearest_pixels(
     """(N, 3, H, W) or (N, H, W, 3) normalised inputs -> (N, H, W, 3) uint8 images, and whether
     the inputs were images to begin with; where not, each value becomes the nearest pixel.
     """
-    nhwc = inputs.transpose(0, 2, 3, 1) if inputs.shape[1] == 3 else inputs
-    values = (nhwc.astype(np.float64) * np.array(std) + np.array(mean)) * 255
+    nchw = layout_of(inputs.shape[1:]) is Layout.NCHW
+    channels_last = inputs.transpose(0, 2, 3, 1) if nchw else inputs
+    values = (channels_last.astype(np.float64) * np.array(std) + np.array(mean)) * 255
     pixels = np.clip(np.rint(values), 0, 255)
     exact = bool((np.abs(values - pixels) <= _EXACT).all())
     return np.ascontiguousarray(pixels.astype(np.uint8)), exact

@@ -1,6 +1,8 @@
 """From a picture to a model's input, pixel for pixel as torchvision's evaluation transforms do it.
 
-Resize the shorter side (Pillow, antialiased), crop the centre, `x = (pixel / 255 - mean) / std`.
+Resize the shorter side (Pillow, antialiased), crop the centre, `x = (pixel / 255 - mean) / std`,
+computed step by step in float32 as torchvision does. The table that serves (`runtime/images.py`)
+rounds once instead and differs in the last bit of two values in three.
 """
 
 from __future__ import annotations
@@ -14,15 +16,12 @@ from PIL import Image
 
 from exporter.artifact import ModelSpec, Preprocessing
 from exporter.errors import InputError
+from exporter.runtime.layout import Layout, layout_of
 
 Array = npt.NDArray[Any]
 
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-
-
-def channel_axis(shape: Sequence[int]) -> int:
-    """Where the channels are, without a batch: 0 for (3, H, W), 2 for (H, W, 3)."""
-    return 2 if len(shape) == 3 and shape[2] in (1, 3) and shape[0] not in (1, 3) else 0
+"""Pillow's filters by the names that preprocessing contracts use."""
 
 
 def prepare(image: Image.Image, contract: Preprocessing, spec: ModelSpec) -> Array:
@@ -62,11 +61,15 @@ def normalise(pixels: npt.NDArray[np.uint8], contract: Preprocessing, spec: Mode
     """(N, H, W, 3) uint8 -> (N, ...) in the model's layout and type."""
     values: Array = pixels
     if spec.input.dtype != "uint8":
-        mean = np.array(contract.mean, np.float32)
-        std = np.array(contract.std, np.float32)
-        values = ((pixels.astype(np.float32) / np.float32(255.0) - mean) / std).astype(
-            spec.input.dtype
-        )
-    if channel_axis(spec.image_shape) == 0:
+        values = scale(pixels, contract.mean, contract.std).astype(spec.input.dtype)
+    if layout_of(spec.image_shape) is Layout.NCHW:
         values = values.transpose(0, 3, 1, 2)
     return np.ascontiguousarray(values)
+
+
+def scale(pixels: npt.NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]) -> Array:
+    """`(pixel / 255 - mean) / std` in float32, for pixels with the channels last."""
+    scaled: Array = pixels.astype(np.float32) / np.float32(255.0)
+    scaled -= np.array(mean, np.float32)
+    scaled /= np.array(std, np.float32)
+    return scaled

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from exporter.images.preprocess import channel_axis
+from exporter.runtime.layout import Layout, height_width_channels, layout_of
 
 Array = npt.NDArray[Any]
 
@@ -23,9 +23,7 @@ def synthetic_inputs(
     Colour channels share most of their structure. Floats have mean 0 and deviation 1 over an image,
     as after ImageNet's normalisation; uint8 has mean 118 and deviation 58.
     """
-    axis = channel_axis(shape)
-    channels = shape[axis]
-    height, width = (shape[1], shape[2]) if axis == 0 else (shape[0], shape[1])
+    height, width, channels = height_width_channels(shape)
     rng = np.random.default_rng(seed)
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :])
     frequency[0, 0] = 1.0
@@ -37,7 +35,7 @@ def synthetic_inputs(
     images /= images.std(axis=(1, 2, 3), keepdims=True)
     # Exposure differs from picture to picture.
     images = images * rng.uniform(0.6, 1.2, (count, 1, 1, 1)) + rng.normal(0, 0.3, (count, 1, 1, 1))
-    if axis == 2:
+    if layout_of(shape) is Layout.NHWC:
         images = images.transpose(0, 2, 3, 1)
     if dtype == "uint8":
         pixels: Array = np.clip(np.round(images * 58 + 118), 0, 255).astype(np.uint8)

@@ -18,12 +18,11 @@ class Layer:
     weights: int
 
 
-def layers_of(path: Path) -> dict[str, Layer]:
+def layers_of(portable_path: Path) -> dict[str, Layer]:
     """Name of a node, and of its output -> its counts, from an ONNX file."""
     import onnx
 
-    # Only shapes are asked for: initializers are small in shape, whatever they hold.
-    model = onnx.shape_inference.infer_shapes(onnx.load(path))
+    model = onnx.shape_inference.infer_shapes(onnx.load(portable_path))
     graph = model.graph
     shapes = {
         value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
@@ -34,13 +33,13 @@ def layers_of(path: Path) -> dict[str, Layer]:
     for node in graph.node:
         if node.op_type not in {"Conv", "Gemm", "MatMul"}:
             continue
-        given, weight, made = (shapes.get(n, []) for n in (*node.input[:2], node.output[0]))
+        x, weight, y = (shapes.get(name, []) for name in (*node.input[:2], node.output[0]))
         # A fixed batch is divided out; the first dimension is the batch's in all three operators.
-        if node.input[1] not in shapes or not all((*given[1:], *weight, *made[1:])) or not made:
+        if node.input[1] not in shapes or not all((*x[1:], *weight, *y[1:])) or not y:
             continue
-        outputs = math.prod(made[1:])
-        depth = math.prod(weight[1:]) if node.op_type == "Conv" else math.prod(given[1:])
-        layer = Layer(node.name, outputs * depth, math.prod(given[1:]), outputs, math.prod(weight))
+        outputs = math.prod(y[1:])
+        products = math.prod(weight[1:]) if node.op_type == "Conv" else math.prod(x[1:])
+        layer = Layer(node.name, outputs * products, math.prod(x[1:]), outputs, math.prod(weight))
         # OpenVINO names some kernels after the output.
         found[node.name] = found[node.output[0]] = layer
     return found

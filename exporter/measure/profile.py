@@ -19,11 +19,12 @@ from exporter.errors import BuildError
 from exporter.measure.layers import Layer, layers_of
 from exporter.measure.timing import BlockTime, LayerTime, Profile
 from exporter.measure.worker import make_input
-from exporter.prove.receipt import homes_of
+from exporter.prove.kernel_graph import blocks_of_kernel
 from exporter.targets import Array, CanProfile, UnreadableKernels, get_target
 
 BUDGET_S: Final = 0.5
 """How long the profiled inferences of one engine may take, after two to warm up."""
+"""The size of one element in each type that a kernel computes in."""
 
 
 def profile_engine(
@@ -77,10 +78,10 @@ def summarize(
     spent = dict.fromkeys(blocks, 0.0)
     timed: list[LayerTime] = []
     for kernel, time_us in zip(kernels, times, strict=True):
-        homes = homes_of(kernel, blocks)
-        for name in homes:
-            spent[name] += time_us / len(homes)
-        timed += _layer_times(kernel, time_us, homes, layers, batch)
+        own = blocks_of_kernel(kernel, blocks)
+        for name in own:
+            spent[name] += time_us / len(own)
+        timed += _layer_times(kernel, time_us, own, layers, batch)
     return Profile(
         source=source,
         batch=batch,
@@ -99,7 +100,7 @@ def summarize(
 def _layer_times(
     kernel: Kernel,
     time_us: float,
-    homes: Sequence[str],
+    blocks: Sequence[str],
     layers: Mapping[str, Layer],
     batch: int,
 ) -> Iterable[LayerTime]:
@@ -114,7 +115,7 @@ def _layer_times(
     size = _BYTES.get(kernel.dtype, 4)
     yield LayerTime(
         name=layer.name,
-        block=homes[0] if homes else "",
+        block=blocks[0] if blocks else "",
         op=kernel.op,
         dtype=kernel.dtype,
         microseconds=time_us,

@@ -1,4 +1,4 @@
-"""One engine, or the baseline, in a process of its own: the child's side of `measure.py`.
+"""One engine, or the baseline, in a process of its own: the child's side of `interleaved.py`.
 
 The parent writes one JSON object a line to stdin, the child answers with one a line:
 

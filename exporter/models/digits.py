@@ -20,7 +20,9 @@ from exporter.images.digits import HELD_OUT, normalise, splits
 from exporter.models.variants import build_variant
 
 EPOCHS = 16
+"""How often training sees each image."""
 BATCH = 64
+"""Images in one step of training."""
 TOLERANCE = 0.003
 """How far, in top-1, another training may land from the embedded weights."""
 

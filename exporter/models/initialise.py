@@ -23,7 +23,9 @@ from exporter.images.synthetic import synthetic_inputs
 Images = npt.NDArray[np.float32]
 
 BATCHNORM_BIAS = 1.0
+"""The beta of every BatchNorm; the module's docstring says why it is not 0."""
 STATISTICS_IMAGES = 16
+"""How many images the running statistics are measured over."""
 
 
 def initialise(module: nn.Module, images: Images, seed: int) -> None:

@@ -22,6 +22,7 @@ from exporter.models.describe import Loaded, describe, file_name, one_line
 from exporter.models.initialise import initialise, statistics_images
 
 DEFAULT_SIZE = 224
+"""The image size of a module that comes without one: ImageNet's usual."""
 
 
 def from_factory(

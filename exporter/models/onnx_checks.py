@@ -16,19 +16,23 @@ from google.protobuf.message import Message  # type: ignore[import-untyped]
 from onnx import TensorProto
 
 from exporter.errors import InputError
+from exporter.models.onnx_format import LARGEST_BYTES
+from exporter.runtime.layout import CHANNELS, height_width_channels
 
 OLDEST_OPSET = 9
-LARGEST_BYTES = 2**31 - 1
-"""protobuf's limit for one message, and so for a file with its weights inside."""
+"""The oldest version of the operators that is accepted."""
 MOST_NODES = 100_000
+"""A graph with more nodes is refused: no ResNet has a tenth of them."""
 LARGEST_ACTIVATION = 2**28
-"""Elements of one tensor for one image: 1 GiB of float32."""
+"""The most elements of one tensor for one image: 1 GiB of float32."""
 
 _QUANTIZED = (
     "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul",
     "ConvInteger", "MatMulInteger",
 )  # fmt: skip
+"""Operators of graphs that are quantized already."""
 _IMAGE_TYPES = {TensorProto.FLOAT: "float32", TensorProto.UINT8: "uint8"}
+"""The types that an input may have, by numpy's name."""
 
 
 @dataclass(frozen=True)
@@ -191,7 +195,7 @@ def check_interface(graph: onnx.GraphProto, name: str) -> Interface:
             f"{name}: channels, height and width of the input {inputs[0].name!r} must be fixed; "
             "export the model with a fixed image size (only the batch may be dynamic)"
         )
-    if not {sizes[1], sizes[3]} & {1, 3, 4}:
+    if height_width_channels(sizes[1:])[-1] not in CHANNELS:
         raise InputError(
             f"{name}: the input {inputs[0].name!r} has the shape {sizes}, expected {expected} "
             "with 1, 3 or 4 channels"

@@ -21,13 +21,13 @@ from onnx_ir.passes import common
 from exporter.artifact import Model, ModelKind, ModelSpec, Skipped, TensorSpec, WeightsInfo
 from exporter.errors import InputError
 from exporter.models import onnx_checks as checks
+from exporter.models.onnx_format import IR_VERSION, LARGEST_BYTES, OPSET
 from exporter.passes.values import constant, dims, is_op
 
-OPSET = 20
-IR_VERSION = 10
 BATCH = "batch"
 """The name of a dynamic batch dimension that has none."""
-_FATAL = 4  # ONNX Runtime's log level; what goes wrong is in the exception
+_FATAL = 4
+"""ONNX Runtime's log level for fatal errors alone: what goes wrong is in the exception."""
 
 
 def load_onnx(path: Path) -> Model:
@@ -69,7 +69,7 @@ def _read(path: Path, name: str) -> bytes:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise InputError(f"{name} is not a file")
-        if status.st_size > checks.LARGEST_BYTES:
+        if status.st_size > LARGEST_BYTES:
             raise InputError(f"{name} is larger than 2 GiB, which no ONNX file can be")
         return path.read_bytes()
     except FileNotFoundError:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+"""Mean and deviation of ImageNet's red, green and blue pixels, in 0..1."""
 
 
 @dataclass(frozen=True)

@@ -29,9 +29,11 @@ from exporter.models.describe import one_line
 from exporter.progress import Progress
 
 NESTED_UNDER = ("state_dict", "model", "model_state_dict")
+"""Keys under which training programs keep the state dict beside other things."""
 TIMEOUT_S = 5.0
-"""To connect, and for each read: a dead network must not hold up an export."""
+"""How long a connection and each read may take: a dead network must not hold up an export."""
 KEYS_IN_A_MESSAGE = 3
+"""How many of the keys that do not fit an error message names."""
 
 State = dict[str, Tensor]
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from exporter.artifact import PassReport
+from exporter.artifact import PassReport, Shortcut
 from exporter.passes.values import dims, is_op
 
 
@@ -33,8 +33,7 @@ class ResidualBlock:
     """The module path, as in `layer3.4`; else `block1`, `block2`, in graph order."""
     add: str
     """Name of the Add's output tensor."""
-    shortcut: str
-    """"identity" (no convolution on it) or "projection" (He et al. 2015)."""
+    shortcut: Shortcut
     input: str
     """The tensor that both branches come from."""
     output: str
@@ -102,11 +101,11 @@ def _points_before(node: ir.Node) -> list[ir.Node | ir.Value]:
     return points
 
 
-def _immediate_dominators(graph: ir.Graph) -> dict[ir.Node | ir.Value, ir.Node | ir.Value | None]:
+def _immediate_dominators(body: ir.Graph) -> dict[ir.Node | ir.Value, ir.Node | ir.Value | None]:
     """For each node that depends on the input: its immediate dominator; None: only the root."""
-    dominator: dict[ir.Node | ir.Value, ir.Node | ir.Value | None] = dict.fromkeys(graph.inputs)
-    level: dict[ir.Node | ir.Value | None, int] = {None: 0, **dict.fromkeys(graph.inputs, 1)}
-    for node in graph:
+    dominator: dict[ir.Node | ir.Value, ir.Node | ir.Value | None] = dict.fromkeys(body.inputs)
+    level: dict[ir.Node | ir.Value | None, int] = {None: 0, **dict.fromkeys(body.inputs, 1)}
+    for node in body:
         points = [point for point in _points_before(node) if point in dominator]
         if not points:
             continue  # made of constants alone
@@ -169,7 +168,7 @@ def _block(
         name=name,
         add=str(add.outputs[0].name),
         input=str((fork if isinstance(fork, ir.Value) else fork.outputs[0]).name),
-        shortcut="identity" if _has_plain_branch(add, fork) else "projection",
+        shortcut=Shortcut.IDENTITY if _has_plain_branch(add, fork) else Shortcut.PROJECTION,
         output=str(last.outputs[0].name),
         nodes=tuple(str(node.name) for node in nodes),
     )

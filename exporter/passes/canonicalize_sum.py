@@ -12,10 +12,10 @@ from exporter.artifact import PassReport
 from exporter.passes.values import is_op
 
 
-def canonicalize_sum(model: ir.Model) -> PassReport:
+def canonicalize_sum(graph: ir.Model) -> PassReport:
     """Counts as fired each Sum that became an Add."""
     fired = 0
-    for node in model.graph:
+    for node in graph.graph:
         if is_op(node, "Sum") and len(node.inputs) == 2:
             node.op_type = "Add"
             fired += 1

@@ -8,7 +8,9 @@ operands that it fixes to float32 (the scales of a Resize). The precision is in 
 runtime computes the same thing.
 
 Weights are rounded to nearest even. Beyond 65504 they become infinite, below 2^-25 zero (IEEE 754
-binary16: the largest finite number is 65504, the smallest subnormal 2^-24); both are counted.
+binary16: the largest finite number is 65504, the smallest subnormal 2^-24); both are counted, which
+is why this is not ONNX Runtime's converter (`onnxruntime.transformers.float16`): that one moves
+such weights to the nearest number that FP16 has and does not say how many.
 """
 
 from __future__ import annotations
@@ -19,26 +21,27 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx
 import onnx_ir as ir
+from onnx_ir.passes import common
 
 from exporter.artifact import PassReport
-from exporter.passes.values import add_constant, constant, drop_unused_constants
+from exporter.passes.values import add_constant, constant, insert_behind, is_inside
 
 FLOAT, HALF = ir.DataType.FLOAT, ir.DataType.FLOAT16
 _HALF, _FLOAT = "tensor(float16)", "tensor(float)"
 
 
-def convert_fp16(model: ir.Model, keep: Collection[str] = ()) -> PassReport:
+def convert_fp16(graph: ir.Model, keep: Collection[str] = ()) -> PassReport:
     """Counts as fired each node whose result turns from float32 into FP16.
 
     `keep` holds what stays in float32: names of nodes, or of modules with all nodes inside them.
     """
-    graph = model.graph
-    conversion = _Conversion(graph)
+    body = graph.graph
+    conversion = _Conversion(body)
     refused = []
     fired = 0
-    for node in graph:
-        demand = _demand(node, model.opset_imports.get(node.domain, 1))
-        if _is_kept(str(node.name), keep):
+    for node in body:
+        demand = _demand(node, graph.opset_imports.get(node.domain, 1))
+        if any(is_inside(str(node.name), kept) for kept in keep):
             demand = "kept in float32 as asked"
         if isinstance(demand, str):
             refused.append((str(node.name), demand))
@@ -52,12 +55,8 @@ def convert_fp16(model: ir.Model, keep: Collection[str] = ()) -> PassReport:
         fired += bool(turned)
     conversion.feed_nodes()
     conversion.feed_outputs()
-    drop_unused_constants(graph)
+    common.RemoveUnusedNodesPass()(graph)
     return PassReport("convert_fp16", fired, tuple(refused), conversion.counts)
-
-
-def _is_kept(name: str, keep: Collection[str]) -> bool:
-    return any(name == kept or name.startswith(f"{kept}.") for kept in keep)
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ def _demand(node: ir.Node, version: int) -> _Demand | str:
 class _Conversion:
     """Brings each float to the type that its readers want; each value is converted once."""
 
-    graph: ir.Graph
+    body: ir.Graph
     demands: dict[ir.Node, _Demand] = field(default_factory=dict)
     turned: set[ir.Value] = field(default_factory=set)
     """Results that were float32 and are FP16 now."""
@@ -120,7 +119,7 @@ class _Conversion:
 
     def feed_outputs(self) -> None:
         """The graph's outputs keep their float32 and their names."""
-        for index, value in enumerate(self.graph.outputs):
+        for index, value in enumerate(self.body.outputs):
             if value not in self.turned:
                 continue
             name, producer = value.name, value.producer()
@@ -128,7 +127,7 @@ class _Conversion:
             value.name = str(producer.name) if producer.name != name else f"{name}.fp16"
             output = self._as(value, FLOAT)
             output.name = name
-            self.graph.outputs[index] = output
+            self.body.outputs[index] = output
 
     def _as(self, value: ir.Value, want: ir.DataType) -> ir.Value:
         if value.dtype is want:
@@ -144,19 +143,14 @@ class _Conversion:
 
     def _cast(self, value: ir.Value, want: ir.DataType) -> ir.Value:
         name = f"{value.name}.{'fp16' if want is HALF else 'fp32'}"
-        cast = ir.node("Cast", [value], {"to": want}, name=name)
-        output = cast.outputs[0]
-        output.name, output.shape, output.type = name, value.shape, ir.TensorType(want)
-        producer = value.producer()
-        if producer is None:
-            self.graph.insert_before(self.graph[0], cast)
-        else:
-            self.graph.insert_after(producer, cast)
+        output = ir.val(name, want, value.shape)
+        cast = ir.node("Cast", [value], {"to": want}, name=name, outputs=[output])
+        insert_behind(self.body, value, [cast])
         return output
 
     def _weight(self, value: ir.Value, array: np.ndarray, want: ir.DataType) -> ir.Value:
         if want is FLOAT:
-            return add_constant(self.graph, f"{value.name}.fp32", array.astype(np.float32))
+            return add_constant(self.body, f"{value.name}.fp32", array.astype(np.float32))
         with np.errstate(over="ignore"):
             rounded = array.astype(np.float16)
         overflowed = np.isinf(rounded) & np.isfinite(array)
@@ -167,5 +161,5 @@ class _Conversion:
             # The name stays with the only copy.
             name = str(value.name)
             value.name = f"{name}.fp32"
-            return add_constant(self.graph, name, rounded)
-        return add_constant(self.graph, f"{value.name}.fp16", rounded)
+            return add_constant(self.body, name, rounded)
+        return add_constant(self.body, f"{value.name}.fp16", rounded)

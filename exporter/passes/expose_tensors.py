@@ -15,29 +15,31 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import onnx_ir as ir
+from onnx_ir.passes import common
 
 from exporter.artifact import PassReport
 from exporter.errors import BuildError
+from exporter.passes.values import insert_behind
 
 
-def expose(model: ir.Model, tensors: Iterable[str]) -> tuple[PassReport, dict[str, str]]:
+def expose(graph: ir.Model, tensors: Iterable[str]) -> tuple[PassReport, dict[str, str]]:
     """Adds tensors to the outputs, in place; returns the output's name for each tensor.
 
     Raises:
         BuildError: the graph has no tensor of that name.
     """
-    graph = model.graph
-    values = values_by_name(graph)
+    body = graph.graph
+    values = values_by_name(body)
     exposed: dict[str, str] = {}
     for name in tensors:
         value = _as_read(_value(values, name))
-        if not any(value is output for output in graph.outputs):
-            graph.outputs.append(value)
+        if not any(value is output for output in body.outputs):
+            body.outputs.append(value)
         exposed[name] = _name(value)
     return PassReport("expose", fired=len(exposed)), exposed
 
 
-def isolate(model: ir.Model, blocks: Mapping[str, tuple[str, str]]) -> PassReport:
+def isolate(graph: ir.Model, blocks: Mapping[str, tuple[str, str]]) -> PassReport:
     """Cuts the graph, in place, into blocks given as name -> (input tensor, output tensor).
 
     Afterwards the graph's inputs are one `exact.<tensor>` for each input tensor (float32, in the
@@ -46,83 +48,61 @@ def isolate(model: ir.Model, blocks: Mapping[str, tuple[str, str]]) -> PassRepor
     Raises:
         BuildError: the graph has no tensor of that name.
     """
-    graph = model.graph
-    values = values_by_name(graph)
+    body = graph.graph
+    values = values_by_name(body)
     outputs = [_as_read(_value(values, output)) for _, output in blocks.values()]
     for name in dict.fromkeys(entry for entry, _ in blocks.values()):
         value = _value(values, name)
-        exact = ir.Value(
-            name=f"exact.{name}",
-            shape=value.shape,
-            type=ir.TensorType(ir.DataType.FLOAT),
-        )
-        graph.inputs.append(exact)
+        exact = ir.val(f"exact.{name}", ir.DataType.FLOAT, value.shape)
+        body.inputs.append(exact)
         replacement = exact
         if value.dtype == ir.DataType.FLOAT16:
-            replacement = _insert(graph, ir.node("Cast", [exact], {"to": ir.DataType.FLOAT16}))
+            replacement = _insert(body, ir.node("Cast", [exact], {"to": ir.DataType.FLOAT16}))
         for node, index in tuple(value.uses()):
             if node.op_type == "QuantizeLinear":
-                _requantize(graph, node, replacement)
+                _requantize(body, node, replacement)
             else:
                 node.replace_input_with(index, replacement)
-    graph.outputs.clear()
-    graph.outputs.extend(outputs)
-    _drop_unused(graph)
+    body.outputs.clear()
+    body.outputs.extend(outputs)
+    common.RemoveUnusedNodesPass()(graph)
+    for value in [value for value in body.inputs if not value.uses()]:
+        body.inputs.remove(value)
     return PassReport("isolate", fired=len(blocks))
 
 
-def values_by_name(graph: ir.Graph) -> dict[str, ir.Value]:
+def values_by_name(body: ir.Graph) -> dict[str, ir.Value]:
     """Every computed or given value of the graph by its name."""
-    values = {_name(value): value for value in graph.inputs}
-    values.update({_name(value): value for node in graph for value in node.outputs})
+    values = {_name(value): value for value in body.inputs}
+    values.update({_name(value): value for node in body for value in node.outputs})
     return values
 
 
-def _requantize(graph: ir.Graph, quantize: ir.Node, exact: ir.Value) -> None:
+def _requantize(body: ir.Graph, quantize: ir.Node, exact: ir.Value) -> None:
     """Gives the readers of a quantized tensor a Q/DQ of the exact one.
 
     The pair on the tensor itself stays: it ends the block before.
     """
-    quantized = _insert(graph, _copy_of(quantize, exact))
+    quantized = _insert(body, _copy_of(quantize, exact))
     for dequantize in tuple(quantize.outputs[0].consumers()):
-        twin = _insert(graph, _copy_of(dequantize, quantized))
+        twin = _insert(body, _copy_of(dequantize, quantized))
         for node, index in tuple(dequantize.outputs[0].uses()):
             node.replace_input_with(index, twin)
 
 
 def _copy_of(node: ir.Node, first_input: ir.Value) -> ir.Node:
-    return ir.node(
-        node.op_type,
-        [first_input, *node.inputs[1:]],
-        {name: attribute.value for name, attribute in node.attributes.items()},
-        domain=node.domain,
+    return ir.Node(
+        node.domain, node.op_type, [first_input, *node.inputs[1:]], node.attributes.values()
     )
 
 
-def _insert(graph: ir.Graph, node: ir.Node) -> ir.Value:
-    """Puts a node that reads graph inputs first; its output gets a name from what it reads."""
+def _insert(body: ir.Graph, node: ir.Node) -> ir.Value:
+    """Puts a node behind what it reads first; its output gets a name from that."""
     source = node.inputs[0]
     assert source is not None
-    producer = source.producer()
-    if producer is None:
-        graph.insert_before(graph[0], node)
-    else:
-        graph.insert_after(producer, node)
+    insert_behind(body, source, [node])
     node.outputs[0].name = f"{source.name}.{node.op_type}"
     return node.outputs[0]
-
-
-def _drop_unused(graph: ir.Graph) -> None:
-    kept = set(map(id, graph.outputs))
-    for node in reversed(graph):
-        if not any(id(value) in kept or value.uses() for value in node.outputs):
-            graph.remove(node, safe=True)
-    for value in tuple(graph.inputs):
-        if not value.uses():
-            graph.inputs.remove(value)
-    for name, value in tuple(graph.initializers.items()):
-        if not value.uses():
-            del graph.initializers[name]
 
 
 def _as_read(value: ir.Value) -> ir.Value:

@@ -5,7 +5,8 @@
                                     W' = W * s                        (O, I/g, kH, kW)
                                     b' = beta + (b - mean) * s        (O,)
 
-(Jacob et al. 2018, arXiv:1712.05877, section 3.2.) The result is rounded to float32 once.
+(Jacob et al. 2018, arXiv:1712.05877, section 3.2.) The result is rounded to float32 once, which is
+why this is not onnxscript's rule of the same name: that one computes in float32.
 
 Fires where the normalization's input is a Conv that nobody else reads, and all parameters are
 constants. Weights that several convolutions share are copied: each gets its own scale.
@@ -17,35 +18,36 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes import common
 
 from exporter.artifact import PassReport
 from exporter.passes.values import (
     Array,
     add_constant,
     constant,
-    drop_unused_constants,
     is_op,
     why_not_private,
 )
 
-_DEFAULT_EPSILON = 1e-5  # the operator's own, where the attribute is absent
+_DEFAULT_EPSILON = 1e-5
+"""BatchNormalization's epsilon where a node does not name one."""
 
 
-def fold_batchnorm(model: ir.Model) -> PassReport:
+def fold_batchnorm(graph: ir.Model) -> PassReport:
     """Each BatchNormalization that stays is in `refused` with its reason."""
-    graph = model.graph
+    body = graph.graph
     fired = 0
     refused = []
-    for node in list(graph):
+    for node in list(body):
         if not is_op(node, "BatchNormalization"):
             continue
         folded = _folded_parameters(node)
         if isinstance(folded, str):
             refused.append((node.name or "BatchNormalization", folded))
             continue
-        _absorb(graph, node, *folded)
+        _absorb(body, node, *folded)
         fired += 1
-    drop_unused_constants(graph)
+    common.RemoveUnusedNodesPass()(graph)
     return PassReport("fold_batchnorm", fired, tuple(refused))
 
 
@@ -108,7 +110,7 @@ def _fold(
     return new_weight, new_bias
 
 
-def _absorb(graph: ir.Graph, batchnorm: ir.Node, weight: Array, bias: Array) -> None:
+def _absorb(body: ir.Graph, batchnorm: ir.Node, weight: Array, bias: Array) -> None:
     """Gives the convolution its new parameters and the normalization's readers."""
     x = batchnorm.inputs[0]
     assert x is not None
@@ -122,15 +124,15 @@ def _absorb(graph: ir.Graph, batchnorm: ir.Node, weight: Array, bias: Array) -> 
     conv.replace_input_with(2, None)
     for old in (old_weight, old_bias):
         if old is not None and not old.uses() and not old.is_graph_output():
-            del graph.initializers[str(old.name)]
+            del body.initializers[str(old.name)]
     shared = bool(old_weight.uses())
     weight_name = f"{conv.name}.weight" if shared else str(old_weight.name)
-    conv.replace_input_with(1, add_constant(graph, weight_name, weight))
-    conv.replace_input_with(2, add_constant(graph, f"{conv.name}.bias", bias))
+    conv.replace_input_with(1, add_constant(body, weight_name, weight))
+    conv.replace_input_with(2, add_constant(body, f"{conv.name}.bias", bias))
     output = batchnorm.outputs[0]
     name = output.name
     is_output = output.is_graph_output()
     output.replace_all_uses_with(x, replace_graph_outputs=True)
-    graph.remove(batchnorm, safe=True)
+    body.remove(batchnorm, safe=True)
     if is_output:
         x.name = name

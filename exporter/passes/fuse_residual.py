@@ -19,15 +19,16 @@ from exporter.artifact import PassReport
 from exporter.passes.values import dims, is_op, why_not_private
 
 DOMAIN = "com.microsoft"
+"""The domain of ONNX Runtime's own operators."""
 
 
-def fuse_residual(model: ir.Model) -> PassReport:
+def fuse_residual(graph: ir.Model) -> PassReport:
     """`counts` says how many of the fused convolutions took a residual sum."""
-    graph = model.graph
-    depth = _convolution_depths(graph)
+    body = graph.graph
+    depth = _convolution_depths(body)
     refused: list[tuple[str, str]] = []
     with_sum = 0
-    for add in [node for node in graph if is_op(node, "Add")]:
+    for add in [node for node in body if is_op(node, "Add")]:
         convs = [value for value in add.inputs if value and is_op(value.producer(), "Conv")]
         if not convs:
             continue
@@ -42,10 +43,10 @@ def fuse_residual(model: ir.Model) -> PassReport:
             refused.append((add.name or "Add", str(reason)))
             continue
         z = add.inputs[1] if add.inputs[0] is chosen else add.inputs[0]
-        _fuse(graph, _producer(chosen), z, add.outputs[0].consumers()[0], extra=(add,))
+        _fuse(body, _producer(chosen), z, add.outputs[0].consumers()[0], extra=(add,))
         with_sum += 1
     without_sum = 0
-    for relu in [node for node in graph if is_op(node, "Relu")]:
+    for relu in [node for node in body if is_op(node, "Relu")]:
         x = relu.inputs[0]
         if x is None or not is_op(x.producer(), "Conv"):
             continue
@@ -53,10 +54,10 @@ def fuse_residual(model: ir.Model) -> PassReport:
         if reason is not None:
             refused.append((relu.name or "Relu", reason))
             continue
-        _fuse(graph, _producer(x), None, relu)
+        _fuse(body, _producer(x), None, relu)
         without_sum += 1
     if with_sum or without_sum:
-        graph.opset_imports[DOMAIN] = 1
+        body.opset_imports[DOMAIN] = 1
     fired = with_sum + without_sum
     return PassReport("fuse_residual", fired, tuple(refused), {"with a residual sum": with_sum})
 
@@ -67,10 +68,10 @@ def _producer(value: ir.Value) -> ir.Node:
     return node
 
 
-def _convolution_depths(graph: ir.Graph) -> dict[ir.Node, int]:
+def _convolution_depths(body: ir.Graph) -> dict[ir.Node, int]:
     """For each node, the most convolutions on a path from the input through it."""
     depth: dict[ir.Node, int] = {}
-    for node in graph:
+    for node in body:
         before = max((depth.get(p, 0) for p in node.predecessors()), default=0)
         depth[node] = before + is_op(node, "Conv")
     return depth
@@ -108,7 +109,7 @@ def _why_not_conv(x: ir.Value) -> str | None:
 
 
 def _fuse(
-    graph: ir.Graph,
+    body: ir.Graph,
     conv: ir.Node,
     z: ir.Value | None,
     relu: ir.Node,
@@ -125,9 +126,7 @@ def _fuse(
         [*conv.attributes.values(), ir.AttrString("activation", "Relu")],
         name=conv.name,
     )
-    before, after = relu.outputs[0], fused.outputs[0]
-    after.name, after.shape, after.type = before.name, before.shape, before.type
     # Where the Relu was: Z may come from a node that stands after the convolution.
-    graph.insert_before(relu, fused)
-    before.replace_all_uses_with(after, replace_graph_outputs=True)
-    graph.remove([relu, *extra, conv], safe=True)
+    ir.convenience.replace_nodes_and_values(
+        body, relu, [relu, *extra, conv], [fused], relu.outputs, fused.outputs
+    )

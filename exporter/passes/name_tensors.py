@@ -28,6 +28,7 @@ from exporter.artifact import PassReport
 from exporter.passes.values import is_op, operator_name
 
 SCOPES = "pkg.torch.onnx.name_scopes"
+"""The key of the module paths in the metadata that torch.onnx writes."""
 _ROLES = {
     "Conv": ("x", "weight", "bias"),
     "ConvTranspose": ("x", "weight", "bias"),
@@ -35,25 +36,26 @@ _ROLES = {
     "BatchNormalization": ("x", "weight", "bias", "running_mean", "running_var"),
     "PRelu": ("x", "weight"),
 }
+"""What a layer's inputs are to it, where that says more than the operator's definition."""
 _QUOTED = r"""'[^'\\]*'|"[^"\\]*\""""
 _SCOPES_LIST = re.compile(rf"\[(?:(?:{_QUOTED})(?:, (?:{_QUOTED}))*)?\]")
 _MODULE_PATH = re.compile(r"[A-Za-z_]\w*(\.\w+)+")
 
 
-def name_tensors(model: ir.Model, blocks: Mapping[str, str] | None = None) -> PassReport:
+def name_tensors(graph: ir.Model, blocks: Mapping[str, str] | None = None) -> PassReport:
     """Counts as fired each name that changed.
 
     `blocks` maps a node's present name to the residual block that it is in.
     """
-    graph = model.graph
-    nodes = list(graph)
+    body = graph.graph
+    nodes = list(body)
     bases = _base_names(nodes)
     if blocks:
         bases = [
             _inside(blocks.get(str(node.name)), base, operator_name(node))
             for node, base in zip(nodes, bases, strict=True)
         ]
-    names = _NameSpace({str(value.name) for value in (*graph.inputs, *graph.outputs)})
+    names = _NameSpace({str(value.name) for value in (*body.inputs, *body.outputs)})
     fired = 0
     renamed: dict[ir.Value, str] = {}
     for node, base in zip(nodes, bases, strict=True):

@@ -20,45 +20,46 @@ from onnxscript.optimizer import fold_constants
 from exporter.artifact import PassReport
 from exporter.passes.values import add_constant, constant, dims, is_op
 
-# In elements. Weights are folded (a transposed matrix, a standardised kernel); nothing may grow
-# by more than this.
 _LARGEST_INPUT = 2**28
-_LARGEST_GROWTH = 2**20
+"""The most elements of a constant that is folded: weights are (a transposed matrix, a standardised
+kernel)."""
+_LARGEST_OUTPUT = 2**20
+"""The most elements that folding may make of smaller constants."""
 
 
-def remove_export_noise(model: ir.Model) -> PassReport:
+def remove_export_noise(graph: ir.Model) -> PassReport:
     """Counts as fired each node that is gone."""
-    graph = model.graph
-    before = len(graph)
-    given = set(graph.initializers.values())
-    _forget_unread_masks(graph)
-    fold_constants(model, input_size_limit=_LARGEST_INPUT, output_size_limit=_LARGEST_GROWTH)
-    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-    common.IdentityEliminationPass()(model)
-    dropped = _drop_made_up_biases(graph, given)
-    settled = _settle_reshapes(graph)
-    common.RemoveUnusedNodesPass()(model)
-    common.RemoveUnusedFunctionsPass()(model)  # type: ignore[no-untyped-call]
-    common.RemoveUnusedOpsetsPass()(model)
+    body = graph.graph
+    before = len(body)
+    given = set(body.initializers.values())
+    _forget_unread_masks(body)
+    fold_constants(graph, input_size_limit=_LARGEST_INPUT, output_size_limit=_LARGEST_OUTPUT)
+    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph)
+    common.IdentityEliminationPass()(graph)
+    dropped = _drop_made_up_biases(body, given)
+    settled = _settle_reshapes(body)
+    common.RemoveUnusedNodesPass()(graph)
+    common.RemoveUnusedFunctionsPass()(graph)  # type: ignore[no-untyped-call]
+    common.RemoveUnusedOpsetsPass()(graph)
     return PassReport(
         "remove_export_noise",
-        fired=before - len(graph),
+        fired=before - len(body),
         counts={"zero biases dropped": dropped, "reshape targets settled": settled},
     )
 
 
-def _forget_unread_masks(graph: ir.Graph) -> None:
+def _forget_unread_masks(body: ir.Graph) -> None:
     """Dropout's second output, read by nobody, would come back as ConstantOfShape."""
-    for node in graph:
+    for node in body:
         if is_op(node, "Dropout") and len(node.outputs) == 2:
             mask = node.outputs[1]
             if not mask.uses() and not mask.is_graph_output():
                 node.resize_outputs(1)
 
 
-def _drop_made_up_biases(graph: ir.Graph, given: set[ir.Value]) -> int:
+def _drop_made_up_biases(body: ir.Graph, given: set[ir.Value]) -> int:
     dropped = 0
-    for node in graph:
+    for node in body:
         if not is_op(node, "Conv") or len(node.inputs) < 3:
             continue
         bias = node.inputs[2]
@@ -69,9 +70,9 @@ def _drop_made_up_biases(graph: ir.Graph, given: set[ir.Value]) -> int:
     return dropped
 
 
-def _settle_reshapes(graph: ir.Graph) -> int:
+def _settle_reshapes(body: ir.Graph) -> int:
     settled = 0
-    for node in graph:
+    for node in body:
         if not is_op(node, "Reshape") or constant(node.inputs[1]) is not None:
             continue
         sizes = dims(node.outputs[0])
@@ -80,7 +81,7 @@ def _settle_reshapes(graph: ir.Graph) -> int:
         target = np.array([s if isinstance(s, int) else -1 for s in sizes], dtype=np.int64)
         if 0 in target:
             continue
-        node.replace_input_with(1, add_constant(graph, f"{node.name}.shape", target))
+        node.replace_input_with(1, add_constant(body, f"{node.name}.shape", target))
         node.attributes.pop("allowzero", None)
         settled += 1
     return settled

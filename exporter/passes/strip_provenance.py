@@ -14,36 +14,37 @@ import onnx_ir as ir
 from exporter.artifact import PassReport
 
 _GRAPH_NAME = "main"
+"""The name of every graph: exporters put a class or a file there."""
 
 
-def strip_provenance(model: ir.Model) -> PassReport:
+def strip_provenance(graph: ir.Model) -> PassReport:
     """Counts as fired each object that carried metadata or a documentation string."""
     fired = 0
-    for thing in _described(model.graph):
+    for thing in _described(graph.graph):
         if thing.metadata_props or thing.doc_string:
             thing.metadata_props.clear()
             thing.doc_string = None
             fired += 1
-    for value in model.graph.initializers.values():
+    for value in graph.graph.initializers.values():
         tensor = value.const_value
         if tensor is not None and (tensor.metadata_props or tensor.doc_string):
             # A new one: clones share tensors.
             value.const_value = ir.tensor(tensor.numpy(), dtype=tensor.dtype, name=value.name)
             fired += 1
-    if model.metadata_props or model.doc_string or model.producer_name or model.domain:
+    if graph.metadata_props or graph.doc_string or graph.producer_name or graph.domain:
         fired += 1
-    model.metadata_props.clear()
-    model.doc_string = model.domain = None
-    model.producer_name = model.producer_version = None
-    model.model_version = None
-    model.graph.name = _GRAPH_NAME
+    graph.metadata_props.clear()
+    graph.doc_string = graph.domain = None
+    graph.producer_name = graph.producer_version = None
+    graph.model_version = None
+    graph.graph.name = _GRAPH_NAME
     return PassReport("strip_provenance", fired)
 
 
-def _described(graph: ir.Graph) -> Iterator[ir.Graph | ir.Node | ir.Value]:
-    yield graph
-    yield from graph.inputs
-    yield from graph.initializers.values()
-    for node in graph:
+def _described(body: ir.Graph) -> Iterator[ir.Graph | ir.Node | ir.Value]:
+    yield body
+    yield from body.inputs
+    yield from body.initializers.values()
+    for node in body:
         yield node
         yield from node.outputs

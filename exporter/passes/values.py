@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
+from onnx_ir.tape import Tape
 
 Array = npt.NDArray[Any]
 
@@ -36,6 +39,11 @@ def is_op(node: ir.Node | None, *op_types: str) -> bool:
     return node is not None and node.domain == "" and node.op_type in op_types
 
 
+def is_inside(name: str, module: str) -> bool:
+    """Whether a node is a module, or inside one, by its name: `layer1.0.conv2` is in `layer1`."""
+    return name == module or name.startswith(f"{module}.")
+
+
 def operator_name(node: ir.Node) -> str:
     """The operator in small letters: `global_average_pool`."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", node.op_type).lower()
@@ -48,38 +56,39 @@ def dims(value: ir.Value | None) -> tuple[int | str | None, ...] | None:
     return tuple(d if isinstance(d, int) else d.value for d in value.shape)
 
 
-def add_constant(graph: ir.Graph, name: str, array: Array) -> ir.Value:
+def is_one_per_channel(bias: Array, channels: int) -> bool:
+    """Whether a bias has one number for each column of the (N, channels) that it is added to.
+
+    A column (channels, 1) has as many numbers and is broadcast the other way.
+    """
+    return np.atleast_1d(bias).shape in ((channels,), (1, channels))
+
+
+def add_constant(body: ir.Graph, name: str, array: Array) -> ir.Value:
     """A new initializer; its name gets a number where it is taken."""
-    taken = graph.initializers
-    unique = name
-    number = 1
+    taken = body.initializers
+    unique, number = name, 1
     while unique in taken:
         unique = f"{name}_{number}"
         number += 1
-    tensor = ir.tensor(array, name=unique)
-    value = ir.Value(
-        name=unique,
-        shape=ir.Shape(array.shape),
-        type=ir.TensorType(tensor.dtype),
-        const_value=tensor,
-    )
-    graph.register_initializer(value)
-    return value
+    return Tape(body).initializer(ir.tensor(array, name=unique))
 
 
-def replace_constant(graph: ir.Graph, node: ir.Node, index: int, array: Array) -> None:
+def insert_behind(body: ir.Graph, value: ir.Value, nodes: Sequence[ir.Node]) -> None:
+    """Puts nodes behind the one that makes a value; a graph input's come first."""
+    producer = value.producer()
+    if producer is None:
+        body.insert_before(body[0], nodes)
+    else:
+        body.insert_after(producer, nodes)
+
+
+def replace_constant(body: ir.Graph, node: ir.Node, index: int, array: Array) -> None:
     """Gives one reader a constant of its own, under the old name where nobody else reads that."""
     old = node.inputs[index]
     assert old is not None
     name = str(old.name)
     if len(old.uses()) == 1 and not old.is_graph_output():
         node.replace_input_with(index, None)
-        del graph.initializers[name]
-    node.replace_input_with(index, add_constant(graph, name, array))
-
-
-def drop_unused_constants(graph: ir.Graph) -> None:
-    """Removes the initializers that nothing reads any more."""
-    for name, value in list(graph.initializers.items()):
-        if not value.uses() and not value.is_graph_output():
-            del graph.initializers[name]
+        del body.initializers[name]
+    node.replace_input_with(index, add_constant(body, name, array))

@@ -29,6 +29,7 @@ from exporter.progress import Progress
 from exporter.prove.certificate import BlockDrift
 from exporter.prove.parity import relative_l2, sqnr_db
 from exporter.runtime.images import Normalisation
+from exporter.runtime.layout import Layout
 from exporter.targets import (
     COPY_TOLERANCE,
     Array,
@@ -117,7 +118,10 @@ def _prepared(inputs: Array, preprocessing: Preprocessing | Skipped) -> Array:
     if inputs.dtype != np.uint8 or isinstance(preprocessing, Skipped):
         return inputs
     normalise = Normalisation(
-        preprocessing.mean, preprocessing.std, dtype=np.dtype(np.float32), nhwc=False
+        preprocessing.mean,
+        preprocessing.std,
+        dtype=np.dtype(np.float32),
+        layout=Layout.NCHW,  # only PyTorch modules are baked
     )
     return normalise(inputs)
 

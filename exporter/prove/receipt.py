@@ -1,13 +1,11 @@
 """The fusion receipt: what a runtime really made of the residual blocks. Only this file counts.
 
 A target hands over its kernels in execution order, each with the tensors it reads and writes and
-with labels that tie it to the graph. A kernel belongs to the residual block whose name is the
-longest prefix (`layer1.1.`, never `layer1.10`) of one of its labels; what it merely reads does
-not count, since that was named by the kernel before.
+with labels that tie it to the graph; `kernel_graph.py` says which block each belongs to.
 
-Verdict `unverified`: the account does not add up. There is no kernel, or the number of
-    convolutions is not the graph's, or a block's sum is in none of its kernels, or a name that was
-    to be kept is nowhere, or the kernels are not connected (more than one tensor that nothing
+Verdict `unverified`: the kernels are no complete account of the graph. There is none, or the number
+    of convolutions is not the graph's, or a block's sum is in none of its kernels, or a name that
+    was to be kept is nowhere, or the kernels are not connected (more than one tensor that nothing
     writes), so that "between" has no meaning.
 Verdict `fused`, for all precisions: every residual sum is inside a convolution kernel (INT8: or in
     one 8-bit kernel with its requantization), no operator is left over, and
@@ -29,25 +27,32 @@ Operators left over (`float_ops`):
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-from exporter.artifact import Dialect, Kernel, Precision, Verdict
+from exporter.artifact import Dialect, Kernel, Precision, Shortcut, Verdict
+from exporter.passes.values import is_inside
 from exporter.prove.certificate import BlockReceipt, Receipt
+from exporter.prove.kernel_graph import KernelGraph, own_labels
 
 if TYPE_CHECKING:
     from exporter.passes.blocks import GraphFacts, ResidualBlock
 
 _NO_ARITHMETIC: Final = frozenset({"quantize", "dequantize", "cast", "reorder"})
+"""Operations that compute nothing of the network's own."""
 _POINTWISE: Final = frozenset({"add", "relu", "batchnorm", "pointwise"})
+"""Operations that should be inside the kernel of a convolution."""
 _CAN_BE_KEPT: Final = frozenset({"conv", "gemm", "add"})
+"""Operations that a user may keep in higher precision."""
 _COMPUTES_IN: Final[Mapping[Precision, str]] = {
     Precision.FP32: "fp32",
     Precision.FP16: "fp16",
     Precision.INT8: "int8",
 }
+"""The type that a convolution of each precision should compute in."""
 
 Leftover = tuple[str, str, str]
+"""(kernel, its blocks, why it is left over)."""
 
 
 def make_receipt(
@@ -64,44 +69,34 @@ def make_receipt(
 
     `kept` are the module paths that were to stay in higher precision.
     """
-    account = _Account(kernels, graph_facts.blocks, kept)
-    blocks = tuple(account.block_receipt(block) for block in graph_facts.blocks)
+    account = _Account(kernels, graph_facts, kept)
     leftovers = account.leftovers(precision, dialect)
     not_kept = account.not_kept()
-    convs = sum(kernel.does.count("conv") for kernel in kernels)
-    quantized = sum(kernel.does.count("conv") for kernel in kernels if kernel.dtype == "int8")
-    batchnorms = sum(kernel.does.count("batchnorm") for kernel in kernels)
-    unclear = account.unclear(graph_facts, convs)
+    blocks = tuple(account.block_receipt(block) for block in graph_facts.blocks)
     unfused = [block for block in blocks if not block.add_fused]
-    asked_for = account.sums_kept(graph_facts.blocks)
-    amiss = [block for block in unfused if block.name not in asked_for]
-    short = account.wrong_type(precision)
-    if amiss:
-        first = f"{amiss[0].name}: {amiss[0].reason}"
-        short.append(f"{len(amiss)} of {len(blocks)} residual adds are not fused ({first})")
-    if leftovers:
-        name, block, why = leftovers[0]
-        where = f"{name} in {block}" if block else name
-        short.append(f"{_count(len(leftovers), 'operator')} left over ({where}: {why})")
-    misplaced = account.quantized_main_branches()
-    if misplaced:
-        short.append(f"Q/DQ on the main branch before the sum of {', '.join(misplaced)}")
-    short.extend(f"{name} {why}" for name, _, why in not_kept)
-    verdict = Verdict.UNVERIFIED if unclear else Verdict.PARTIAL if short else Verdict.FUSED
+    gaps = account.gaps()
+    shortfalls = [
+        *account.wrong_types(precision),
+        *account.unfused_sums(blocks),
+        *_first_of(leftovers),
+        *account.quantized_main_branches(),
+        *(f"{name} {reason}" for name, _, reason in not_kept),
+    ]
+    batchnorms = sum(kernel.does.count("batchnorm") for kernel in kernels)
     return Receipt(
-        verdict=verdict,
+        verdict=Verdict.UNVERIFIED if gaps else Verdict.PARTIAL if shortfalls else Verdict.FUSED,
         expected=expected,
         source=source,
-        convs=convs,
+        convs=_convolutions(kernels),
         batchnorms_folded=max(0, graph_facts.batchnorms_folded - batchnorms),
         residual_adds=len(blocks),
         residual_adds_fused=len(blocks) - len(unfused),
         float_ops=len(leftovers),
         extra_kernels=sum(_NO_ARITHMETIC.issuperset(kernel.does) for kernel in kernels),
-        convs_quantized=quantized,
-        residual_adds_quantized=sum(account.sum_quantized(block) for block in graph_facts.blocks),
+        convs_quantized=_convolutions([kernel for kernel in kernels if kernel.dtype == "int8"]),
+        residual_adds_quantized=sum(map(account.sum_is_quantized, graph_facts.blocks)),
         leftovers=leftovers + not_kept,
-        reason="; ".join([*unclear, *short]) or None,
+        reason="; ".join([*gaps, *shortfalls]) or None,
         blocks=blocks,
     )
 
@@ -128,247 +123,197 @@ def unverified_receipt(
     )
 
 
-def homes_of(kernel: Kernel, blocks: Iterable[str]) -> tuple[str, ...]:
-    """The residual blocks that a kernel belongs to: one, none, or several fused into one kernel."""
-    names = sorted(blocks, key=len, reverse=True)
-    homes = {_home(label, names) for label in _own_labels(kernel)} - {""}
-    if not homes:
-        homes = {_home(name, names) for name in kernel.inputs} - {""}
-    return tuple(sorted(homes))
-
-
-def _home(label: str, names: Iterable[str]) -> str:
-    return next((name for name in names if _within(label, name)), "")
-
-
 class _Account:
-    """The kernels, the blocks that they belong to, and what flows between them."""
+    """The kernels against the facts of the graph that they were made from."""
 
-    def __init__(
-        self, kernels: Sequence[Kernel], blocks: Sequence[ResidualBlock], kept: tuple[str, ...]
-    ) -> None:
+    def __init__(self, kernels: Sequence[Kernel], facts: GraphFacts, kept: tuple[str, ...]) -> None:
         self.kernels = kernels
-        self.blocks = blocks
+        self.facts = facts
         self.kept = kept
-        names = [block.name for block in blocks]
-        self._homes = [homes_of(kernel, names) for kernel in kernels]
-        self._writers: dict[str, list[int]] = defaultdict(list)
-        self._readers: dict[str, list[int]] = defaultdict(list)
-        for index, kernel in enumerate(kernels):
-            for name in kernel.outputs:
-                self._writers[name].append(index)
-            for name in kernel.inputs:
-                self._readers[name].append(index)
+        self.graph = KernelGraph(kernels, [block.name for block in facts.blocks])
 
-    def _sum_kernels(self, block: ResidualBlock) -> list[Kernel]:
-        """The kernels that do this block's residual sum: one, if all is well."""
-        tensors = {block.add, block.output}
-        found = []
-        for kernel, homes in zip(self.kernels, self._homes, strict=True):
-            named = not tensors.isdisjoint(_own_labels(kernel))
-            if "add" in kernel.does and (homes == (block.name,) or named):
-                found.append(kernel)
-        return found
+    def gaps(self) -> list[str]:
+        """Why the kernels cannot be a complete account of the graph."""
+        if not self.kernels:
+            return ["the runtime listed no kernels"]
+        reasons = []
+        convs = _convolutions(self.kernels)
+        if convs != self.facts.convs:
+            reasons.append(f"the graph has {self.facts.convs} convolutions, the kernels {convs}")
+        without_sum = [b.name for b in self.facts.blocks if not self.graph.sums_of(b)]
+        if without_sum:
+            reasons.append(f"no kernel does the residual sum of {', '.join(without_sum)}")
+        labels = {label for kernel in self.kernels for label in own_labels(kernel)}
+        missing = [
+            name for name in self.kept if not any(is_inside(label, name) for label in labels)
+        ]
+        if missing:
+            reasons.append(f"no kernel carries the kept name {', '.join(missing)}")
+        sources = sorted(n for n in self.graph.read_names() if not self.graph.writers_of(n))
+        if len(sources) != 1:
+            reasons.append(f"the kernels are not connected: nothing writes {', '.join(sources)}")
+        return reasons
+
+    def wrong_types(self, precision: Precision) -> list[str]:
+        """The convolutions that compute in another type than the precision's, type by type."""
+        wrong: dict[str, int] = defaultdict(int)
+        for kernel in self.kernels:
+            if kernel.dtype != _COMPUTES_IN[precision] and not self._is_kept(kernel):
+                wrong[kernel.dtype] += kernel.does.count("conv")
+        casts = sum("cast" in kernel.does for kernel in self.kernels)
+        behind = f", behind {_count(casts, 'cast')}" if casts else ""
+        total = _convolutions(self.kernels)
+        return [
+            f"{count} of {total} convolutions compute in {dtype}{behind}"
+            for dtype, count in sorted(wrong.items())
+            if count
+        ]
 
     def block_receipt(self, block: ResidualBlock) -> BlockReceipt:
         """What became of one block, with the reason where its sum is not fused."""
-        members = tuple(
-            kernel
-            for kernel, homes in zip(self.kernels, self._homes, strict=True)
-            if block.name in homes
-        )
-        sums = self._sum_kernels(block)
-        if not members:
+        kernels = self.graph.of_block(block.name)
+        sums = self.graph.sums_of(block)
+        if not kernels:
             reason = "none of the kernels carries a name of this block"
         elif not sums:
             reason = "none of its kernels does the residual sum"
         else:
-            alone = (kernel for kernel in sums if not _fused(kernel))
-            reason = next((self._why_alone(kernel, block) for kernel in alone), "")
-        return BlockReceipt(block.name, members, add_fused=not reason, reason=reason or None)
+            unfused = (kernel for kernel in sums if not _is_fused(kernel))
+            reason = next((self._why_unfused(kernel, block) for kernel in unfused), "")
+        return BlockReceipt(block.name, kernels, add_fused=not reason, reason=reason or None)
 
-    def _why_alone(self, kernel: Kernel, block: ResidualBlock) -> str:
+    def _why_unfused(self, kernel: Kernel, block: ResidualBlock) -> str:
         """Why a sum is a kernel of its own, as far as the readers of its inputs tell."""
-        what = f"{kernel.op} is a kernel of its own in {kernel.dtype}"
+        fact = f"{kernel.op} is a kernel of its own in {kernel.dtype}"
         if _quantizes_main_branch(kernel, block):
-            return f"{what}, and quantizes the main branch before the sum"
-        convs = [
-            (name, len(self._readers[name]))
+            return f"{fact}, and quantizes the main branch before the sum"
+        readers = {
+            name: len(self.graph.readers_of(name))
             for name in kernel.inputs
-            if any("conv" in self.kernels[writer].does for writer in self._writers[name])
-        ]
-        if convs and all(readers > 1 for _, readers in convs):
-            name, readers = convs[0]
-            return f"{what}: the convolution's output {name} has {readers} readers"
-        return what
+            if any("conv" in self.kernels[writer].does for writer in self.graph.writers_of(name))
+        }
+        if readers and min(readers.values()) > 1:
+            name, count = next(iter(readers.items()))
+            return f"{fact}: the convolution's output {name} has {count} readers"
+        return fact
 
-    def sums_kept(self, blocks: Sequence[ResidualBlock]) -> frozenset[str]:
-        """The blocks whose sum was to be kept in higher precision, and is."""
-        return frozenset(
-            block.name
-            for block in blocks
-            if (sums := self._sum_kernels(block))
-            and all(self._is_kept(kernel) and kernel.dtype != "int8" for kernel in sums)
-        )
+    def unfused_sums(self, blocks: Sequence[BlockReceipt]) -> list[str]:
+        """One sentence on the sums that are not fused and were not kept in higher precision."""
+        kept = {block.name for block in self.facts.blocks if self._sum_is_kept(block)}
+        unfused = [block for block in blocks if not block.add_fused and block.name not in kept]
+        if not unfused:
+            return []
+        first = f"{unfused[0].name}: {unfused[0].reason}"
+        return [f"{len(unfused)} of {len(blocks)} residual adds are not fused ({first})"]
+
+    def _sum_is_kept(self, block: ResidualBlock) -> bool:
+        """Whether a block's sum was to be kept in higher precision, and is."""
+        sums = self.graph.sums_of(block)
+        return bool(sums) and all(self._is_kept(k) and k.dtype != "int8" for k in sums)
+
+    def sum_is_quantized(self, block: ResidualBlock) -> bool:
+        """Whether a block's sum is fused and computes in 8 bits."""
+        sums = self.graph.sums_of(block)
+        return bool(sums) and all(k.dtype == "int8" and _is_fused(k) for k in sums)
 
     def quantized_main_branches(self) -> list[str]:
-        """Blocks with Q/DQ on the main branch as well as on the shortcut: rounded for nothing."""
-        return [
-            block.name
-            for block in self.blocks
-            if any(_quantizes_main_branch(kernel, block) for kernel in self._sum_kernels(block))
-        ]
+        """One sentence on the blocks whose main branch has Q/DQ as well as the shortcut.
 
-    def sum_quantized(self, block: ResidualBlock) -> bool:
-        sums = self._sum_kernels(block)
-        return bool(sums) and all(kernel.dtype == "int8" and _fused(kernel) for kernel in sums)
+        Its last convolution's result is rounded for nothing there.
+        """
+        found = [
+            block.name
+            for block in self.facts.blocks
+            if any(_quantizes_main_branch(k, block) for k in self.graph.sums_of(block))
+        ]
+        return [f"Q/DQ on the main branch before the sum of {', '.join(found)}"] if found else []
+
+    def not_kept(self) -> tuple[Leftover, ...]:
+        """Each kernel that was to stay in higher precision and computes in 8 bits."""
+        reason = "was to be kept in higher precision and is quantized"
+        return tuple(
+            (kernel.name, ", ".join(blocks), reason)
+            for kernel, blocks in zip(self.kernels, self.graph.blocks, strict=True)
+            if kernel.dtype == "int8"
+            and not _CAN_BE_KEPT.isdisjoint(kernel.does)
+            and self._is_kept(kernel)
+        )
 
     def leftovers(self, precision: Precision, dialect: Dialect) -> tuple[Leftover, ...]:
-        """(kernel, block, reason) for each operator that the precision's rule calls left over."""
+        """Each operator that the precision's rule calls left over."""
         if precision is Precision.INT8:
-            found = self._floats_between(dialect)
+            found = self._float_between_quantized(dialect)
         else:
-            found = self._pointwise_alone()
+            found = self._unfused_pointwise()
         return tuple(
-            (self.kernels[index].name, ", ".join(self._homes[index]), reason)
+            (self.kernels[index].name, ", ".join(self.graph.blocks[index]), reason)
             for index, reason in sorted(found.items())
         )
 
-    def _pointwise_alone(self) -> dict[int, str]:
-        body = self._reached(self._which(lambda kernel: "conv" in kernel.does), self._readers_of)
-        before = self._reached(self._which(lambda kernel: "conv" in kernel.does), self._writers_of)
-        ends = self._which(lambda kernel: not {"avgpool", "gemm"}.isdisjoint(kernel.does))
-        head = self._reached(ends, self._readers_of) - before
+    def _unfused_pointwise(self) -> dict[int, str]:
+        convs = self.graph.select(lambda kernel: "conv" in kernel.does)
+        pools = self.graph.select(lambda kernel: not {"avgpool", "gemm"}.isdisjoint(kernel.does))
+        head = self.graph.all_after(pools) - self.graph.all_before(convs)
         return {
-            index: f"{kernel.op} is a kernel of its own"
-            for index, kernel in enumerate(self.kernels)
-            if index in body - head
-            and not _POINTWISE.isdisjoint(kernel.does)
-            and _POINTWISE.union(_NO_ARITHMETIC).issuperset(kernel.does)
+            index: f"{self.kernels[index].op} is a kernel of its own"
+            for index in self.graph.all_after(convs) - head
+            if not _POINTWISE.isdisjoint(self.kernels[index].does)
+            and _POINTWISE.union(_NO_ARITHMETIC).issuperset(self.kernels[index].does)
         }
 
-    def _floats_between(self, dialect: Dialect) -> dict[int, str]:
-        arithmetic = self._which(
+    def _float_between_quantized(self, dialect: Dialect) -> dict[int, str]:
+        quantized = self.graph.select(
             lambda kernel: (
                 kernel.dtype == "int8"
                 and not _NO_ARITHMETIC.union({"other"}).issuperset(kernel.does)
             )
         )
-        between = self._reached(arithmetic, self._readers_of) & self._reached(
-            arithmetic, self._writers_of
-        )
         found = {}
-        for index in between:
+        for index in self.graph.all_after(quantized) & self.graph.all_before(quantized):
             kernel = self.kernels[index]
             by_design = dialect is Dialect.S8_SYMMETRIC and "avgpool" in kernel.does
             if self._is_kept(kernel) or by_design or kernel.dtype.startswith("int"):
                 continue
             if not _NO_ARITHMETIC.issuperset(kernel.does):
                 found[index] = f"{kernel.op} computes in {kernel.dtype} between 8-bit kernels"
-            elif "dequantize" in kernel.does and self._only_requantized(index):
+            elif "dequantize" in kernel.does and self._is_only_requantized(index):
                 found[index] = "dequantized only to be quantized again"
         return found
 
-    def _only_requantized(self, index: int) -> bool:
-        readers = self._readers_of(index)
-        return bool(readers) and all(
-            set(self.kernels[reader].does) == {"quantize"} for reader in readers
-        )
-
-    def not_kept(self) -> tuple[Leftover, ...]:
-        """Each kernel that was to stay in higher precision and computes in 8 bits."""
-        return tuple(
-            (kernel.name, ", ".join(homes), "was to be kept in higher precision and is quantized")
-            for kernel, homes in zip(self.kernels, self._homes, strict=True)
-            if kernel.dtype == "int8"
-            and not _CAN_BE_KEPT.isdisjoint(kernel.does)
-            and self._is_kept(kernel)
-        )
-
-    def wrong_type(self, precision: Precision) -> list[str]:
-        """The convolutions that compute in another type than the precision's, in one sentence."""
-        wanted = _COMPUTES_IN[precision]
-        wrong: dict[str, int] = defaultdict(int)
-        total = 0
-        for kernel in self.kernels:
-            total += kernel.does.count("conv")
-            if "conv" in kernel.does and kernel.dtype != wanted and not self._is_kept(kernel):
-                wrong[kernel.dtype] += kernel.does.count("conv")
-        casts = sum("cast" in kernel.does for kernel in self.kernels)
-        behind = f", behind {_count(casts, 'cast')}" if casts else ""
-        return [
-            f"{count} of {total} convolutions compute in {dtype}{behind}"
-            for dtype, count in sorted(wrong.items())
-        ]
-
-    def unclear(self, facts: GraphFacts, convs: int) -> list[str]:
-        """Why the kernels cannot be a complete account of the graph."""
-        if not self.kernels:
-            return ["the runtime listed no kernels"]
-        reasons = []
-        if convs != facts.convs:
-            reasons.append(f"the graph has {facts.convs} convolutions, the kernels {convs}")
-        silent = [block.name for block in facts.blocks if not self._sum_kernels(block)]
-        if silent:
-            reasons.append(f"no kernel does the residual sum of {', '.join(silent)}")
-        missing = [
-            name
-            for name in self.kept
-            if not any(_within(label, name) for k in self.kernels for label in _own_labels(k))
-        ]
-        if missing:
-            reasons.append(f"no kernel carries the kept name {', '.join(missing)}")
-        sources = sorted(name for name in self._readers if not self._writers.get(name))
-        if len(sources) != 1:
-            reasons.append(f"the kernels are not connected: nothing writes {', '.join(sources)}")
-        return reasons
+    def _is_only_requantized(self, index: int) -> bool:
+        readers = [self.kernels[reader] for reader in self.graph.after(index)]
+        return bool(readers) and all(set(reader.does) == {"quantize"} for reader in readers)
 
     def _is_kept(self, kernel: Kernel) -> bool:
-        labels = _own_labels(kernel)
-        return any(_within(label, name) for name in self.kept for label in labels)
-
-    def _which(self, wanted: Callable[[Kernel], bool]) -> set[int]:
-        return {index for index, kernel in enumerate(self.kernels) if wanted(kernel)}
-
-    def _readers_of(self, index: int) -> list[int]:
-        return [r for name in self.kernels[index].outputs for r in self._readers[name]]
-
-    def _writers_of(self, index: int) -> list[int]:
-        return [w for name in self.kernels[index].inputs for w in self._writers[name]]
-
-    @staticmethod
-    def _reached(seeds: Iterable[int], step: Callable[[int], list[int]]) -> set[int]:
-        """The kernels at least one step away from a seed."""
-        reached: set[int] = set()
-        open_ends = list(seeds)
-        while open_ends:
-            for index in step(open_ends.pop()):
-                if index not in reached:
-                    reached.add(index)
-                    open_ends.append(index)
-        return reached
+        labels = own_labels(kernel)
+        return any(is_inside(label, name) for name in self.kept for label in labels)
 
 
-def _own_labels(kernel: Kernel) -> set[str]:
-    """What names the kernel itself, and not the one before it."""
-    return {*kernel.labels, *kernel.outputs} - set(kernel.inputs)
+def _convolutions(kernels: Sequence[Kernel]) -> int:
+    return sum(kernel.does.count("conv") for kernel in kernels)
 
 
-def _within(label: str, name: str) -> bool:
-    return label == name or label.startswith(f"{name}.")
-
-
-def _fused(kernel: Kernel) -> bool:
+def _is_fused(kernel: Kernel) -> bool:
+    """Whether a kernel that does a residual sum does it without a pass over memory in float."""
     return "conv" in kernel.does or kernel.dtype == "int8"
 
 
 def _quantizes_main_branch(kernel: Kernel, block: ResidualBlock) -> bool:
-    """Does the kernel that sums first quantize more than a projection's output?
+    """Whether the kernel that sums first quantizes more than a projection's output.
 
-    A runtime that tells the order lists what it quantizes of the operands before the "add".
+    A runtime that says in which order lists what it quantizes of the operands before the "add".
     """
     operands = kernel.does[: kernel.does.index("add")].count("quantize")
-    return operands > (block.shortcut == "projection")
+    return operands > (block.shortcut is Shortcut.PROJECTION)
+
+
+def _first_of(leftovers: Sequence[Leftover]) -> list[str]:
+    """One sentence on the operators left over: how many, and the first."""
+    if not leftovers:
+        return []
+    name, block, reason = leftovers[0]
+    where = f"{name} in {block}" if block else name
+    return [f"{_count(len(leftovers), 'operator')} left over ({where}: {reason})"]
 
 
 def _count(count: int, noun: str) -> str:

@@ -1,6 +1,6 @@
 """Calibration: one pass over the data gives the range of every tensor that 8 bits may have to hold.
 
-    mse      the range with the least mean squared error (`clipping.py`)
+    mse      the range with the least mean squared error (`mse_range.py`)
     minmax   the smallest and the largest value seen
 
 Zero is in every range. Why `mse` is the default, and not a mean over images or a percentile:
@@ -17,14 +17,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from exporter.artifact import Ranges
-from exporter.errors import BuildError, InputError, unknown_name
+from exporter.artifact import CalibrationMethod, Ranges
+from exporter.errors import BuildError, InputError
 from exporter.graph.files import serialize
 from exporter.host import usable_threads
 from exporter.passes.qdq.tensors import tensors_with_a_range
@@ -32,6 +32,7 @@ from exporter.passes.values import add_constant, constant, dims, is_op
 from exporter.progress import Progress
 from exporter.quantize.histogram import Histogram
 from exporter.quantize.mse_range import asymmetric_range, symmetric_range
+from exporter.quantize.one_at_a_time import images
 from exporter.quantize.range_cache import read_ranges, write_ranges
 
 if TYPE_CHECKING:
@@ -40,39 +41,36 @@ if TYPE_CHECKING:
     from exporter.images.samples import Samples
     from exporter.targets import Array
 
-METHODS: Final = ("mse", "minmax")
 RECOMMENDED: Final = (128, 512)
+"""How many samples make ranges that hold on other data, from and to."""
 FEWEST: Final = 8
 """With fewer samples than this the ranges are hardly an estimate."""
 
 HISTOGRAM_VALUES: Final = 2**15
-"""Values of one tensor of one image that go into its histogram."""
+"""How many values of one tensor of one image go into its histogram, at most twice as many."""
 
-_ALGORITHM: Final = 2  # raised when the same data gives other ranges: it is in the cache's key
-_FEED: Final = 16  # samples asked for at a time; the result does not depend on it
+_ALGORITHM: Final = 2
+"""Part of the cache's key; raised when the same data gives other ranges."""
 
 
 def calibrate(
     graph: ir.Model,
     samples: Samples,
     *,
-    method: str = "mse",
+    method: CalibrationMethod = CalibrationMethod.MSE,
     progress: Progress,
     cache: Path | None = None,
 ) -> Ranges:
     """The ranges of the input and of every float tensor of a float32 graph.
 
-    Which tensors, `qdq_tensors.tensors_with_a_range` says. With a folder `cache`, the
-    result is kept there under the hash of graph, data and method, and read from there; one that
-    cannot be used costs a note and the time to measure.
+    Which tensors, `passes/qdq/tensors.py` says. With a folder `cache`, the result is kept there
+    under the hash of graph, data and method, and read from there; one that cannot be used costs a
+    note and the time to measure.
 
     Raises:
-        UsageError: an unknown method.
         InputError: no samples, samples of another shape or type, or NaN or infinity in them.
         BuildError: a weight or an activation is not finite.
     """
-    if method not in METHODS:
-        raise unknown_name("calibration method", method, METHODS)
     _check_count(samples, progress)
     kept = None if cache is None else cache / f"{_key(graph, samples, method)}.ranges.json"
     if kept is not None:
@@ -94,41 +92,6 @@ def calibrate(
     return ranges
 
 
-def images(samples: Samples, shape: tuple[int | str | None, ...]) -> Iterator[Array]:
-    """The samples one at a time, (N, ...) with N = 1, or the graph's own N of the same image.
-
-    Raises:
-        InputError: a sample has another shape or type, or is not finite.
-    """
-    copies = shape[0] if isinstance(shape[0], int) else 1
-    index = 0
-    for batch in samples.batches(_FEED):
-        for image in batch:
-            if not _fits(image.shape, shape[1:]):
-                raise _unfit(samples, index, f"has shape {image.shape}, not {shape[1:]}")
-            if image.dtype != np.float32:
-                raise _unfit(samples, index, f"is of type {image.dtype}, not float32")
-            if not np.isfinite(image).all():
-                raise _unfit(samples, index, "holds NaN or infinity")
-            yield np.repeat(image[None], copies, axis=0)
-            index += 1
-    if index == 0:
-        raise InputError(f"{samples.source} holds no samples; give some to calibrate with")
-
-
-def _fits(given: tuple[int, ...], wanted: Sequence[int | str | None]) -> bool:
-    return len(given) == len(wanted) and all(
-        size == want or not isinstance(want, int) for size, want in zip(given, wanted, strict=True)
-    )
-
-
-def _unfit(samples: Samples, index: int, what: str) -> InputError:
-    return InputError(
-        f"sample {index} of {samples.source} {what}; prepare the calibration data as the model's "
-        "input"
-    )
-
-
 def _check_count(samples: Samples, progress: Progress) -> None:
     if samples.count < 1:
         raise InputError(f"{samples.source} holds no samples; give some to calibrate with")
@@ -148,11 +111,11 @@ def _check_weights(graph: ir.Model) -> None:
 
 
 def _measure(
-    graph: ir.Model, samples: Samples, method: str, progress: Progress
+    graph: ir.Model, samples: Samples, method: CalibrationMethod, progress: Progress
 ) -> dict[str, _Measured]:
     from exporter.targets.ort.session import OrtSession, make_session, session_options
 
-    reduced, outputs = _with_reductions(graph, histograms=method == "mse")
+    reduced, outputs = _with_reductions(graph, histograms=method is CalibrationMethod.MSE)
     shape = dims(graph.graph.inputs[0]) or ()
     measured = {name: _Measured(name, method) for name in outputs}
     session = OrtSession(make_session(serialize(reduced), session_options(usable_threads())))
@@ -174,27 +137,25 @@ def _with_reductions(
     What a Relu yields has no minimum of its own: it is zero.
     """
     import onnx_ir as ir
+    from onnx_ir.tape import Tape
 
     copy = graph.clone()
     body = copy.graph
+    tape = Tape(body)
     flat = add_constant(body, "calibrate.flat", np.array([-1], np.int64))
     start = add_constant(body, "calibrate.start", np.array([0], np.int64))
     stop = add_constant(body, "calibrate.stop", np.array([np.iinfo(np.int64).max], np.int64))
     outputs: dict[str, dict[str, str]] = {}
     exposed: list[ir.Value] = []
 
-    def add(operator: str, inputs: list[ir.Value], of: ir.Value) -> ir.Value:
-        attributes = {"keepdims": 0} if operator.startswith("Reduce") else {}
-        node = ir.node(operator, inputs, attributes, name=f"{of.name}.{operator}")
-        output = node.outputs[0]
-        output.name, output.type = node.name, ir.TensorType(ir.DataType.FLOAT)
-        body.append(node)
-        return output
+    def add(operator: str, inputs: list[ir.Value], of: ir.Value, **attributes: int) -> ir.Value:
+        output = ir.val(f"{of.name}.{operator}", ir.DataType.FLOAT)
+        return tape.op(operator, inputs, attributes, name=output.name, output=output)
 
     for value in tensors_with_a_range(body):
-        found = {"maximum": add("ReduceMax", [value], value)}
+        found = {"maximum": add("ReduceMax", [value], value, keepdims=0)}
         if not is_op(value.producer(), "Relu"):
-            found["minimum"] = add("ReduceMin", [value], value)
+            found["minimum"] = add("ReduceMin", [value], value, keepdims=0)
         if histograms:
             step = add_constant(body, f"{value.name}.step", np.array([_stride(value)], np.int64))
             row = add("Reshape", [value, flat], value)
@@ -215,9 +176,9 @@ def _stride(value: ir.Value) -> int:
 class _Measured:
     """What was seen of one tensor so far."""
 
-    def __init__(self, tensor: str, method: str) -> None:
+    def __init__(self, tensor: str, method: CalibrationMethod) -> None:
         self._tensor = tensor
-        self._histogram = Histogram() if method == "mse" else None
+        self._histogram = Histogram() if method is CalibrationMethod.MSE else None
         self._images = 0
         self._minimum = 0.0
         self._maximum = 0.0
@@ -246,7 +207,7 @@ class _Measured:
         return largest if self._histogram is None else symmetric_range(self._histogram, largest)
 
 
-def _key(graph: ir.Model, samples: Samples, method: str) -> str:
+def _key(graph: ir.Model, samples: Samples, method: CalibrationMethod) -> str:
     """Names a result by all that it depends on; the runtime's version may move the last bit."""
     import onnxruntime as ort
 

@@ -19,121 +19,34 @@ section 4.2, with measured means.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
+from onnx_ir.passes import common
 
-from exporter.errors import BuildError
-from exporter.graph.files import serialize
-from exporter.host import usable_threads
-from exporter.passes.expose_tensors import expose
-from exporter.passes.qdq.arithmetic import dequantize
+from exporter.artifact import Correction
 from exporter.passes.qdq.nodes import is_quantized
-from exporter.passes.values import add_constant, constant, dims, drop_unused_constants, is_op
+from exporter.passes.values import add_constant, constant, replace_constant
 from exporter.progress import Progress
-from exporter.quantize.calibrate import images
-from exporter.quantize.rounding import Moments, columns_of, moments_shape, round_columns
+from exporter.quantize.exact_inputs import mean_residues, observe
+from exporter.quantize.quantized_layer import QuantizedLayer, quantized_layers
 
 if TYPE_CHECKING:
     from exporter.images.samples import Samples
     from exporter.targets import Array
 
-
 SAMPLES: Final = 64
-"""Calibration samples that are used; more gained nothing that could be measured."""
+"""How many of the calibration samples are used; more gained nothing that could be measured."""
 LARGEST_MOMENTS_BYTES: Final = 2**30
-"""Of the layers that are observed in one pass over the samples."""
+"""The memory for moments; layers that need more are observed in several passes over the samples."""
 
-
-CORRECTIONS: Final[Mapping[str, Mapping[str, bool]]] = {
-    "all": {},
-    "biases": {"rounding": False},
-    "none": {"rounding": False, "biases": False},
+CORRECTIONS: Final[Mapping[Correction, Mapping[str, bool]]] = {
+    Correction.ALL: {},
+    Correction.BIASES: {"rounding": False},
+    Correction.NONE: {"rounding": False, "biases": False},
 }
-"""What `exporter export --correction` may be, as arguments of `correct`."""
-
-
-@dataclass(frozen=True)
-class _Layer:
-    """A Conv or Gemm whose weight is in 8 bits, beside the same node of the exact graph."""
-
-    lowered: ir.Node
-    exact: ir.Node
-    weight: Array
-    """The exact weight W, float32."""
-
-    @property
-    def name(self) -> str:
-        return str(self.exact.name)
-
-    @property
-    def input(self) -> str:
-        """The name of the exact graph's tensor that it reads."""
-        value = self.exact.inputs[0]
-        assert value is not None
-        return str(value.name)
-
-    @property
-    def kernel(self) -> tuple[int, int]:
-        """(kH, kW); (1, 1) for a Gemm."""
-        shape = self.weight.shape
-        return (shape[2], shape[3]) if len(shape) == 4 else (1, 1)
-
-    @property
-    def moments_shape(self) -> tuple[int, int] | None:
-        return moments_shape(self.exact, self.weight.shape)
-
-    def residue(self) -> Array:
-        """W - Wq, float32, shaped as the weight."""
-        return self.weight - dequantize(*self._quantized())
-
-    def round(self, graph: ir.Graph, moments: Moments | None) -> None:
-        """Replaces the codes; without moments they stay."""
-        if moments is None:
-            return
-        codes, scale, axis = self._quantized()
-        rows = np.moveaxis(self.weight, axis, 0)
-        groups = self.exact.attributes.get_int("group", 1)
-        per_group = len(rows) // groups
-        flat = rows.reshape(len(rows), -1)
-        rounded = np.empty(flat.shape, np.int8)
-        largest = int(np.abs(codes.astype(np.int16)).max())  # less than 127 in a reduced range
-        for group in range(groups):
-            part = slice(group * per_group, (group + 1) * per_group)
-            rounded[part] = round_columns(
-                flat[part], scale[part].astype(np.float32), moments.covariance(group), largest
-            )
-        result = np.ascontiguousarray(np.moveaxis(rounded.reshape(rows.shape), 0, axis))
-        assert result.shape == codes.shape
-        _replace_constant(graph, self._dequantize(), 0, result)
-
-    def _dequantize(self) -> ir.Node:
-        weight = self.lowered.inputs[1]
-        assert weight is not None
-        producer = weight.producer()
-        assert producer is not None
-        return producer
-
-    def _quantized(self) -> tuple[Array, Array, int]:
-        """Codes, scale (C,) and the channels' axis."""
-        node = self._dequantize()
-        codes, scale = constant(node.inputs[0]), constant(node.inputs[1])
-        assert codes is not None
-        assert scale is not None
-        return codes, scale, node.attributes.get_int("axis", 1)
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """What a pass over the samples tells of some layers."""
-
-    means: dict[str, Array]
-    """Tensor -> its mean over the samples, (1, C, H, W) or (1, C), float32."""
-    moments: dict[str, Moments]
-    """Layer -> the moments of its inputs."""
+"""Each correction as arguments of `correct`."""
 
 
 def correct(
@@ -157,43 +70,27 @@ def correct(
     corrected = lowered.clone()
     if not rounding and not biases:
         return corrected
-    few = samples.take(SAMPLES)
+    samples = samples.take(SAMPLES)
     means: dict[str, Array] = {}
-    layers = _layers(corrected, exact)
+    layers = quantized_layers(corrected, exact)
     with progress.stage("correct weights and biases", len(layers)) as advance:
         for group in _groups(layers):
-            seen = _observe(exact, group, few, moments=rounding)
-            means.update(seen.means)
+            inputs = observe(exact, group, samples, moments=rounding)
+            means.update(inputs.means)
             for layer in group:
-                layer.round(corrected.graph, seen.moments.get(layer.name))
+                if layer.name in inputs.moments:
+                    layer.round(corrected.graph, inputs.moments[layer.name])
                 advance(1)
     if biases:
-        for layer, shift in zip(layers, _shifts(layers, means), strict=True):
-            _add_to_bias(corrected.graph, layer.lowered, shift)
-    drop_unused_constants(corrected.graph)
+        for layer, residue in zip(layers, mean_residues(layers, means), strict=True):
+            _add_to_bias(corrected.graph, layer.lowered, residue)
+    common.RemoveUnusedNodesPass()(corrected)
     return corrected
 
 
-def _layers(lowered: ir.Model, exact: ir.Model) -> tuple[_Layer, ...]:
-    originals = {str(node.name): node for node in exact.graph}
-    layers = []
-    for node in lowered.graph:
-        if not is_op(node, "Conv", "Gemm") or not is_quantized(node.inputs[1]):
-            continue
-        original = originals.get(str(node.name))
-        weight = None if original is None else constant(original.inputs[1])
-        if original is None or weight is None or weight.shape != dims(node.inputs[1]):
-            raise BuildError(
-                f"the exact graph has no {node.op_type} {node.name} of the lowered graph's shape; "
-                "give the graph that was lowered"
-            )
-        layers.append(_Layer(node, original, weight.astype(np.float32)))
-    return tuple(layers)
-
-
-def _groups(layers: tuple[_Layer, ...]) -> Iterator[tuple[_Layer, ...]]:
+def _groups(layers: tuple[QuantizedLayer, ...]) -> Iterator[tuple[QuantizedLayer, ...]]:
     """Layers in order, as many at a time as have room for their moments."""
-    group: list[_Layer] = []
+    group: list[QuantizedLayer] = []
     taken = 0
     for layer in layers:
         groups, columns = layer.moments_shape or (0, 0)
@@ -207,76 +104,7 @@ def _groups(layers: tuple[_Layer, ...]) -> Iterator[tuple[_Layer, ...]]:
         yield tuple(group)
 
 
-def _observe(
-    exact: ir.Model, layers: tuple[_Layer, ...], samples: Samples, *, moments: bool
-) -> _Seen:
-    """One pass over the samples, in float32; without `moments` for the means alone."""
-    from exporter.targets.ort.session import OrtSession, make_session, session_options
-
-    source = str(exact.graph.inputs[0].name)
-    names = tuple(dict.fromkeys(layer.input for layer in layers))
-    copy = exact.clone()
-    inner = [name for name in names if name != source]
-    if inner:  # else the graph keeps its own output: it must have one
-        copy.graph.outputs.clear()
-        expose(copy, inner)
-    sums: dict[str, npt.NDArray[np.float64]] = {}
-    collected = {
-        layer.name: Moments(*layer.moments_shape)
-        for layer in layers
-        if moments and layer.moments_shape
-    }
-    session = OrtSession(make_session(serialize(copy), session_options(usable_threads())))
-    with session:
-        for image in images(samples, dims(exact.graph.inputs[0]) or ()):
-            found = {**session.run_named({source: image}), source: image}
-            for name in names:
-                x = found[name][:1]
-                sums.setdefault(name, np.zeros(x.shape))
-                sums[name] += x
-            for layer in layers:
-                if layer.name in collected:
-                    x = found[layer.input][:1]
-                    collected[layer.name].add(columns_of(layer.exact, x, layer.kernel))
-    means = {name: (total / samples.count).astype(np.float32) for name, total in sums.items()}
-    return _Seen(means, collected)
-
-
-def _shifts(layers: tuple[_Layer, ...], means: dict[str, Array]) -> list[Array]:
-    """For each layer the mean over positions of its result on the mean input with W - Wq, (C,)."""
-    from exporter.targets.ort.session import OrtSession, make_session, session_options
-
-    inputs: dict[str, ir.Value] = {}
-    nodes, weights, outputs = [], [], []
-    for number, layer in enumerate(layers):
-        if layer.input not in inputs:
-            inputs[layer.input] = ir.val(
-                layer.input, ir.DataType.FLOAT, list(means[layer.input].shape)
-            )
-        residue = ir.val(f"residue{number}", const_value=ir.tensor(layer.residue()))
-        attributes = {name: a.value for name, a in layer.exact.attributes.items()}
-        node = ir.node(layer.exact.op_type, [inputs[layer.input], residue], attributes)
-        node.outputs[0].name = f"shift{number}"
-        node.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
-        nodes.append(node)
-        weights.append(residue)
-        outputs.append(node.outputs[0])
-    graph = ir.Graph(
-        list(inputs.values()),
-        outputs,
-        nodes=nodes,
-        initializers=weights,
-        opset_imports={"": 20},
-        name="shifts",
-    )
-    model = ir.Model(graph, ir_version=10)
-    with OrtSession(make_session(serialize(model), session_options(usable_threads()))) as session:
-        found = session.run_named({name: means[name] for name in inputs})
-    results = [found[f"shift{number}"].astype(np.float64) for number in range(len(layers))]
-    return [result.reshape(*result.shape[:2], -1).mean(axis=(0, 2)) for result in results]
-
-
-def _add_to_bias(graph: ir.Graph, node: ir.Node, shift: Array) -> None:
+def _add_to_bias(body: ir.Graph, node: ir.Node, residue: Array) -> None:
     bias = node.inputs[2] if len(node.inputs) > 2 else None
     if is_quantized(bias):
         assert bias is not None
@@ -285,10 +113,10 @@ def _add_to_bias(graph: ir.Graph, node: ir.Node, shift: Array) -> None:
         codes, scale = constant(producer.inputs[0]), constant(producer.inputs[1])
         assert codes is not None
         assert scale is not None
-        steps = np.rint(shift / scale.astype(np.float64))
+        steps = np.rint(residue / scale.astype(np.float64))
         limit = np.iinfo(np.int32)
         moved = np.clip(codes + steps, limit.min, limit.max).astype(np.int32)
-        _replace_constant(graph, producer, 0, moved)
+        replace_constant(body, producer, 0, moved)
         return
     given = constant(bias)
     if given is None:
@@ -297,19 +125,8 @@ def _add_to_bias(graph: ir.Graph, node: ir.Node, shift: Array) -> None:
         if len(node.inputs) < 3:
             node.resize_inputs(3)
         node.replace_input_with(
-            2, add_constant(graph, f"{node.name}.bias", shift.astype(dtype.numpy()))
+            2, add_constant(body, f"{node.name}.bias", residue.astype(dtype.numpy()))
         )
         return
-    moved = (given.reshape(-1).astype(np.float64) + shift).astype(given.dtype)
-    _replace_constant(graph, node, 2, moved)
-
-
-def _replace_constant(graph: ir.Graph, node: ir.Node, index: int, array: Array) -> None:
-    """Gives one reader a constant of its own, under the old name where nobody else reads that."""
-    old = node.inputs[index]
-    assert old is not None
-    name = str(old.name)
-    if len(old.uses()) == 1 and not old.is_graph_output():
-        node.replace_input_with(index, None)
-        del graph.initializers[name]
-    node.replace_input_with(index, add_constant(graph, name, array))
+    moved = (given.reshape(-1).astype(np.float64) + residue).astype(given.dtype)
+    replace_constant(body, node, 2, moved)

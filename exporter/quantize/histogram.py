@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 BINS: Final = 2048
-"""On each side of zero."""
-_SMALLEST_EXPONENT: Final = -100  # finer than any scale in use
+"""How many bins there are on each side of zero."""
+_SMALLEST_EXPONENT: Final = -100
+"""The finest bins are 2 ** -100 wide, finer than any scale in use."""
 
 
 class Histogram:

@@ -25,7 +25,8 @@ from exporter.quantize.histogram import BINS, Histogram
 Floats = npt.NDArray[np.float64]
 
 FRACTIONS: Final[Floats] = np.linspace(1.0, 0.2, 81)
-"""Of the extremes seen, largest first: between equals the wider range wins."""
+"""The candidates as fractions of the extremes seen, largest first: of two with the same error the
+wider range wins."""
 
 
 def asymmetric_range(histogram: Histogram, minimum: float, maximum: float) -> tuple[float, float]:

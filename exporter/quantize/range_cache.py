@@ -11,7 +11,7 @@ from collections.abc import Collection
 from itertools import chain
 from pathlib import Path
 
-from exporter.artifact import Ranges
+from exporter.artifact import CalibrationMethod, Ranges
 from exporter.disk.writing import write_whole
 from exporter.progress import Progress
 
@@ -40,7 +40,7 @@ def read_ranges(path: Path, tensors: Collection[str], progress: Progress) -> Ran
     try:
         described = json.loads(path.read_text(encoding="utf-8"))
         ranges = Ranges(
-            method=str(described["method"]),
+            method=CalibrationMethod(described["method"]),
             samples=int(described["samples"]),
             data_sha256=str(described["data_sha256"]),
             tensors={

@@ -33,11 +33,14 @@ if TYPE_CHECKING:
 Array = npt.NDArray[np.float32]
 
 POSITIONS: Final = 32
-"""Of one image's output positions, about so many are looked at: more of them gained nothing."""
+"""About how many of one image's output positions are looked at: more of them gained nothing."""
 DAMPING: Final = 0.01
-"""Of the mean variance, added to each: inputs that hardly vary must not take all the error."""
+"""The part of the mean variance that is added to each variance: inputs that hardly vary must not
+take all the error."""
 _BLOCK: Final = 64
-_AT_ONCE: Final = 1024  # positions in one product: adding up (columns, columns) has its price too
+"""How many columns are rounded before their errors are passed on in one matrix product."""
+_AT_ONCE: Final = 1024
+"""How many positions are multiplied at a time: adding up (columns, columns) has its price too."""
 
 
 class Moments:

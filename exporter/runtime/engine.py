@@ -13,7 +13,7 @@ import numpy.typing as npt
 from exporter.runtime.description import Description, EngineEntry
 from exporter.runtime.errors import BundleError, ClosedError, InputError
 from exporter.runtime.images import Images, Normalisation
-from exporter.runtime.layout import Layout, layout_of
+from exporter.runtime.layout import Layout, height_width_channels, layout_of
 from exporter.runtime.sessions import Session
 
 Array = npt.NDArray[Any]
@@ -64,7 +64,7 @@ class Engine:
         self._takes_images = self.input_dtype == np.uint8
         self._normalise = _normalisation(description, session)
         self._range = _plausible_range(self._normalise)
-        self.image_shape = _image_shape(self.input_shape)
+        self.image_shape = height_width_channels(self.input_shape[1:])
         """(H, W, C) of the images that the engine takes; None: any size."""
 
     def __call__(self, images: Images) -> Floats:
@@ -236,17 +236,6 @@ def _shown(shape: tuple[int | None, ...]) -> str:
     return f"({', '.join('N' if size is None else str(size) for size in shape)})"
 
 
-def _is_nhwc(shape: tuple[int | None, ...]) -> bool:
-    return shape[-1] in (1, 3) and shape[1] not in (1, 3)
-
-
-def _image_shape(shape: tuple[int | None, ...]) -> tuple[int | None, int | None, int | None]:
-    """(H, W, C) for an input (N, C, H, W) or (N, H, W, C)."""
-    if _is_nhwc(shape):
-        return shape[1], shape[2], shape[3]
-    return shape[2], shape[3], shape[1]
-
-
 def _normalisation(description: Description, session: Session) -> Normalisation | None:
     shape = session.input.shape
     if len(shape) != 4:
@@ -254,7 +243,7 @@ def _normalisation(description: Description, session: Session) -> Normalisation 
     if session.input.dtype == np.uint8 or description.mean is None or description.std is None:
         return None
     return Normalisation(
-        description.mean, description.std, dtype=session.input.dtype, nhwc=_is_nhwc(shape)
+        description.mean, description.std, dtype=session.input.dtype, layout=layout_of(shape[1:])
     )
 
 

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from exporter.runtime.layout import Layout
+
 Array = npt.NDArray[Any]
 Images = npt.NDArray[np.uint8]
 
@@ -20,12 +22,12 @@ class Normalisation:
     """Turns uint8 images (N, H, W, 3) into the input that the model was trained on."""
 
     def __init__(
-        self, mean: Sequence[float], std: Sequence[float], *, dtype: np.dtype[Any], nhwc: bool
+        self, mean: Sequence[float], std: Sequence[float], *, dtype: np.dtype[Any], layout: Layout
     ) -> None:
         pixels = np.arange(256, dtype=np.float64)[:, None] / 255
         exact = (pixels - np.array(mean, np.float64)) / np.array(std, np.float64)
         self.table: Array = np.ascontiguousarray(exact.T.astype(dtype))  # (3, 256)
-        self._nhwc = nhwc
+        self._layout = layout
 
     @property
     def range(self) -> tuple[float, float]:
@@ -33,10 +35,12 @@ class Normalisation:
         return float(self.table.min()), float(self.table.max())
 
     def __call__(self, images: Images) -> Array:
-        """(N, H, W, 3) uint8 -> (N, 3, H, W), or (N, H, W, 3) where the model takes that."""
+        """(N, H, W, 3) uint8 -> (N, 3, H, W) or (N, H, W, 3), by the layout."""
         count, height, width, channels = images.shape
         result = np.empty((count, channels, height, width), self.table.dtype)
         for channel in range(channels):
             # mode="clip" skips a check that uint8 cannot fail, and writes straight into `out`.
             np.take(self.table[channel], images[..., channel], out=result[:, channel], mode="clip")
-        return np.ascontiguousarray(result.transpose(0, 2, 3, 1)) if self._nhwc else result
+        if self._layout is Layout.NCHW:
+            return result
+        return np.ascontiguousarray(result.transpose(0, 2, 3, 1))

@@ -13,6 +13,7 @@ from benchmarks.logit_errors import Answers, Ratio, ratio_of
 from exporter.errors import InputError
 from exporter.images.samples import Data
 from exporter.measure.timing import Latency, Speedup
+from exporter.runtime.layout import Layout
 from tests.graphs import graph, operators, random, run
 from tests.samples import samples_of
 
@@ -52,8 +53,11 @@ def test_draws_share_no_image_and_say_when_there_are_too_few() -> None:
 
 def test_blue_first_turns_the_channels_round() -> None:
     images = random(2, 3, 4, 4)
-    data = blue_first(Data(samples_of(images), samples_of(images)), 0)
+    data = blue_first(Data(samples_of(images), samples_of(images)), Layout.NCHW)
     assert np.array_equal(next(data.calibration.batches(2)), images[:, ::-1])
+    images = random(2, 4, 4, 3)
+    data = blue_first(Data(samples_of(images), samples_of(images)), Layout.NHWC)
+    assert np.array_equal(next(data.calibration.batches(2)), images[..., ::-1])
 
 
 def test_a_softmax_at_the_end_goes_and_nothing_else() -> None:

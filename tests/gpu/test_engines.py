@@ -16,7 +16,7 @@ from exporter import host
 from exporter.artifact import Precision, Verdict
 from exporter.errors import MissingDependencyError, UsageError
 from exporter.graph.files import save
-from exporter.graph.lower import lower
+from exporter.graph.lower import Lowering, lower
 from exporter.graph.optimize import optimize
 from exporter.graph.to_onnx import export
 from exporter.images.samples import open_data
@@ -59,7 +59,9 @@ def facts_and_lower(tmp_path_factory: pytest.TempPathFactory) -> tuple[GraphFact
         path = folder / f"{precision}-{dialect}.onnx"
         if not path.exists():
             quantized = precision is Precision.INT8
-            low, _ = lower(graph, precision, dialect, ranges=ranges if quantized else None)
+            low, _ = lower(
+                graph, Lowering(precision, dialect, ranges=ranges if quantized else None)
+            )
             save(low, path)
         return path
 

@@ -14,7 +14,7 @@ from torch import nn
 from exporter.artifact import Dialect, Model, PassReport, Precision
 from exporter.errors import BuildError
 from exporter.graph.files import check, serialize
-from exporter.graph.lower import lower
+from exporter.graph.lower import Lowering, lower
 from exporter.graph.optimize import optimize
 from exporter.graph.to_onnx import export
 from exporter.passes.blocks import GraphFacts, find_residual_blocks
@@ -99,7 +99,7 @@ def test_optimizing_again_changes_nothing(resnet50: Fixture) -> None:
 
 def test_the_residual_fused_graph_of_resnet50(resnet50: Fixture) -> None:
     before = serialize(resnet50.optimized)
-    fused, (report,) = lower(resnet50.optimized, Precision.FP32, Dialect.FLOAT_FUSED)
+    fused, (report,) = lower(resnet50.optimized, Lowering(Precision.FP32, Dialect.FLOAT_FUSED))
     assert Counter(operators(fused)) == {
         "FusedConv": 49, "Conv": 4, "MaxPool": 1, "GlobalAveragePool": 1, "Flatten": 1, "Gemm": 1,
     }  # fmt: skip
@@ -117,7 +117,7 @@ def test_the_residual_fused_graph_of_resnet50(resnet50: Fixture) -> None:
 
 
 def test_fp16_of_resnet50(resnet50: Fixture) -> None:
-    half, (report,) = lower(resnet50.optimized, Precision.FP16, Dialect.FLOAT)
+    half, (report,) = lower(resnet50.optimized, Lowering(Precision.FP16, Dialect.FLOAT))
     assert (report.fired, report.refused) == (122, ())
     assert report.counts["weights overflowed to infinity"] == 0
     assert operators(half).count("Cast") == 2
@@ -128,7 +128,7 @@ def test_fp16_of_resnet50(resnet50: Fixture) -> None:
 def test_a_plain_network_has_no_blocks(plain20: Fixture) -> None:
     assert find_residual_blocks(plain20.optimized) == ()
     assert plain20.report("fold_batchnorm").fired == 19
-    fused, (report,) = lower(plain20.optimized, Precision.FP32, Dialect.FLOAT_FUSED)
+    fused, (report,) = lower(plain20.optimized, Lowering(Precision.FP32, Dialect.FLOAT_FUSED))
     assert report.counts["with a residual sum"] == 0
     assert report.fired == 19
     assert relative_error(run(fused, plain20.x), plain20.exact) < TOLERANCE

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 
 from exporter.artifact import Dialect, Precision, Skipped
 from exporter.graph.files import serialize
-from exporter.graph.lower import lower
+from exporter.graph.lower import Lowering, lower
 from exporter.graph.optimize import optimize
 from exporter.graph.to_onnx import export
 from exporter.models.onnx_file import load_onnx
@@ -36,7 +36,7 @@ def check_same_numbers(path: Path, *, channels_last: bool, batches: tuple[int, .
     assert model.graph is not None
     assert model.given is not None
     optimized, _ = optimize(export(model))
-    fused, _ = lower(optimized, Precision.FP32, Dialect.FLOAT_FUSED)
+    fused, _ = lower(optimized, Lowering(Precision.FP32, Dialect.FLOAT_FUSED))
     assert operators(fused).count("FusedConv") == 13
     for batch in batches:
         x = images(batch, channels_last=channels_last)

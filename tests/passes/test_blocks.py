@@ -7,6 +7,7 @@ import re
 import onnx_ir as ir
 import pytest
 
+from exporter.artifact import Shortcut
 from exporter.graph.optimize import optimize
 from exporter.passes.blocks import GraphFacts, ResidualBlock, block_of_nodes, find_residual_blocks
 from tests.graphs import Array, graph, random
@@ -43,7 +44,7 @@ def test_a_basic_block_with_an_identity() -> None:
     assert only(model) == ResidualBlock(
         name="block1",
         add="s",
-        shortcut="identity",
+        shortcut=Shortcut.IDENTITY,
         input="i",
         output="z",
         nodes=("c", "r", "d", "s", "z"),

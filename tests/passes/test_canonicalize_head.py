@@ -130,6 +130,55 @@ def test_not_a_reshape_that_moves_the_batch() -> None:
     check(model, operators(model), fired=0)
 
 
+@pytest.mark.parametrize(
+    ("split", "perm"),
+    [([0, 2, 4], [0, 2, 1]), ([0, 4, 2, 1], [0, 2, 1, 3]), ([-1, 2, 4, 1, 1], [0, 2, 1, 3, 4])],
+)
+def test_not_a_channel_shuffle(split: list[int], perm: list[int]) -> None:
+    body = f"""m = GlobalAveragePool (x) s = Reshape (m, split) t = Transpose <perm={perm}> (s)
+               f = Reshape (t, rows) {GEMM}"""
+    model = graph(head(body), **weights(split=split, rows=[-1, 8]))
+    check(model, operators(model), fired=0)
+
+
+def test_not_a_transpose_that_moves_the_batch() -> None:
+    body = f"""m = GlobalAveragePool (x) t = Transpose <perm=[1,0,2,3]> (m)
+               f = Reshape (t, rows) {GEMM}"""
+    model = graph(head(body), **weights(rows=[-1, 8]))
+    check(model, operators(model), fired=0)
+
+
+def test_a_transpose_without_a_permutation_reverses_the_axes() -> None:
+    body = f"m = GlobalAveragePool (x) t = Transpose (m) f = Reshape (t, rows) {GEMM}"
+    model = graph(head(body), **weights(rows=[-1, 8]))
+    check(model, operators(model), fired=0)
+
+
+def test_not_a_mean_of_integers() -> None:
+    body = "i = Cast <to=6> (x) m = ReduceMean <keepdims=0> (i, axes) y = Cast <to=1> (m)"
+    model = graph(head(body).replace("[N,5] y", "[N,8] y"), axes=np.array([2, 3]))
+    operators_before = operators(model)
+    assert canonicalize_head(model).fired == 0
+    assert operators(model) == operators_before
+
+
+@pytest.mark.parametrize("shape", [(5, 1), (1, 1, 5)], ids=["a column", "of another rank"])
+def test_not_a_bias_that_is_no_row(shape: tuple[int, ...]) -> None:
+    body = """m = GlobalAveragePool (x) f = Flatten (m) p = MatMul (f, v) q = Add (p, b)
+              y = Reshape (q, all)"""
+    text = "head (float[5,8,4,4] x) => (float[K] y) { " + body + " }"
+    model = graph(text, v=random(8, 5), b=random(*shape), all=np.array([-1]))
+    x = random(5, 8, 4, 4)
+    before = run(model, x)
+    assert canonicalize_head(model).fired == 0
+    assert relative_error(run(model, x), before) == 0
+
+
+def test_a_bias_in_a_row_of_its_own() -> None:
+    body = "m = GlobalAveragePool (x) f = Flatten (m) p = MatMul (f, v) y = Add (p, b)"
+    check(graph(head(body), v=random(8, 5), b=random(1, 5)), HEAD, fired=1)
+
+
 def test_names_follow_the_operators() -> None:
     body = f"m = {MEAN.format(keep=1)} f = Reshape (m, rows) {GEMM}"
     model = graph(head(body), **weights(axes=[2, 3], rows=[-1, 8]))

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from exporter.artifact import Dialect, ElementType, Kernel, Operation, Precision, Verdict
+from exporter.artifact import Dialect, ElementType, Kernel, Operation, Precision, Shortcut, Verdict
 from exporter.passes.blocks import GraphFacts, ResidualBlock
 from exporter.prove.certificate import Receipt
 from exporter.prove.receipt import make_receipt, unverified_receipt
@@ -32,7 +32,7 @@ def facts(*names: str, convs: int = 5) -> GraphFacts:
         ResidualBlock(
             name=name,
             add=f"{name}.add",
-            shortcut="identity",
+            shortcut=Shortcut.IDENTITY,
             input="",
             output=f"{name}.relu_1",
             nodes=(),

@@ -9,10 +9,10 @@ import onnx_ir as ir
 import pytest
 import torch
 
-from exporter.artifact import Dialect, Precision
+from exporter.artifact import Correction, Dialect, Precision
 from exporter.errors import BuildError
 from exporter.graph.files import save, serialize
-from exporter.graph.lower import lower
+from exporter.graph.lower import Lowering, lower
 from exporter.graph.optimize import optimize
 from exporter.graph.to_onnx import export
 from exporter.images.samples import open_data
@@ -40,7 +40,7 @@ def convolution(attributes: str = "pads=[1,1,1,1]", weight: Array | None = None)
 
 def quantized(model: ir.Model, x: Array, dialect: Dialect, keep: tuple[str, ...] = ()) -> ir.Model:
     ranges = calibrate(model, samples_of(x), progress=Silent())
-    lowered, _ = lower(model, Precision.INT8, dialect, ranges=ranges, keep=keep)
+    lowered, _ = lower(model, Lowering(Precision.INT8, dialect, ranges=ranges, keep=keep))
     return lowered
 
 
@@ -141,11 +141,7 @@ def test_a_reduced_range_stays_reduced() -> None:
     x = random(8, 4, 9, 9, seed=8)
     ranges = calibrate(model, samples_of(x), progress=Silent())
     lowered, _ = lower(
-        model,
-        Precision.INT8,
-        Dialect.U8_ASYMMETRIC,
-        ranges=ranges,
-        reduce_range=True,
+        model, Lowering(Precision.INT8, Dialect.U8_ASYMMETRIC, ranges=ranges, reduce_range=True)
     )
     corrected = correct(lowered, model, samples_of(x), Silent())
     assert 60 < np.abs(codes_of(corrected, "y", 1).astype(int)).max() <= 64
@@ -308,7 +304,7 @@ def test_each_part_can_be_switched_off() -> None:
     x = random(8, 4, 9, 9, seed=8)
     lowered = quantized(model, x, Dialect.U8_ASYMMETRIC)
 
-    def changed(correction: str) -> set[str]:
+    def changed(correction: Correction) -> set[str]:
         result = correct(lowered, model, samples_of(x), Silent(), **CORRECTIONS[correction])
         return {
             name
@@ -316,6 +312,6 @@ def test_each_part_can_be_switched_off() -> None:
             if not np.array_equal(array_of(value), array_of(lowered.graph.initializers[name]))
         }
 
-    assert changed("none") == set()
-    assert changed("biases") == {"b.quantized"}
-    assert changed("all") == {"w.quantized", "b.quantized"}
+    assert changed(Correction.NONE) == set()
+    assert changed(Correction.BIASES) == {"b.quantized"}
+    assert changed(Correction.ALL) == {"w.quantized", "b.quantized"}

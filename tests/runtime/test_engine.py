@@ -14,6 +14,7 @@ from exporter.graph.files import serialize
 from exporter.runtime import BundleError, ClosedError, Engine, InputError, load
 from exporter.runtime.description import Description, EngineEntry, Requirements
 from exporter.runtime.images import Normalisation
+from exporter.runtime.layout import Layout
 from exporter.runtime.loading import open_engine
 from tests.graphs import Array, graph, random
 from tests.packed import digits_bundle
@@ -264,7 +265,7 @@ def test_closing_while_others_call_ends_cleanly(images: Array) -> None:
 
 
 def test_the_table_is_the_formula_rounded_once() -> None:
-    normalise = Normalisation(MEAN, STD, dtype=np.dtype(np.float32), nhwc=False)
+    normalise = Normalisation(MEAN, STD, dtype=np.dtype(np.float32), layout=Layout.NCHW)
     exact = (np.arange(256)[None] / 255 - np.array(MEAN)[:, None]) / np.array(STD)[:, None]
     assert (normalise.table == exact.astype(np.float32)).all()
     low, high = normalise.range

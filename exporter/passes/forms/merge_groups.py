@@ -19,14 +19,14 @@ from exporter.passes.qdq.nodes import quantized_weight
 from exporter.passes.values import is_op, replace_constant
 
 CHANNELS = 64
-"""Input channels of a merged group, at most."""
+"""The most input channels that a merged group may have."""
 
 
-def merge_groups(model: ir.Model) -> PassReport:
+def merge_groups(graph: ir.Model) -> PassReport:
     """Rewrites every 8-bit convolution whose groups can be merged."""
     fired = 0
     refused: list[tuple[str, str]] = []
-    for conv in [node for node in model.graph if is_op(node, "Conv")]:
+    for conv in [node for node in graph.graph if is_op(node, "Conv")]:
         groups = conv.attributes.get_int("group", 1)
         if groups == 1:
             continue
@@ -41,7 +41,7 @@ def merge_groups(model: ir.Model) -> PassReport:
             refused.append((str(conv.name), f"{groups} groups of {channels} channels"))
             continue
         wide = _widen(codes, groups, merged)
-        replace_constant(model.graph, dequantize, 0, wide)
+        replace_constant(graph.graph, dequantize, 0, wide)
         dequantize.outputs[0].shape = ir.Shape(wide.shape)
         conv.attributes["group"] = ir.AttrInt64("group", groups // merged)
         fired += 1

@@ -24,14 +24,16 @@ from exporter.passes.qdq.nodes import quantized_weight
 from exporter.passes.values import constant, is_op, replace_constant
 
 FEWEST_PRODUCTS = 185
+"""With no more products for an element of the output, the kernels that use VNNI are faster."""
 GATHERING = 62
+"""What gathering a window larger than one pixel costs, in products, times K / N."""
 
 
-def offset_weights(model: ir.Model) -> PassReport:
+def offset_weights(graph: ir.Model) -> PassReport:
     """Moves the codes of every convolution for which a matrix product is faster with AMX."""
     fired = 0
     refused: list[tuple[str, str]] = []
-    for conv in [node for node in model.graph if is_op(node, "Conv")]:
+    for conv in [node for node in graph.graph if is_op(node, "Conv")]:
         reason = _why_not(conv)
         if reason is not None:
             refused.append((str(conv.name), reason))
@@ -41,8 +43,8 @@ def offset_weights(model: ir.Model) -> PassReport:
         dequantize, codes = weight
         zero_points = constant(dequantize.inputs[2])
         assert zero_points is not None
-        replace_constant(model.graph, dequantize, 0, codes - np.int8(1))
-        replace_constant(model.graph, dequantize, 2, zero_points - np.int8(1))
+        replace_constant(graph.graph, dequantize, 0, codes - np.int8(1))
+        replace_constant(graph.graph, dequantize, 2, zero_points - np.int8(1))
         fired += 1
     return PassReport("offset_weights", fired, tuple(refused))
 

@@ -23,11 +23,11 @@ COARSER: Final = 1.25
 """How much larger a step of the image may become: 2 dB."""
 
 
-def signed_input(model: ir.Model) -> PassReport:
+def signed_input(graph: ir.Model) -> PassReport:
     """Rewrites the Q/DQ pairs of the graph's inputs; `refused` says why not."""
     fired = 0
     refused: list[tuple[str, str]] = []
-    for quantize in [node for node in model.graph if is_op(node, "QuantizeLinear")]:
+    for quantize in [node for node in graph.graph if is_op(node, "QuantizeLinear")]:
         if not _is_image(quantize.inputs[0]):
             continue
         reason = _why_not(quantize)
@@ -36,8 +36,8 @@ def signed_input(model: ir.Model) -> PassReport:
             continue
         scale = np.float32(_symmetric_scale(quantize))
         for node in (quantize, *quantize.outputs[0].consumers()):
-            replace_constant(model.graph, node, 1, np.asarray(scale))
-            replace_constant(model.graph, node, 2, np.asarray(np.int8(0)))
+            replace_constant(graph.graph, node, 1, np.asarray(scale))
+            replace_constant(graph.graph, node, 2, np.asarray(np.int8(0)))
         quantize.outputs[0].type = ir.TensorType(ir.DataType.INT8)
         fired += 1
     return PassReport("signed_input", fired, tuple(refused))

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.tape import Tape
 
 from exporter.artifact import PassReport
 from exporter.passes.qdq.nodes import quantized_weight
@@ -31,14 +32,14 @@ from exporter.passes.values import (
 )
 
 MOST_CHANNELS = 4
-"""With more, the runtime's own copying is no longer what the time goes into."""
+"""With more input channels the time no longer goes into the runtime's copying."""
 
 
-def space_to_depth_stem(model: ir.Model) -> PassReport:
+def space_to_depth_stem(graph: ir.Model) -> PassReport:
     """Rewrites the convolution of the image; `refused` says why not, and why no other one."""
     refused: list[tuple[str, str]] = []
     fired = 0
-    for conv in [node for node in model.graph if is_op(node, "Conv")]:
+    for conv in [node for node in graph.graph if is_op(node, "Conv")]:
         dequantize = _producer(conv.inputs[0], "DequantizeLinear")
         if dequantize is None:
             continue
@@ -46,7 +47,7 @@ def space_to_depth_stem(model: ir.Model) -> PassReport:
         if reason is not None:
             refused.append((str(conv.name), reason))
             continue
-        _rewrite(model.graph, conv, dequantize)
+        _rewrite(graph.graph, conv, dequantize)
         fired += 1
     return PassReport("space_to_depth_stem", fired, tuple(refused))
 
@@ -104,18 +105,16 @@ def _axis(conv: ir.Node, axis: int) -> tuple[int, int, int, int]:
     return first, pad, outputs - 1 + pairs - size // 2 - pad, pairs
 
 
-def _rewrite(graph: ir.Graph, conv: ir.Node, dequantize: ir.Node) -> None:
+def _rewrite(body: ir.Graph, conv: ir.Node, dequantize: ir.Node) -> None:
     codes, shape = dequantize.inputs[0], dims(conv.inputs[0])
     assert codes is not None
-    assert codes.dtype is not None
-    kind = ir.TensorType(codes.dtype)
     assert shape is not None
     batch = shape[0]
     channels, height, width = (int(str(d)) for d in shape[1:])
     (top, pad_top, pad_bottom, rows), (left, pad_left, pad_right, columns) = (
         _axis(conv, axis) for axis in (0, 1)
     )
-    _rearrange_weight(graph, conv, (top, rows), (left, columns))
+    _rearrange_weight(body, conv, (top, rows), (left, columns))
     for name, value in (
         ("kernel_shape", (rows, columns)),
         ("strides", (1, 1)),
@@ -124,35 +123,32 @@ def _rewrite(graph: ir.Graph, conv: ir.Node, dequantize: ir.Node) -> None:
         conv.attributes[name] = ir.AttrInt64s(name, value)
 
     h, w = height // 2, width // 2
-    nodes: list[ir.Node] = []
+    tape = Tape()
 
-    def append(op: str, result: tuple[int, ...], perm: tuple[int, ...] | None = None) -> None:
-        source = nodes[-1].outputs[0] if nodes else codes
-        name = f"{conv.name}.space_to_depth_{len(nodes)}"
-        if perm is None:
-            # 0 takes the batch as it is.
-            target = add_constant(graph, f"{name}.shape", np.array((0, *result), np.int64))
-            node = ir.node(op, [source, target], name=name)
-        else:
-            node = ir.node(op, [source], {"perm": perm}, name=name)
-        output = node.outputs[0]
-        output.name, output.type = name, kind
-        output.shape = ir.Shape([batch, *result])
-        nodes.append(node)
+    def append(
+        op: str, x: ir.Value, sizes: tuple[int, ...], perm: tuple[int, ...] | None = None
+    ) -> ir.Value:
+        name = f"{conv.name}.space_to_depth_{len(tape.nodes)}"
+        output = ir.val(name, x.dtype, (batch, *sizes))
+        if perm is not None:
+            return tape.op(op, [x], {"perm": perm}, name=name, output=output)
+        # 0 takes the batch as it is.
+        target = add_constant(body, f"{name}.shape", np.array((0, *sizes), np.int64))
+        return tape.op(op, [x, target], name=name, output=output)
 
-    append("Reshape", (channels, h, 2, width))
-    append("Transpose", (channels, 2, h, width), (0, 1, 3, 2, 4))
-    append("Reshape", (channels * 2, h * w * 2))
-    append("Transpose", (h * w * 2, channels * 2), (0, 2, 1))
-    append("Reshape", (h, w, 4 * channels))
-    append("Transpose", (4 * channels, h, w), (0, 3, 1, 2))
-    graph.insert_before(dequantize, nodes)
-    dequantize.replace_input_with(0, nodes[-1].outputs[0])
+    x = append("Reshape", codes, (channels, h, 2, width))
+    x = append("Transpose", x, (channels, 2, h, width), (0, 1, 3, 2, 4))
+    x = append("Reshape", x, (channels * 2, h * w * 2))
+    x = append("Transpose", x, (h * w * 2, channels * 2), (0, 2, 1))
+    x = append("Reshape", x, (h, w, 4 * channels))
+    x = append("Transpose", x, (4 * channels, h, w), (0, 3, 1, 2))
+    body.insert_before(dequantize, tape.nodes)
+    dequantize.replace_input_with(0, x)
     dequantize.outputs[0].shape = ir.Shape([batch, 4 * channels, h, w])
 
 
 def _rearrange_weight(
-    graph: ir.Graph, conv: ir.Node, rows: tuple[int, int], columns: tuple[int, int]
+    body: ir.Graph, conv: ir.Node, rows: tuple[int, int], columns: tuple[int, int]
 ) -> None:
     """(O, C, kH, kW) -> (O, 4 C, kH', kW'), channels in the order of the image's: dx, C, dy."""
     weight = quantized_weight(conv)
@@ -163,5 +159,5 @@ def _rearrange_weight(
     wide[:, :, rows[0] : rows[0] + taps_h, columns[0] : columns[0] + taps_w] = given
     pairs = wide.reshape(out, channels, rows[1], 2, columns[1], 2)
     rearranged = pairs.transpose(0, 5, 1, 3, 2, 4).reshape(out, 4 * channels, rows[1], columns[1])
-    replace_constant(graph, dequantize, 0, np.ascontiguousarray(rearranged))
+    replace_constant(body, dequantize, 0, np.ascontiguousarray(rearranged))
     dequantize.outputs[0].shape = ir.Shape(rearranged.shape)

@@ -29,13 +29,16 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.floating[Any]]
 
 LARGEST_BIAS: Final = 2**30
-"""Of an int32 bias code: as much again is left for the products that are added to it."""
+"""The largest int32 code of a bias: as much again is left for the products that are added to it."""
 LARGEST_CODE: Final = 127
+"""The largest int8 code of a weight."""
 LARGEST_REDUCED_CODE: Final = 64
-"""Two products with the largest U8, 2 * 255 * 64, fit the 16 bits in which x86 CPUs without VNNI
-add pairs of them."""
+"""The largest code of a weight in 7 bits: two products with the largest U8, 2 * 255 * 64, fit the
+16 bits in which x86 CPUs without VNNI add pairs of them."""
 _TINY: Final = float(np.finfo(np.float32).tiny)
+"""The smallest normal number of float32, below which products lose bits or are flushed to zero."""
 _TINY_HALF: Final = float(np.finfo(np.float16).smallest_subnormal)
+"""The smallest float16 that is not zero."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Write INT8 into the graph: QuantizeLinear and DequantizeLinear where a runtime fuses them.
 
-    u8-asymmetric   ONNX Runtime's CPU provider, OpenVINO      `qdq_u8_asymmetric`
-    s8-symmetric    TensorRT, TensorRT-RTX                     `qdq_s8_symmetric`
+    u8-asymmetric   ONNX Runtime's CPU provider, OpenVINO      `u8_asymmetric`
+    s8-symmetric    TensorRT, TensorRT-RTX                     `s8_symmetric`
 
 Standard ONNX, opset 20. The type between the quantized regions is the graph's own: on a graph that
 `convert_fp16` has been through, scales and what is dequantized are FP16.
@@ -13,17 +13,18 @@ from __future__ import annotations
 from collections.abc import Collection
 
 import onnx_ir as ir
+from onnx_ir.passes import common
 
 from exporter.artifact import Dialect, PassReport, Ranges
 from exporter.errors import UsageError
 from exporter.passes.qdq.arithmetic import LARGEST_CODE, LARGEST_REDUCED_CODE
 from exporter.passes.qdq.s8_symmetric import place_s8_symmetric
 from exporter.passes.qdq.u8_asymmetric import place_u8_asymmetric
-from exporter.passes.values import drop_unused_constants, is_op
+from exporter.passes.values import is_inside, is_op
 
 
 def insert_qdq(
-    model: ir.Model,
+    graph: ir.Model,
     ranges: Ranges,
     dialect: Dialect,
     keep: Collection[str] = (),
@@ -39,7 +40,7 @@ def insert_qdq(
         UsageError: a dialect that has no Q/DQ.
         BuildError: `ranges` are those of another graph.
     """
-    if any(is_op(node, "QuantizeLinear", "DequantizeLinear") for node in model.graph):
+    if any(is_op(node, "QuantizeLinear", "DequantizeLinear") for node in graph.graph):
         return PassReport("insert_qdq", 0, (("graph", "it has Q/DQ already"),))
     places = {
         Dialect.U8_ASYMMETRIC: place_u8_asymmetric,
@@ -48,18 +49,14 @@ def insert_qdq(
     if dialect not in places:
         raise UsageError(f"dialect {dialect} has no Q/DQ; INT8 is written in {' or '.join(places)}")
     kept = frozenset(
-        node for node in model.graph if any(_within(str(node.name), name) for name in keep)
+        node for node in graph.graph if any(is_inside(str(node.name), name) for name in keep)
     )
     largest_code = LARGEST_REDUCED_CODE if reduce_range else LARGEST_CODE
-    counts, refused = places[dialect](model, ranges, kept, largest_code)
-    drop_unused_constants(model.graph)
+    counts, refused = places[dialect](graph, ranges, kept, largest_code)
+    common.RemoveUnusedNodesPass()(graph)
     return PassReport(
         "insert_qdq",
         fired=sum(counts[key] for key in ("convs", "gemms", "adds", "pools")),
         refused=tuple(refused),
         counts=counts,
     )
-
-
-def _within(name: str, module: str) -> bool:
-    return name == module or name.startswith(f"{module}.")

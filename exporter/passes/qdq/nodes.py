@@ -12,11 +12,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.tape import Tape
 
 from exporter.passes.qdq.arithmetic import Activation, Weight
-from exporter.passes.values import add_constant, constant, is_op, why_not_private
+from exporter.passes.values import (
+    add_constant,
+    constant,
+    insert_behind,
+    is_op,
+    why_not_private,
+)
 
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
+"""The types of the tensors that a Q/DQ pair can stand on."""
 
 
 @dataclass(frozen=True)
@@ -27,49 +35,39 @@ class Parameters:
     zero_point: ir.Value
 
 
-def add_parameters(graph: ir.Graph, name: str, numbers: Activation | Weight) -> Parameters:
+def add_parameters(body: ir.Graph, name: str, numbers: Activation | Weight) -> Parameters:
     """The constants `<name>.scale` and `<name>.zero_point`."""
     if isinstance(numbers, Weight):
         zero_point = np.zeros(numbers.scale.shape, np.int8)
     else:
         zero_point = np.asarray(numbers.zero_point)
     return Parameters(
-        add_constant(graph, f"{name}.scale", np.asarray(numbers.scale)),
-        add_constant(graph, f"{name}.zero_point", zero_point),
+        add_constant(body, f"{name}.scale", np.asarray(numbers.scale)),
+        add_constant(body, f"{name}.zero_point", zero_point),
     )
 
 
-def add_pair(graph: ir.Graph, value: ir.Value, parameters: Parameters) -> ir.Value:
+def add_pair(body: ir.Graph, value: ir.Value, parameters: Parameters) -> ir.Value:
     """Q/DQ behind a tensor; returns the dequantized one, which nobody reads yet."""
-    assert value.dtype is not None
-    eight_bits = parameters.zero_point.dtype
-    assert eight_bits is not None
-    quantize = _node(
+    tape = Tape()
+    quantized = tape.op(
         "QuantizeLinear",
         [value, parameters.scale, parameters.zero_point],
-        f"{value.name}.quantize",
-        f"{value.name}.quantized",
-        eight_bits,
-        value.shape,
+        name=f"{value.name}.quantize",
+        output=ir.val(f"{value.name}.quantized", parameters.zero_point.dtype, value.shape),
     )
-    dequantize = _node(
+    dequantized = tape.op(
         "DequantizeLinear",
-        [quantize.outputs[0], parameters.scale, parameters.zero_point],
-        f"{value.name}.dequantize",
-        f"{value.name}.dequantized",
-        value.dtype,
-        value.shape,
+        [quantized, parameters.scale, parameters.zero_point],
+        name=f"{value.name}.dequantize",
+        output=ir.val(f"{value.name}.dequantized", value.dtype, value.shape),
     )
-    producer = value.producer()
-    if producer is None:
-        graph.insert_before(graph[0], [quantize, dequantize])
-    else:
-        graph.insert_after(producer, [quantize, dequantize])
-    return dequantize.outputs[0]
+    insert_behind(body, value, tape.nodes)
+    return dequantized
 
 
 def replace_weight(
-    graph: ir.Graph, node: ir.Node, index: int, axis: int, weight: Weight
+    body: ir.Graph, node: ir.Node, index: int, axis: int, weight: Weight
 ) -> Parameters:
     """Makes a node read `weight` in place of the float constant at `index`.
 
@@ -77,28 +75,28 @@ def replace_weight(
     """
     old = node.inputs[index]
     assert old is not None
-    codes = add_constant(graph, f"{old.name}.quantized", weight.codes)
-    parameters = add_parameters(graph, str(old.name), weight)
-    _dequantized_constant(graph, node, index, codes, parameters, axis)
+    codes = add_constant(body, f"{old.name}.quantized", weight.codes)
+    parameters = add_parameters(body, str(old.name), weight)
+    _dequantized_constant(body, node, index, codes, parameters, axis)
     return parameters
 
 
 def replace_bias(
-    graph: ir.Graph,
+    body: ir.Graph,
     node: ir.Node,
     name: str,
     codes: np.ndarray,
     scale: np.ndarray,
 ) -> None:
     """Makes a Conv or Gemm read an int32 bias (C,), whether it had a bias or not."""
-    values = add_constant(graph, f"{name}.quantized", codes)
+    values = add_constant(body, f"{name}.quantized", codes)
     parameters = Parameters(
-        add_constant(graph, f"{name}.scale", scale),
-        add_constant(graph, f"{name}.zero_point", np.zeros(codes.shape, np.int32)),
+        add_constant(body, f"{name}.scale", scale),
+        add_constant(body, f"{name}.zero_point", np.zeros(codes.shape, np.int32)),
     )
     if len(node.inputs) < 3:
         node.resize_inputs(3)
-    _dequantized_constant(graph, node, 2, values, parameters, 0)
+    _dequantized_constant(body, node, 2, values, parameters, 0)
 
 
 def is_quantized(value: ir.Value | None) -> bool:
@@ -129,40 +127,21 @@ def float_constant(value: ir.Value | None) -> np.ndarray | None:
 
 
 def _dequantized_constant(
-    graph: ir.Graph,
+    body: ir.Graph,
     node: ir.Node,
     index: int,
     codes: ir.Value,
     parameters: Parameters,
     axis: int,
 ) -> None:
-    dtype = parameters.scale.dtype
-    assert dtype is not None
     name = str(codes.name).removesuffix(".quantized")
-    dequantize = _node(
+    tape = Tape()
+    dequantized = tape.op(
         "DequantizeLinear",
         [codes, parameters.scale, parameters.zero_point],
-        f"{name}.dequantize",
-        f"{name}.dequantized",
-        dtype,
-        codes.shape,
+        {"axis": axis},
+        name=f"{name}.dequantize",
+        output=ir.val(f"{name}.dequantized", parameters.scale.dtype, codes.shape),
     )
-    dequantize.attributes.add(ir.AttrInt64("axis", axis))
-    graph.insert_before(node, dequantize)
-    node.replace_input_with(index, dequantize.outputs[0])
-
-
-def _node(
-    op_type: str,
-    inputs: list[ir.Value],
-    name: str,
-    output_name: str,
-    dtype: ir.DataType,
-    shape: ir.Shape | None,
-) -> ir.Node:
-    node = ir.node(op_type, inputs, name=name)
-    output = node.outputs[0]
-    output.name = output_name
-    output.type = ir.TensorType(dtype)
-    output.shape = shape
-    return node
+    body.insert_before(node, tape.nodes)
+    node.replace_input_with(index, dequantized)

@@ -36,15 +36,15 @@ Refused = list[tuple[str, str]]
 
 
 def place_s8_symmetric(
-    model: ir.Model, ranges: Ranges, kept: Collection[ir.Node], largest_code: int
+    graph: ir.Model, ranges: Ranges, kept: Collection[ir.Node], largest_code: int
 ) -> tuple[Counts, Refused]:
     """Puts the pairs in, in place; counts what computes in INT8 and names what does not."""
-    graph = model.graph
+    body = graph.graph
     counts = dict.fromkeys(("convs", "gemms", "adds", "pools", "kept"), 0)
     refused: Refused = []
-    shortcuts = _shortcuts(model)
+    shortcuts = _shortcuts(graph)
     readers: list[tuple[ir.Node, int]] = []
-    for node in graph:
+    for node in body:
         if node not in shortcuts and not is_op(node, "Conv", "Gemm"):
             continue
         reason = None if node in shortcuts else why_float_weights(node)
@@ -56,19 +56,19 @@ def place_s8_symmetric(
             continue
         readers.append((node, shortcuts.get(node, 0)))
         counts["adds" if node in shortcuts else "convs" if is_op(node, "Conv") else "gemms"] += 1
-    _quantize_inputs(graph, ranges, readers)
+    _quantize_inputs(body, ranges, readers)
     for node, _ in readers:
         if node not in shortcuts:
-            _quantize_weight(graph, node, largest_code)
+            _quantize_weight(body, node, largest_code)
     return counts, refused
 
 
-def _shortcuts(model: ir.Model) -> Mapping[ir.Node, int]:
+def _shortcuts(graph: ir.Model) -> Mapping[ir.Node, int]:
     """Residual Add -> which of its inputs is the shortcut."""
-    sums = {block.add: block.input for block in find_residual_blocks(model)}
+    sums = {block.add: block.input for block in find_residual_blocks(graph)}
     return {
         node: _shortcut_of(node, sums[str(node.outputs[0].name)])
-        for node in model.graph
+        for node in graph.graph
         if node.outputs[0].name in sums
     }
 
@@ -98,7 +98,7 @@ def _depth(value: ir.Value | None, fork: str) -> int:
     return 0 if value is None else depth(value)
 
 
-def _quantize_inputs(graph: ir.Graph, ranges: Ranges, readers: list[tuple[ir.Node, int]]) -> None:
+def _quantize_inputs(body: ir.Graph, ranges: Ranges, readers: list[tuple[ir.Node, int]]) -> None:
     """One pair for each tensor, shared by those of `readers` that read it."""
     pairs: dict[ir.Value, ir.Value] = {}
     for node, index in readers:
@@ -108,14 +108,14 @@ def _quantize_inputs(graph: ir.Graph, ranges: Ranges, readers: list[tuple[ir.Nod
             assert value.dtype in FLOATS
             largest = ranges.largest(str(source_of_values(value).name))
             numbers = symmetric_s8(largest, dtype=value.dtype.numpy())
-            parameters = add_parameters(graph, str(value.name), numbers)
-            pairs[value] = add_pair(graph, value, parameters)
+            parameters = add_parameters(body, str(value.name), numbers)
+            pairs[value] = add_pair(body, value, parameters)
         node.replace_input_with(index, pairs[value])
 
 
-def _quantize_weight(graph: ir.Graph, node: ir.Node, largest_code: int) -> None:
+def _quantize_weight(body: ir.Graph, node: ir.Node, largest_code: int) -> None:
     array = float_constant(node.inputs[1])
     assert array is not None
     axis = channel_axis(node)
     weight = quantize_weight(array, axis, dtype=array.dtype, largest_code=largest_code)
-    replace_weight(graph, node, 1, axis, weight)
+    replace_weight(body, node, 1, axis, weight)

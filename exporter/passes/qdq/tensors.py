@@ -7,7 +7,7 @@ from typing import Final
 import onnx_ir as ir
 
 from exporter.passes.qdq.nodes import float_constant
-from exporter.passes.values import is_op
+from exporter.passes.values import is_one_per_channel, is_op
 
 MOVERS: Final = (
     "MaxPool", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Identity",
@@ -26,13 +26,13 @@ def source_of_values(value: ir.Value) -> ir.Value:
     return value
 
 
-def tensors_with_a_range(graph: ir.Graph) -> tuple[ir.Value, ...]:
+def tensors_with_a_range(body: ir.Graph) -> tuple[ir.Value, ...]:
     """The inputs and the computed float tensors that 8 bits may have to hold, in graph order.
 
     Left out: what only a Relu reads (its result is quantized instead), and what merely moves
     another tensor's values.
     """
-    values = [*graph.inputs, *(output for node in graph for output in node.outputs)]
+    values = [*body.inputs, *(output for node in body for output in node.outputs)]
     return tuple(
         value
         for value in values
@@ -57,7 +57,7 @@ def why_float_weights(node: ir.Node) -> str | None:
     bias = float_constant(given)
     if given is not None and bias is None:
         return "its bias is computed, not a constant"
-    if bias is not None and bias.size != weight.shape[channel_axis(node)]:
+    if bias is not None and not is_one_per_channel(bias, weight.shape[channel_axis(node)]):
         return "its bias has not one number a channel"
     if is_op(node, "Gemm") and (
         node.attributes.get_float("alpha", 1.0) != 1.0

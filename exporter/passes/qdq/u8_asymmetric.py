@@ -50,16 +50,17 @@ from exporter.passes.qdq.tensors import (
 from exporter.passes.values import constant, is_op
 
 POOLS = ("GlobalAveragePool", "AveragePool")
+"""The poolings that average, and so need a range of their own."""
 
 Counts = dict[str, int]
 Refused = list[tuple[str, str]]
 
 
 def place_u8_asymmetric(
-    model: ir.Model, ranges: Ranges, kept: Collection[ir.Node], largest_code: int
+    graph: ir.Model, ranges: Ranges, kept: Collection[ir.Node], largest_code: int
 ) -> tuple[Counts, Refused]:
     """Puts the pairs in, in place; counts what computes in INT8 and names what does not."""
-    placement = _Placement(model.graph, ranges, kept, largest_code)
+    placement = _Placement(graph.graph, ranges, kept, largest_code)
     placement.decide()
     placement.quantize_tensors()
     placement.quantize_weights()
@@ -68,7 +69,7 @@ def place_u8_asymmetric(
 
 @dataclass
 class _Placement:
-    graph: ir.Graph
+    body: ir.Graph
     ranges: Ranges
     kept: Collection[ir.Node]
     largest_code: int
@@ -85,7 +86,7 @@ class _Placement:
 
     def decide(self) -> None:
         """Which nodes compute in INT8."""
-        for node in self.graph:
+        for node in self.body:
             if all(value is None or value.dtype not in FLOATS for value in node.inputs):
                 continue
             reason = "kept in float as asked" if node in self.kept else self._why_float(node)
@@ -142,7 +143,7 @@ class _Placement:
     def quantize_tensors(self) -> None:
         """Pairs on every tensor that a quantized node reads or writes."""
         inner = {before.outputs[0] for before in self.absorbed.values()}
-        values = [*self.graph.inputs, *(o for node in self.graph for o in node.outputs)]
+        values = [*self.body.inputs, *(o for node in self.body for o in node.outputs)]
         for value in values:
             if value.dtype not in FLOATS or value in inner:
                 continue
@@ -166,9 +167,9 @@ class _Placement:
             for node, index in tuple(value.uses())
             if all_readers or self._reads_activation(node, index)
         ]
-        outputs = [i for i, output in enumerate(self.graph.outputs) if output is value]
+        outputs = [i for i, output in enumerate(self.body.outputs) if output is value]
         numbers, parameters = self._parameters_of(value)
-        dequantized = add_pair(self.graph, value, parameters)
+        dequantized = add_pair(self.body, value, parameters)
         self.parameters[value] = self.parameters[dequantized] = numbers, parameters
         for node, index in uses:
             node.replace_input_with(index, dequantized)
@@ -177,7 +178,7 @@ class _Placement:
             value.name = f"{name}.float"
             dequantized.name = name
             for index in outputs:
-                self.graph.outputs[index] = dequantized
+                self.body.outputs[index] = dequantized
 
     def _parameters_of(self, value: ir.Value) -> tuple[Activation, Parameters]:
         producer = value.producer()
@@ -187,10 +188,10 @@ class _Placement:
             assert source is not None
             return self.parameters[source]
         numbers = asymmetric_u8(*self.ranges.of(str(source_of_values(value).name)))
-        return numbers, add_parameters(self.graph, str(value.name), numbers)
+        return numbers, add_parameters(self.body, str(value.name), numbers)
 
     def quantize_weights(self) -> None:
-        for node in tuple(self.graph):
+        for node in tuple(self.body):
             if node not in self.quantized or not is_op(node, "Conv", "Gemm"):
                 continue
             x, kernel = node.inputs[0], float_constant(node.inputs[1])
@@ -211,6 +212,6 @@ class _Placement:
             )
             codes, scale = quantize_bias(bias.reshape(-1), x_scale, weight.scale)
             name = f"{node.name}.bias" if given is None else str(given.name)
-            replace_weight(self.graph, node, 1, axis, weight)
-            replace_bias(self.graph, node, name, codes, scale)
+            replace_weight(self.body, node, 1, axis, weight)
+            replace_bias(self.body, node, name, codes, scale)
             self.counts["raised channels"] += weight.raised

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from exporter.errors import BuildError
-from exporter.host import cpu_flags, has_vnni
+from exporter.runtime.machine import cpu_flags, saturates_u8s8
 from exporter.targets.target import Array
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def session_options(threads: int, *, optimize: bool = True) -> ort.SessionOption
     options.log_severity_level = _ERRORS_ONLY
     level = ort.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_ALL if optimize else level.ORT_DISABLE_ALL
-    if not has_vnni(cpu_flags()):
+    if saturates_u8s8(cpu_flags()):
         for key, value in CONFIG_WITHOUT_VNNI.items():
             options.add_session_config_entry(key, value)
     return options

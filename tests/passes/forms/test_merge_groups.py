@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.artifact import Dialect
+from exporter.artifact import CalibrationMethod, Dialect
 from exporter.graph.files import serialize
 from exporter.passes.forms.merge_groups import merge_groups
 from exporter.passes.qdq.insert import insert_qdq
@@ -30,7 +30,9 @@ def grouped(groups: int, channels: int, outputs: int) -> tuple[ir.Model, Array]:
         b=random(groups * outputs, seed=2),
     )
     images = random(2, groups * channels, 6, 6, seed=3, low=-1.0, high=2.0)
-    ranges = calibrate(model, samples_of(images), method="minmax", progress=Silent())
+    ranges = calibrate(
+        model, samples_of(images), method=CalibrationMethod.MINMAX, progress=Silent()
+    )
     insert_qdq(model, ranges, Dialect.U8_ASYMMETRIC)
     return exact_in_any_order(model), images
 

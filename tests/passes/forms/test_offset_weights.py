@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from exporter.artifact import Dialect
+from exporter.artifact import CalibrationMethod, Dialect
 from exporter.graph.files import serialize
 from exporter.passes.forms.offset_weights import offset_weights
 from exporter.passes.qdq.insert import insert_qdq
@@ -29,7 +29,9 @@ def quantized(channels: int, outputs: int, window: int, group: int = 1) -> tuple
         b=random(outputs, seed=2),
     )
     images = random(2, channels, 4, 4, seed=3, low=-1.0, high=2.0)
-    ranges = calibrate(model, samples_of(images), method="minmax", progress=Silent())
+    ranges = calibrate(
+        model, samples_of(images), method=CalibrationMethod.MINMAX, progress=Silent()
+    )
     insert_qdq(model, ranges, Dialect.U8_ASYMMETRIC)
     return model, images
 

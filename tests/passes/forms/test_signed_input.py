@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from exporter.artifact import Dialect
+from exporter.artifact import CalibrationMethod, Dialect
 from exporter.graph.files import serialize
 from exporter.passes.forms.signed_input import signed_input
 from exporter.passes.qdq.insert import insert_qdq
@@ -34,7 +34,9 @@ def quantized(
     exact = graph(text, w=random(8, 3, 3, 3, seed=1), b=random(8, seed=2))
     shape = (4, 3, 8, 8) if text is NCHW else (4, 8, 8, 3)
     images = random(*shape, seed=3, low=low, high=high)
-    ranges = calibrate(exact, samples_of(images), method="minmax", progress=Silent())
+    ranges = calibrate(
+        exact, samples_of(images), method=CalibrationMethod.MINMAX, progress=Silent()
+    )
     model = exact.clone()
     insert_qdq(model, ranges, dialect)
     return exact, model, images

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.artifact import Dialect
+from exporter.artifact import CalibrationMethod, Dialect
 from exporter.graph.files import serialize
 from exporter.passes.forms.space_to_depth_stem import space_to_depth_stem
 from exporter.passes.qdq.insert import insert_qdq
@@ -42,7 +42,9 @@ def stem(
     )
     # Asymmetric, so that the zero point of the padding is not 0.
     images = random(3, channels, h, w, seed=3, low=-1.0, high=2.0)
-    ranges = calibrate(model, samples_of(images), method="minmax", progress=Silent())
+    ranges = calibrate(
+        model, samples_of(images), method=CalibrationMethod.MINMAX, progress=Silent()
+    )
     insert_qdq(model, ranges, Dialect.U8_ASYMMETRIC)
     return exact_in_any_order(model), images
 
@@ -120,7 +122,9 @@ def test_an_image_with_channels_last_is_rearranged_too() -> None:
         b=random(8, seed=2),
     )
     images = random(3, 16, 12, 3, seed=3, low=-1.0, high=2.0)
-    ranges = calibrate(model, samples_of(images), method="minmax", progress=Silent())
+    ranges = calibrate(
+        model, samples_of(images), method=CalibrationMethod.MINMAX, progress=Silent()
+    )
     insert_qdq(model, ranges, Dialect.U8_ASYMMETRIC)
     before = run(exact_in_any_order(model), images)
     assert space_to_depth_stem(model).fired == 1

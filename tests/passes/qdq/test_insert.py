@@ -10,10 +10,10 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
-from exporter.artifact import Dialect, Precision, Ranges, Verdict
+from exporter.artifact import CalibrationMethod, Dialect, Precision, Ranges, Verdict
 from exporter.errors import BuildError, UsageError
 from exporter.graph.files import save, serialize
-from exporter.graph.lower import lower
+from exporter.graph.lower import Lowering, lower
 from exporter.graph.optimize import optimize
 from exporter.graph.to_onnx import export
 from exporter.passes.blocks import GraphFacts, find_residual_blocks
@@ -43,7 +43,7 @@ class Network:
         self.expected = run(self.graph, IMAGES)
 
     def lowered(self, keep: tuple[str, ...] = ()) -> ir.Model:
-        return lower(self.graph, Precision.INT8, U8, ranges=self.ranges, keep=keep)[0]
+        return lower(self.graph, Lowering(Precision.INT8, U8, ranges=self.ranges, keep=keep))[0]
 
     def receipt(self, lowered: ir.Model, folder: Path, keep: tuple[str, ...] = ()) -> Receipt:
         path = folder / "int8.onnx"
@@ -77,7 +77,7 @@ def array_of(node: ir.Node, index: int) -> Array:
 
 
 def ranges_of(**tensors: tuple[float, float]) -> Ranges:
-    return Ranges("given", 1, "", tensors)
+    return Ranges(CalibrationMethod.MINMAX, 1, "", tensors)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,9 @@ def test_a_second_run_changes_nothing(resnet18: Network) -> None:
 
 def test_what_is_kept_computes_in_float_and_is_named(resnet18: Network, tmp_path: Path) -> None:
     keep = ("layer1.0", "layer3.1.conv2", "fc")
-    model, (report,) = lower(resnet18.graph, Precision.INT8, U8, ranges=resnet18.ranges, keep=keep)
+    model, (report,) = lower(
+        resnet18.graph, Lowering(Precision.INT8, U8, ranges=resnet18.ranges, keep=keep)
+    )
     reasons = dict(report.refused)
     for name in ("layer1.0.conv1", "layer1.0.add", "layer3.1.conv2", "fc"):
         assert reasons[name] == "kept in float as asked"
@@ -212,7 +214,7 @@ def test_a_near_dead_channel_is_fused_and_harms_nothing(tmp_path: Path) -> None:
         weight.const_value = ir.tensor(changed, name=weight.name)
     network.expected = run(network.graph, IMAGES)
     network.ranges = calibrate(network.graph, samples_of(IMAGES), progress=Silent())
-    model, (report,) = lower(network.graph, Precision.INT8, U8, ranges=network.ranges)
+    model, (report,) = lower(network.graph, Lowering(Precision.INT8, U8, ranges=network.ranges))
     assert report.counts["raised channels"] == 2
     receipt = network.receipt(model, tmp_path)
     assert receipt.verdict is Verdict.FUSED, receipt.reason
@@ -235,7 +237,7 @@ def test_an_operator_without_an_int8_form_stays_float_and_is_named() -> None:
     expected = run(model, x)
     report = insert_qdq(
         model,
-        calibrate(model, samples_of(x), method="minmax", progress=Silent()),
+        calibrate(model, samples_of(x), method=CalibrationMethod.MINMAX, progress=Silent()),
         U8,
     )
     assert dict(report.refused) == {
@@ -246,6 +248,20 @@ def test_an_operator_without_an_int8_form_stays_float_and_is_named() -> None:
     assert report.counts["convs"] == 2
     assert operators(model).count("Erf") == 1
     assert relative_error(run(model, x), expected) < 0.05
+
+
+@pytest.mark.parametrize("dialect", [U8, Dialect.S8_SYMMETRIC])
+def test_a_gemm_whose_bias_is_a_column_stays_float(dialect: Dialect) -> None:
+    model = graph(
+        "net (float[5,8] x) => (float[5,5] y) { y = Gemm (x, w, b) }",
+        w=random(8, 5),
+        b=random(5, 1),
+    )
+    x = random(5, 8, seed=3)
+    expected = run(model, x)
+    report = insert_qdq(model, ranges_of(x=(-1.0, 1.0), y=(-3.0, 3.0)), dialect)
+    assert report.refused == (("y", "its bias has not one number a channel"),)
+    assert np.array_equal(run(model, x), expected)
 
 
 def test_a_quantized_graph_output_keeps_its_name() -> None:
@@ -274,7 +290,7 @@ def test_a_convolution_read_by_a_relu_and_by_others_has_its_own_pair() -> None:
     )
     x = random(4, 4, 8, 8, seed=3)
     expected = run(model, x)
-    ranges = calibrate(model, samples_of(x), method="minmax", progress=Silent())
+    ranges = calibrate(model, samples_of(x), method=CalibrationMethod.MINMAX, progress=Silent())
     report = insert_qdq(model, ranges, U8)
     assert dict(report.refused) == {"r": "Relu has no INT8 form"}
     assert Counter(operators(model))["QuantizeLinear"] == 5  # x, c, r, d, y

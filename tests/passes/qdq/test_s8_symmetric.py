@@ -12,7 +12,7 @@ import pytest
 from exporter.artifact import Dialect, Precision, Ranges
 from exporter.errors import UsageError
 from exporter.graph.files import save
-from exporter.graph.lower import lower
+from exporter.graph.lower import Lowering, lower
 from exporter.graph.optimize import optimize
 from exporter.graph.to_onnx import export
 from exporter.passes.blocks import find_residual_blocks
@@ -42,13 +42,7 @@ def lowered(
     request: pytest.FixtureRequest, resnet50: tuple[ir.Model, Ranges, Array]
 ) -> tuple[ir.Model, Precision]:
     graph, ranges, _ = resnet50
-    result, _ = lower(
-        graph,
-        Precision.INT8,
-        S8,
-        ranges=ranges,
-        between=request.param,
-    )
+    result, _ = lower(graph, Lowering(Precision.INT8, S8, ranges=ranges, float_type=request.param))
     return result, request.param
 
 
@@ -140,13 +134,12 @@ def test_the_library_parses_and_builds_it(
 def test_what_has_no_float_between_takes_no_fp16(
     resnet50: tuple[ir.Model, Ranges, Array],
 ) -> None:
-    with pytest.raises(UsageError, match="u8-asymmetric has nothing in fp16 between"):
+    with pytest.raises(UsageError, match="u8-asymmetric leaves no float tensor that could be fp16"):
         lower(
             resnet50[0],
-            Precision.INT8,
-            Dialect.U8_ASYMMETRIC,
-            ranges=resnet50[1],
-            between=Precision.FP16,
+            Lowering(
+                Precision.INT8, Dialect.U8_ASYMMETRIC, ranges=resnet50[1], float_type=Precision.FP16
+            ),
         )
 
 
@@ -155,7 +148,7 @@ def test_a_reduced_range_leaves_room_for_two_products_in_16_bits(
     dialect: Dialect, resnet50: tuple[ir.Model, Ranges, Array]
 ) -> None:
     graph, ranges, exact = resnet50
-    reduced, _ = lower(graph, Precision.INT8, dialect, ranges=ranges, reduce_range=True)
+    reduced, _ = lower(graph, Lowering(Precision.INT8, dialect, ranges=ranges, reduce_range=True))
     largest = 0
     for node in reduced.graph:
         if is_op(node, "Conv", "Gemm"):

@@ -11,7 +11,7 @@ import pytest
 from exporter.artifact import Dialect, Precision, Verdict
 from exporter.errors import BuildError, UsageError
 from exporter.graph.files import save
-from exporter.graph.lower import lower
+from exporter.graph.lower import Lowering, lower
 from exporter.graph.optimize import optimize
 from exporter.graph.to_onnx import export
 from exporter.images.samples import open_data
@@ -36,7 +36,7 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[Precision, Pa
     paths = {}
     for precision in Precision:
         dialect = OpenVino().dialect(precision)
-        lowered, _ = lower(graph, precision, dialect, ranges=ranges)
+        lowered, _ = lower(graph, Lowering(precision, dialect, ranges=ranges))
         paths[precision] = folder / f"{precision}.onnx"
         save(lowered, paths[precision])
     return paths, GraphFacts.of(graph, reports, find_residual_blocks(graph))

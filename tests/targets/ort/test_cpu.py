@@ -11,10 +11,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from exporter.artifact import Dialect, Precision, Verdict
+from exporter.artifact import Dialect, Precision, Shortcut, Verdict
 from exporter.errors import BuildError, UsageError
 from exporter.graph.files import save
-from exporter.graph.lower import lower
+from exporter.graph.lower import Lowering, lower
 from exporter.graph.optimize import optimize
 from exporter.graph.to_onnx import export
 from exporter.models.sources import define
@@ -176,7 +176,7 @@ def facts() -> GraphFacts:
         ResidualBlock(
             name=name,
             add=f"{name}.add",
-            shortcut="identity",
+            shortcut=Shortcut.IDENTITY,
             input="",
             output=f"{name}.relu_1",
             nodes=(),
@@ -386,19 +386,6 @@ def test_kernels_of_a_damaged_engine_are_unreadable(tmp_path: Path) -> None:
         OrtCpu().kernels(tmp_path / "n.onnx")
 
 
-@pytest.mark.parametrize(("flags", "value"), [({"avx2"}, "1"), ({"avx2", "avx_vnni"}, "")])
-def test_slow_exact_products_only_where_the_fast_ones_saturate(
-    monkeypatch: pytest.MonkeyPatch, flags: set[str], value: str
-) -> None:
-    monkeypatch.setattr(ort_session, "cpu_flags", lambda: frozenset(flags))
-    options = session_options(1)
-    try:
-        found = options.get_session_config_entry("session.x64quantprecision")
-    except RuntimeError:  # not set
-        found = ""
-    assert found == value
-
-
 def test_exact_products_give_the_same_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -406,7 +393,7 @@ def test_exact_products_give_the_same_numbers(
     graph = Network(int8=True).save(tmp_path / "n.onnx")
     with OrtCpu().open(graph, 1) as session:
         here = session.run(images())
-    monkeypatch.setattr(ort_session, "cpu_flags", lambda: frozenset({"avx2"}))
+    monkeypatch.setattr(ort_session, "saturates_u8s8", lambda flags: True)
     with OrtCpu().open(graph, 1) as session:
         np.testing.assert_array_equal(session.run(images()), here)
 
@@ -437,7 +424,7 @@ def test_models_from_the_table_are_completely_fused(
     target = OrtCpu()
     for precision in (Precision.FP32, Precision.FP16):
         dialect = target.dialect(precision)
-        lowered, _ = lower(graph, precision, dialect)
+        lowered, _ = lower(graph, Lowering(precision, dialect))
         save(lowered, tmp_path / f"{precision}.onnx")
         kernels, source = target.kernels(tmp_path / f"{precision}.onnx")
         found = make_receipt(

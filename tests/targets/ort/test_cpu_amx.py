@@ -11,7 +11,7 @@ from exporter import host
 from exporter.artifact import Dialect, Precision
 from exporter.errors import UsageError
 from exporter.graph.files import save
-from exporter.graph.lower import lower
+from exporter.graph.lower import Lowering, lower
 from exporter.progress import Silent
 from exporter.quantize.calibrate import calibrate
 from exporter.targets import BuildOptions, get_target
@@ -57,6 +57,6 @@ def wide_int8(folder: Path) -> Path:
         w=random(32, 256, 1, 1, seed=1),
     )
     ranges = calibrate(model, samples_of(random(8, 256, 5, 5, seed=2)), progress=Silent())
-    lowered, _ = lower(model, Precision.INT8, Dialect.U8_ASYMMETRIC, ranges=ranges)
+    lowered, _ = lower(model, Lowering(Precision.INT8, Dialect.U8_ASYMMETRIC, ranges=ranges))
     save(lowered, folder / "int8.onnx")
     return folder / "int8.onnx"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from exporter.artifact import Dialect, Precision, Verdict
+from exporter.artifact import Dialect, Precision, Shortcut, Verdict
 from exporter.passes.blocks import GraphFacts, ResidualBlock
 from exporter.prove.certificate import Receipt
 from exporter.prove.receipt import make_receipt
@@ -119,7 +119,9 @@ def receipt(name: str) -> Receipt:
     adds = [next(n for n in kernel.labels if n.startswith("Add")) for kernel in sums]
     # The recording has no module paths: each block is called after its sum.
     blocks = tuple(
-        ResidualBlock(name=add, add=add, shortcut="identity", input="", output=add, nodes=(add,))
+        ResidualBlock(
+            name=add, add=add, shortcut=Shortcut.IDENTITY, input="", output=add, nodes=(add,)
+        )
         for add in adds
     )
     return make_receipt(

@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 from exporter.artifact import Dialect, ElementType, Precision, Skipped, Verdict
 from exporter.errors import BuildError, MissingDependencyError, UsageError
 from exporter.graph.files import save
-from exporter.graph.lower import lower
+from exporter.graph.lower import Lowering, lower
 from exporter.graph.optimize import optimize
 from exporter.graph.to_onnx import export
 from exporter.images.samples import open_data
@@ -56,7 +56,7 @@ def lowered(name: str, folder: Path, image_size: int | None, precisions: str) ->
             dialect = Dialect.S8_SYMMETRIC
             images = open_data(model.spec, None).calibration.take(4)
             ranges = calibrate(graph, images, progress=Silent())
-        low, _ = lower(graph, precision, dialect, ranges=ranges)
+        low, _ = lower(graph, Lowering(precision, dialect, ranges=ranges))
         files[precision] = folder / f"{name}.{precision}.onnx"
         save(low, files[precision])
     return Lowered(files, facts)

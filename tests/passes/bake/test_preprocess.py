@@ -13,10 +13,17 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 from onnx_ir.passes import common
 
-from exporter.artifact import Dialect, PassReport, Precision, Preprocessing, Ranges
+from exporter.artifact import (
+    CalibrationMethod,
+    Dialect,
+    PassReport,
+    Precision,
+    Preprocessing,
+    Ranges,
+)
 from exporter.graph.files import serialize
-from exporter.graph.lower import lower
-from exporter.passes.bake_preprocess import bake_preprocess
+from exporter.graph.lower import Lowering, lower
+from exporter.passes.bake.preprocess import bake_preprocess
 from tests.graphs import Array, graph, operators, random, relative_error, run
 
 CONTRACT = Preprocessing(
@@ -78,7 +85,7 @@ def ranges_of(model: ir.Model, x: Array) -> Ranges:
     found = {"x": (float(x.min()), float(x.max()))}
     for name, value in zip(names[1:], values, strict=True):
         found[name] = (min(0.0, float(value.min())), max(0.0, float(value.max())))
-    return Ranges("test", len(x), "", found)
+    return Ranges(CalibrationMethod.MINMAX, len(x), "", found)
 
 
 def test_folded_is_the_two_step_path_at_every_pixel() -> None:
@@ -204,9 +211,28 @@ def test_an_nhwc_input_stays_nhwc() -> None:
     assert relative_error(run(model, pixels), expected) < 1e-6
 
 
+def test_prefix_stands_before_every_reader_in_whatever_order_they_were_connected() -> None:
+    model = graph(
+        """g (float[N,3,9,9] x) => (float[N,3,9,9] y) {
+            a = Relu (x)
+            b = Conv <pads=[1,1,1,1]> (x, w)
+            y = Add (a, b)
+        }""",
+        w=random(3, 3, 3, 3),
+    )
+    first = model.graph[0]
+    first.replace_input_with(0, None)
+    first.replace_input_with(0, model.graph.inputs[0])  # as a pass does that inserts a node
+    pixels = images()
+    expected = run(model, two_step(pixels))
+    assert bake_preprocess(model, CONTRACT).fired == 1
+    common.CheckerPass(full_check=True)(model)
+    assert relative_error(run(model, pixels), expected) < 1e-6
+
+
 def test_fp16_keeps_its_rounding() -> None:
     model, pixels = network(), images()
-    lowered, _ = lower(model, Precision.FP16, Dialect.FLOAT)
+    lowered, _ = lower(model, Lowering(Precision.FP16, Dialect.FLOAT))
     expected = run(lowered, two_step(pixels))
     assert bake_preprocess(lowered, CONTRACT).fired == 1
     assert relative_error(run(lowered, pixels), expected) < 1e-3  # one FP16 rounding of the input
@@ -226,10 +252,7 @@ def quantized_stem(
     )
     x = two_step(images(), contract=contract)
     lowered, _ = lower(
-        exact,
-        Precision.INT8,
-        Dialect.U8_ASYMMETRIC,
-        ranges=ranges_of(exact, x),
+        exact, Lowering(Precision.INT8, Dialect.U8_ASYMMETRIC, ranges=ranges_of(exact, x))
     )
     report = bake_preprocess(lowered, contract, exact)
     common.CheckerPass(full_check=True)(lowered)
@@ -293,9 +316,7 @@ def test_no_float_tensor_before_the_first_quantized_convolution() -> None:
     exact, pixels = network(), images()
     lowered, _ = lower(
         exact,
-        Precision.INT8,
-        Dialect.U8_ASYMMETRIC,
-        ranges=ranges_of(exact, two_step(pixels)),
+        Lowering(Precision.INT8, Dialect.U8_ASYMMETRIC, ranges=ranges_of(exact, two_step(pixels))),
     )
     expected = run(exact, two_step(pixels))
     unbaked = run(lowered, two_step(pixels))
@@ -324,9 +345,7 @@ def test_identity_needs_the_float_weights() -> None:
     exact, pixels = network(), images()
     lowered, _ = lower(
         exact,
-        Precision.INT8,
-        Dialect.U8_ASYMMETRIC,
-        ranges=ranges_of(exact, two_step(pixels)),
+        Lowering(Precision.INT8, Dialect.U8_ASYMMETRIC, ranges=ranges_of(exact, two_step(pixels))),
     )
     expected = run(lowered, two_step(pixels))
     assert "float weights of c" in bake_preprocess(lowered, CONTRACT).refused[0][1]
@@ -338,9 +357,7 @@ def test_symmetric_int8_takes_the_prefix() -> None:
     exact, pixels = network(), images()
     lowered, _ = lower(
         exact,
-        Precision.INT8,
-        Dialect.S8_SYMMETRIC,
-        ranges=ranges_of(exact, two_step(pixels)),
+        Lowering(Precision.INT8, Dialect.S8_SYMMETRIC, ranges=ranges_of(exact, two_step(pixels))),
     )
     expected = run(lowered, two_step(pixels))
     assert "not quantized to uint8" in bake_preprocess(lowered, CONTRACT, exact).refused[0][1]

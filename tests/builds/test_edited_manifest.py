@@ -113,10 +113,11 @@ def test_each_field_edited_in_turn_is_one_line_or_an_answer(tmp_path: Path) -> N
     content = json.loads(json.dumps(manifest.to_json(whole)))
     assert outcome(content, tmp_path, whole) == "an answer"
     seen = {"one line": 0, "an answer": 0}
-    for path in places(content):
-        for value in VALUES:
+    for number, path in enumerate(places(content)):
+        # Every value at every place takes a minute; a third of them in turn meets each kind often.
+        for value in VALUES[number % 3 :: 3]:
             found = outcome(edited(content, path, value), tmp_path, whole)
             assert found in seen, f"{path} = {value!r}: {found}"
             seen[found] += 1
-    assert seen["one line"] > 4000
-    assert seen["an answer"] > 800
+    assert seen["one line"] > 1200
+    assert seen["an answer"] > 200

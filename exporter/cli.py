@@ -1,14 +1,16 @@
 """The command line: parse, call, print. Exit codes are decided here and nowhere else.
 
 0 done; 1 a gate or a build failed (everything else was finished); 2 an unusable request or input;
-130 interrupted.
+130 interrupted (Ctrl-C, SIGTERM).
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -253,6 +255,9 @@ def doctor(as_json: options.AsJson = False) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The console script."""
     _silence_third_parties()
+    with contextlib.suppress(ValueError):  # in a thread: its program decides
+        # As Ctrl-C: `docker stop`, a cancelled job.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = app(args=arguments, prog_name=NAME, standalone_mode=False)
     except (typer.Abort, KeyboardInterrupt):

@@ -236,28 +236,36 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_ctrl_c_in_the_middle_exits_130_and_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_in_the_middle_exits_130_and_leaves_nothing(
+    tmp_path: Path, how: signal.Signals
+) -> None:
+    work, temporary = tmp_path / "work", tmp_path / "temporary"
+    work.mkdir()
+    temporary.mkdir()
     # A test run in the background ignores Ctrl-C, and so would its children.
     listen = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
     process = subprocess.Popen(
         command("export", "--target", "ort-cpu", "--out", "out", first=listen),
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=work,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
     deadline = time.monotonic() + 120
-    while not any(tmp_path.glob(".out.*/*/onnx/*")):  # the build has begun
+    while not any(work.glob(".out.*/*/onnx/*")):  # the build has begun
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(how)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "interrupted" in err
     assert "Traceback" not in err
-    assert list(tmp_path.iterdir()) == []
+    assert list(work.iterdir()) == []
+    # PyTorch leaves a folder of its own there, empty.
+    assert [p for p in temporary.rglob("*") if p.is_file() or p.match("exporter*")] == []
 
 
 def test_both_onnxruntimes_at_once_are_refused(tmp_path: Path) -> None:

@@ -211,7 +211,7 @@ def fetch_times(kept: Path | None, times: Path, report: Callable[[str], None]) -
 def keep_times(times: Path, kept: Path | None, report: Callable[[str], None]) -> None:
     """Keeps the timing cache that the builder wrote for the next build, if that can be."""
     try:
-        if kept is not None:
+        if kept is not None and times.exists():
             kept.parent.mkdir(parents=True, exist_ok=True)
             write_whole(kept, times.read_bytes())
     except OSError as error:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 try:
-    import numpy  # noqa: F401 - what every command computes with
     import rich  # noqa: F401 - what prints
     import typer
 except ModuleNotFoundError as missing:

@@ -244,7 +244,7 @@ def test_without_what_only_some_options_need(build: Path, tmp_path: Path) -> Non
     assert {path.name for path in tmp_path.iterdir()} == {"sitecustomize.py", "bundle"}
 
 
-@pytest.mark.parametrize("library", ["typer", "rich", "numpy"])
+@pytest.mark.parametrize("library", ["typer", "rich"])
 def test_without_what_the_command_line_itself_needs(tmp_path: Path, library: str) -> None:
     done = subprocess.run(
         [sys.executable, "-P", "-m", "exporter", "models"],

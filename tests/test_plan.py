@@ -180,3 +180,6 @@ def test_what_cannot_be_carried_out_is_said_before_anything_is_done(
 
 def test_a_profile_is_for_the_targets_that_have_them(machine: pytest.MonkeyPatch) -> None:
     assert names(ExportRequest(profile="1:4:16")) == CPU_DEFAULT
+    absent(machine, "tensorrt-rtx")
+    with pytest.raises(UsageError, match="--profile concerns targets with optimization profiles"):
+        plan(ExportRequest(profile="1:4:16"))

@@ -177,10 +177,7 @@ def _notes(backend: str, engine: EngineRecord) -> tuple[str, ...]:
             "the server's Python needs numpy and the engine's runtime library; where they are not "
             "on its path, name their site-packages in EXPORTER_SITE_PACKAGES",
         )
-    if backend == "openvino":
-        return (
-            "Triton's openvino backend cannot set INFERENCE_PRECISION_HINT: on CPUs with BF16 it "
-            "computes in BF16; --backend python does not",
-        )
+    if BACKENDS[backend].note:
+        return (BACKENDS[backend].note,)
     versions = ", ".join(f"{name} {v}" for name, v in engine.requires.get("versions", {}).items())
     return (f"{engine.id} was validated with {versions}; take a server with that or a later one",)

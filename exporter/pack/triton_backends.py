@@ -28,6 +28,8 @@ class Backend:
     files: tuple[str, ...]
     parameters: Mapping[str, str]
     """Triton's name -> a template for {threads}."""
+    note: str = ""
+    """What it cannot do as the engine was validated."""
 
 
 # By Triton's own names; which of them serves the engines of a target, the target says.
@@ -36,6 +38,8 @@ BACKENDS: Final[Mapping[str, Backend]] = {
     "openvino": Backend(
         ("model.xml", "model.bin"),
         {"INFERENCE_NUM_THREADS": "{threads}", "NUM_STREAMS": "1", "PERFORMANCE_HINT": "LATENCY"},
+        "Triton's openvino backend cannot set INFERENCE_PRECISION_HINT: on CPUs with BF16 it "
+        "computes in BF16; --backend python does not",
     ),
     "tensorrt": Backend(("model.plan",), {}),
     PYTHON: Backend((), {"threads": "{threads}"}),

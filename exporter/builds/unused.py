@@ -83,7 +83,7 @@ def refuse_batches(batches: tuple[int, ...], spec: ModelSpec) -> None:
 
 def fixed_batch(spec: ModelSpec) -> int | None:
     """The one batch size that a model takes; None: it takes any."""
-    size = spec.input.shape[0]
+    size = next(iter(spec.input.shape), None)
     return size if isinstance(size, int) else None
 
 

@@ -100,8 +100,8 @@ def compare(
     """Compares two builds of one model.
 
     Raises:
-        UsageError: two models, a negative limit, or timings of two hosts without
-            `allow_other_host`.
+        UsageError: two models, a limit that is negative or that nothing in OLD is held to, or
+            timings of two hosts without `allow_other_host`.
     """
     for option, limit in (("slowdown", max_slowdown), ("error-growth", max_error_growth)):
         if limit is not None and not limit >= 0:

@@ -13,6 +13,7 @@ import hashlib
 import math
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import resources
 from typing import Any, Final
 
@@ -22,7 +23,8 @@ import jinja2
 from exporter.builds import manifest as manifests
 from exporter.builds.option import command_line
 from exporter.builds.records import Manifest
-from exporter.builds.request import BenchmarkRequest, ExportRequest
+from exporter.builds.request import BenchmarkRequest
+from exporter.builds.unused import fixed_batch
 from exporter.measure.timing import BlockTime, Profile
 from exporter.report import charts
 from exporter.report.advice import advise, limits
@@ -60,7 +62,7 @@ def render(manifest: Manifest) -> str:
             why_no_roofline=why_no_roofline(manifest),
             ceilings=ceilings_of(traced),
             scaling=charts.scaling_chart(engines),
-            commands=commands(manifest.request),
+            commands=commands(manifest),
             prediction_example=_prediction_example(),
             # Ours, not the manifest's: the two things on the page that are not escaped.
             style=Markup(style),  # noqa: S704
@@ -94,18 +96,25 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def commands(request: ExportRequest) -> dict[str, str]:
-    """The command line behind each part of the page; DIR stands for the build's folder."""
+def commands(manifest: Manifest) -> dict[str, str]:
+    """The command line behind each part of the page; DIR stands for the build's folder.
+
+    "scaling" is empty for a model that takes one batch size only.
+    """
+    request = manifest.request
     again = BenchmarkRequest(
         weights=request.weights,
         batches=request.batches,
         threads=request.threads,
         rounds=request.rounds,
     )
+    scaled = replace(again, batches=(1, 2, 4, 8, 16))
+    benchmark = ["exporter", "benchmark", "DIR"]
+    is_fixed = fixed_batch(manifest.model) is not None
     return {
         "export": shlex.join(["exporter", "export", *command_line(request)]),
-        "benchmark": shlex.join(["exporter", "benchmark", "DIR", *command_line(again)]),
-        "scaling": "exporter benchmark DIR --batches 1,2,4,8,16",
+        "benchmark": shlex.join([*benchmark, *command_line(again)]),
+        "scaling": "" if is_fixed else shlex.join([*benchmark, *command_line(scaled)]),
         "drift": "exporter validate DIR --blocks",
         "validate": "exporter validate DIR",
         "receipts": "exporter explain DIR",

@@ -127,6 +127,17 @@ def test_noise_is_neither_slower_nor_faster() -> None:
     assert "(unstable)" in printed(unstable)
 
 
+def test_a_limit_that_nothing_is_held_to_is_refused() -> None:
+    untimed = unmeasured(unmeasured(digits(), INT8, "no"), "ort-cpu.fp32", "no")
+    with pytest.raises(UsageError, match="--max-slowdown concerns timings, and OLD has none"):
+        compared(untimed, digits(), max_slowdown=0.05)
+    unchecked = digits()
+    for name in (INT8, "ort-cpu.fp32"):
+        unchecked = with_engine(unchecked, name, parity=Skipped("not checked"))
+    with pytest.raises(UsageError, match="--max-error-growth concerns errors, and OLD has none"):
+        compared(unchecked, digits(), max_error_growth=0.1)
+
+
 def test_a_greater_error_is_told_and_trips_the_limit() -> None:
     old = digits()
     new = with_parity(old, rel_l2=1.5 * parity_of(old, INT8).rel_l2)
@@ -318,8 +329,6 @@ def test_an_engine_without_parity_is_not_compared_in_error() -> None:
     entry = record("ort-cpu", Precision.FP32, op="Conv", dtype="fp32", size=1,
                    parity=Skipped("no reference"))  # fmt: skip
     build = manifests.build([entry])
-    with pytest.raises(UsageError, match="--max-error-growth concerns errors, and OLD has none"):
-        compared(build, build, max_error_growth=0.1)
     result = compared(build, build)
     assert ("ort-cpu.fp32", "no error in OLD (no reference)") in result.not_compared
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -11,14 +12,15 @@ import typer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.artifact import Precision
+from exporter.artifact import Precision, TensorSpec
 from exporter.builds.option import Declaration, Option, command_line, declarations
 from exporter.builds.request import BenchmarkRequest, ExportRequest
 from exporter.cli import app
 from exporter.commands.options import request_of
 from exporter.errors import UsageError
 from exporter.pack.request import PackRequest
-from exporter.report.page import commands
+from exporter.report.page import commands, render
+from tests import manifests
 from tests.requests import others, requests
 
 Request = TypeVar("Request")
@@ -33,6 +35,11 @@ def typed(line: list[str], kind: type[Request], *before: str) -> Request:
     return request_of(kind, context.params)
 
 
+def told(request: ExportRequest) -> dict[str, str]:
+    """The command lines in the report of a build that was asked for so."""
+    return commands(replace(manifests.resnet50(drift=False), request=request))
+
+
 @pytest.mark.parametrize("name", [one.name for one in declarations(ExportRequest)])
 @settings(max_examples=20, deadline=None)
 @given(data=st.data())
@@ -41,7 +48,7 @@ def test_every_option_that_is_given_is_in_the_reproduce_line(
 ) -> None:
     (declared,) = (one for one in declarations(ExportRequest) if one.name == name)
     request = ExportRequest(**{name: data.draw(others(declared))})
-    again = typed(shlex.split(commands(request)["export"]), ExportRequest)
+    again = typed(shlex.split(told(request)["export"]), ExportRequest)
     if declared.option.not_recorded:
         assert again == ExportRequest()
     else:
@@ -64,11 +71,21 @@ def test_a_packing_is_typed_as_it_is_requested(request: PackRequest) -> None:
 
 def test_the_report_says_how_to_measure_again_as_it_was_measured() -> None:
     request = ExportRequest(weights="w.pth", batches=(1, 8), threads=3, rounds=50)
-    line = shlex.split(commands(request)["benchmark"])
+    line = shlex.split(told(request)["benchmark"])
     assert line[2] == "DIR"
     assert typed(line, BenchmarkRequest) == BenchmarkRequest(
         weights="w.pth", batches=(1, 8), threads=3, rounds=50
     )
+
+
+def test_a_model_of_one_batch_size_is_not_told_to_scale() -> None:
+    build = manifests.resnet50(drift=False)
+    line = shlex.split(commands(build)["scaling"])
+    assert typed(line, BenchmarkRequest).batches == (1, 2, 4, 8, 16)
+    spec = replace(build.model, input=TensorSpec("input", "float32", (4, 3, 224, 224)))
+    assert commands(replace(build, model=spec))["scaling"] == ""
+    page = render(replace(manifests.build([]), model=spec))
+    assert "The model takes one batch size only." in page
 
 
 def test_only_what_differs_is_typed() -> None:

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Sequence
 
 from exporter.artifact import ModelSpec, Precision
 from exporter.builds.option import first_unused
 from exporter.builds.request import Concern, ExportRequest
 from exporter.errors import unused_option
 from exporter.graph.lower import LEAVE_FLOATS
-from exporter.targets import Target
-
-_REMEDIES: Final[Mapping[Concern, str]] = {
-    Concern.INT8: "add int8 to --precision",
-    Concern.REDUCED: "add fp16 or int8 to --precision",
-    Concern.FLOAT_BETWEEN: "add a --target that does, in int8",
-    Concern.PROFILES: "add a --target that has some",
-    Concern.FALLBACK: "add such a --target",
-    Concern.MEASURING: "leave out --no-measure",
-    Concern.BATCHES: "leave out --no-measure",
-}
-"""What would give an option something to be about."""
+from exporter.targets import TARGETS, Target, target_class
 
 
 def refuse_unused(request: ExportRequest, pairs: Sequence[tuple[Target, Precision]]) -> None:
@@ -34,7 +22,7 @@ def refuse_unused(request: ExportRequest, pairs: Sequence[tuple[Target, Precisio
     if unused is not None:
         concern = unused.option.concerns
         assert isinstance(concern, Concern)
-        raise unused_option(unused.flag, concern, _REMEDIES[concern])
+        raise unused_option(unused.flag, concern, _remedy(concern))
 
 
 def _concerns(request: ExportRequest, pairs: Sequence[tuple[Target, Precision]]) -> set[Concern]:
@@ -56,6 +44,25 @@ def _concerns(request: ExportRequest, pairs: Sequence[tuple[Target, Precision]])
         Concern.BATCHES: request.measure or any(target.prediction_example for target in targets),
     }
     return {concern for concern, present in found.items() if present}
+
+
+def _remedy(concern: Concern) -> str:
+    """What would give an option something to be about."""
+    classes = {family: target_class(family) for family in TARGETS}
+    match concern:
+        case Concern.INT8:
+            return "add int8 to --precision"
+        case Concern.REDUCED:
+            return "add fp16 or int8 to --precision"
+        case Concern.FLOAT_BETWEEN:
+            return "add a --target of such a runtime, in int8"
+        case Concern.PROFILES:
+            families = [family for family, cls in classes.items() if cls.has_profiles]
+        case Concern.FALLBACK:
+            families = [family for family, cls in classes.items() if cls.accepts_fallback]
+        case Concern.MEASURING | Concern.BATCHES:
+            return "leave out --no-measure"
+    return f"add {' or '.join(families)} to --target"
 
 
 def refuse_unused_by_model(request: ExportRequest, spec: ModelSpec) -> None:

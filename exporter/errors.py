@@ -57,6 +57,5 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
 
 def unused_option(option: str, concerns: str, remedy: str = "") -> UsageError:
     """The error for an option that nothing uses; `remedy` is what would give it something."""
-    return UsageError(
-        f"{option} concerns {concerns}; {f'{remedy}, or ' * bool(remedy)}leave it out"
-    )
+    first = f"{remedy}, or " if remedy else ""
+    return UsageError(f"{option} concerns {concerns}; {first}leave out {option}")

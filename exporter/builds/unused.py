@@ -61,7 +61,7 @@ def _remedy(concern: Concern) -> str:
         case Concern.FALLBACK:
             families = [family for family, cls in classes.items() if cls.accepts_fallback]
         case Concern.MEASURING | Concern.BATCHES:
-            return "leave out --no-measure"
+            return "drop --no-measure"
     return f"add {' or '.join(families)} to --target"
 
 

@@ -121,3 +121,20 @@ def files_of(bundle: Path) -> list[str]:
         for path in bundle.rglob("*")
         if path.is_file() and path.name not in (SUMS, SIGNATURE)
     )
+
+
+def edit_manifest(bundle: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    path = bundle / "manifest.json"
+    manifest = json.loads(path.read_text())
+    edit(manifest)
+    path.write_text(json.dumps(manifest))
+    resum(bundle)
+
+
+def edit_goldens(bundle: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    path = bundle / "golden.npz"
+    with np.load(path) as arrays:
+        changed = dict(arrays)
+    edit(changed)
+    np.savez(path, **changed)
+    resum(bundle)

@@ -24,7 +24,7 @@ from exporter.pack.tolerances import allowed_when_validated, tolerance
 from exporter.progress import Progress
 from exporter.runtime.description import GOLDEN
 from exporter.runtime.errors import ServingError
-from exporter.runtime.goldens import Goldens, answers_to, read_arrays, worst_error
+from exporter.runtime.goldens import Goldens, answers_to, goldens_in, worst_error
 from exporter.runtime.layout import Layout, layout_of
 from exporter.runtime.loading import open_engine
 
@@ -110,17 +110,16 @@ def _why_not_packed(engine: EngineRecord) -> str | None:
 def _goldens(build: Path, model: ModelSpec) -> Goldens:
     path = build / GOLDEN
     try:
-        arrays = read_arrays(path)
-        inputs, outputs = arrays["inputs"], arrays["outputs"]
-    except (ValueError, KeyError) as error:
-        raise InputError(f"{path} cannot be read ({error}); export the model again") from None
-    images = arrays.get("images")
+        found = goldens_in(path)
+    except ValueError as error:
+        raise InputError(f"{path} cannot be used ({error}); export the model again") from None
+    inputs, images = found.inputs, found.images
     known = model.preprocessing
     if images is None and inputs.dtype == np.uint8:
         images = _as_images(inputs)
     elif images is None and not isinstance(known, Skipped):
         images = recover_pixels(inputs, known.mean, known.std)
-    return Goldens(inputs, outputs.reshape(len(outputs), -1).astype(np.float32), images, {})
+    return replace(found, outputs=found.outputs.astype(np.float32), images=images, answers={})
 
 
 def _as_images(inputs: np.ndarray) -> np.ndarray | None:

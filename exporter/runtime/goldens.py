@@ -49,27 +49,39 @@ class Goldens:
 
 
 def read_goldens(contents: bytes) -> Goldens:
-    """Parses `golden.npz`.
+    """Parses a bundle's `golden.npz`.
 
     Raises:
         BundleError: not an npz file, or arrays are missing or do not belong together.
     """
     try:
-        arrays = read_arrays(io.BytesIO(contents))
-        inputs, outputs = arrays["inputs"], arrays["outputs"]
-    except (ValueError, KeyError) as error:
-        raise BundleError(f"golden.npz cannot be read ({error}); pack the build again") from None
-    images = arrays.get("images")
-    answers = {
-        name.removeprefix(ANSWERS): array
-        for name, array in arrays.items()
-        if name.startswith(ANSWERS)
-    }
-    outputs = outputs.reshape(len(outputs), -1)
-    others = [outputs, *answers.values(), *([] if images is None else [images])]
-    if not len(inputs) or any(len(array) != len(inputs) for array in others):
-        raise BundleError("golden.npz holds arrays of different lengths; pack the build again")
-    return Goldens(inputs, outputs, images, answers)
+        return goldens_in(io.BytesIO(contents))
+    except ValueError as error:
+        raise BundleError(f"golden.npz cannot be used ({error}); pack the build again") from None
+
+
+def goldens_in(file: Path | IO[bytes]) -> Goldens:
+    """The goldens of a build or a bundle.
+
+    Raises:
+        ValueError: not an npz file, or arrays are missing or do not belong together.
+    """
+    arrays = read_arrays(file)
+    for name in ("inputs", "outputs"):
+        if name not in arrays:
+            raise ValueError(f"it holds no {name}")
+    if len({len(array) for array in arrays.values()}) > 1 or not arrays["inputs"].size:
+        raise ValueError("it holds arrays of different lengths, or none")
+    return Goldens(
+        inputs=arrays["inputs"],
+        outputs=arrays["outputs"].reshape(len(arrays["outputs"]), -1),
+        images=arrays.get("images"),
+        answers={
+            name.removeprefix(ANSWERS): array
+            for name, array in arrays.items()
+            if name.startswith(ANSWERS)
+        },
+    )
 
 
 def read_arrays(file: Path | IO[bytes]) -> dict[str, Array]:

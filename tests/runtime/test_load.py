@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,40 +16,19 @@ from exporter.runtime import (
     GoldenError,
     InputError,
     NoEngineError,
-    ServingError,
     load,
 )
 from exporter.runtime.bundle_files import SUMS
 from tests.graphs import graph
-from tests.packed import copy_of, digits_bundle, files_of, on_a_cpu_with_vnni, pack_digits, resum
-
-
-@pytest.fixture
-def bundle(tmp_path: Path) -> Path:
-    """A bundle of this test's own."""
-    return copy_of(digits_bundle(), tmp_path)
-
-
-def edit_manifest(bundle: Path, edit: Callable[[dict[str, Any]], object]) -> None:
-    path = bundle / "manifest.json"
-    manifest = json.loads(path.read_text())
-    edit(manifest)
-    path.write_text(json.dumps(manifest))
-    resum(bundle)
-
-
-def edit_goldens(bundle: Path, edit: Callable[[dict[str, Any]], object]) -> None:
-    path = bundle / "golden.npz"
-    with np.load(path) as arrays:
-        changed = dict(arrays)
-    edit(changed)
-    np.savez(path, **changed)
-    resum(bundle)
-
-
-def engine_entry(manifest: dict[str, Any], name: str) -> dict[str, Any]:
-    found: dict[str, Any] = next(e for e in manifest["engines"] if e["id"] == name)
-    return found
+from tests.packed import (
+    digits_bundle,
+    edit_goldens,
+    edit_manifest,
+    files_of,
+    on_a_cpu_with_vnni,
+    pack_digits,
+    resum,
+)
 
 
 @pytest.mark.parametrize("name", ["ort-cpu.fp32", "ort-cpu.fp16", "ort-cpu.int8"])
@@ -137,56 +114,6 @@ def test_what_is_no_bundle_is_refused(tmp_path: Path, what: str) -> None:
         load(path)
 
 
-def required(**requires: Any) -> Callable[[dict[str, Any]], object]:
-    return lambda manifest: manifest["engines"][0]["requires"].update(requires)
-
-
-def tolerated(**tolerance: Any) -> Callable[[dict[str, Any]], object]:
-    return lambda manifest: manifest["bundle"]["tolerances"]["ort-cpu.fp32"].update(tolerance)
-
-
-@pytest.mark.parametrize(
-    ("edit", "message"),
-    [
-        (lambda m: m.update(schema=2), "another schema"),
-        (lambda m: m.pop("bundle"), "lacks bundle; give what"),
-        (lambda m: m.update(model=[]), r"manifest\.json: model is \[\], expected an object"),
-        (lambda m: m["bundle"]["tolerances"].clear(), r"lacks bundle\.tolerances\.ort-cpu\.fp32"),
-        (lambda m: m["bundle"].update(answers="words"), "expected logits or probabilities"),
-        (lambda m: m["model"]["preprocessing"].update(mean=[0.1, 0.2]), "each of 3 channels"),
-        (lambda m: m["model"]["preprocessing"].update(std="abc"), "expected a list"),
-        (lambda m: m.update(engines=[]), "no engine"),
-        (lambda m: m["engines"][0].update(target=7), r"engines\[0\]\.target is 7.*expected a text"),
-        (lambda m: m["engines"][0].update(files=[]), "expected at least one file"),
-        (lambda m: m["engines"][0].update(requires=None), r"engines\[0\]\.requires is None"),
-        (required(versions=["onnxruntime"]), r"requires\.versions is .* expected an object"),
-        (required(versions={"onnxruntime": 1.3}), r"versions\.onnxruntime is 1\.3"),
-        (required(cpu_flags=5), "expected a list"),
-        (required(session_options={"config": [1]}), r"session_options\.config is \[1\]"),
-        (required(session_options={"disabled_optimizers": [{}]}), r"optimizers\[0\] is \{\}"),
-        (tolerated(rel_l2=float("inf")), "expected a finite number"),
-        (tolerated(rel_l2=True), "expected a finite number"),
-        (tolerated(rel_l2=10**400), "expected a finite number"),
-        (tolerated(against="nothing"), "expected engine or reference"),
-        (lambda m: m["engines"][0]["files"][0].update(path="../engine.onnx"), "not in SHA256SUMS"),
-    ],
-)
-def test_a_malformed_manifest_is_refused(
-    bundle: Path, edit: Callable[[dict[str, Any]], object], message: str
-) -> None:
-    edit_manifest(bundle, edit)
-    with pytest.raises(ServingError, match=message):
-        load(bundle, engine="ort-cpu.fp32" if "not in" in message else None)
-
-
-@pytest.mark.parametrize("contents", [b"", b"{", b"[" * 100_000, b'{"schema": \xff}', b"7"])
-def test_a_manifest_that_is_no_json_object_is_refused(bundle: Path, contents: bytes) -> None:
-    (bundle / "manifest.json").write_bytes(contents)
-    resum(bundle)
-    with pytest.raises(BundleError, match=r"manifest\.json"):
-        load(bundle)
-
-
 def test_an_engine_that_fails_on_the_goldens_is_a_mismatch_too(
     bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,32 +149,11 @@ def test_an_engine_of_other_inputs_does_not_load(bundle: Path, signature: str, s
         load(bundle, engine="ort-cpu.fp32")
 
 
-@pytest.mark.parametrize(
-    "contents", [b"", b"PK\x03\x04 not really", b"\x93NUMPY"], ids=["empty", "zip", "npy"]
-)
-def test_unreadable_goldens_are_refused(bundle: Path, contents: bytes) -> None:
-    (bundle / "golden.npz").write_bytes(contents)
+def test_labels_that_are_no_text_are_refused(bundle: Path) -> None:
+    (bundle / "labels.txt").write_bytes(b"\xff" * 9)
     resum(bundle)
-    with pytest.raises(BundleError, match=r"golden\.npz"):
+    with pytest.raises(BundleError, match=r"labels\.txt is not UTF-8 text"):
         load(bundle)
-
-
-class Payload:
-    """What runs a command when it is unpickled."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.mark,)
-
-
-def test_pickled_goldens_are_not_unpickled(bundle: Path, tmp_path: Path) -> None:
-    payload = np.array([Payload(tmp_path / "unpickled")], dtype=object)
-    edit_goldens(bundle, lambda arrays: arrays.update(outputs=payload))
-    with pytest.raises(BundleError, match=r"golden\.npz"):
-        load(bundle)
-    assert not (tmp_path / "unpickled").exists()
 
 
 def spoil_int8(arrays: dict[str, Any]) -> None:

@@ -99,8 +99,3 @@ def judge(ratio: Speedup) -> Verdict:
     if high < 1 and ratio.median < 1 / SAME:
         return Verdict.SLOWER
     return Verdict.SAME
-
-
-def overlap(one: Speedup, other: Speedup) -> bool:
-    """Whether two intervals have a point in common."""
-    return one.ci95[0] <= other.ci95[1] and other.ci95[0] <= one.ci95[1]

@@ -1,7 +1,7 @@
 """An ONNX/TensorRT deployment compiler for ResNets.
 
 The public names are imported on first use, so that `exporter.runtime` installs and imports
-without PyTorch, ONNX or matplotlib.
+without PyTorch or ONNX.
 """
 
 from __future__ import annotations

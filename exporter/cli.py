@@ -116,19 +116,20 @@ def trace(
 
     Example: exporter trace resnet34
     """
-    from exporter.models import trace as tracing
+    from exporter.commands.trace_table import render
     from exporter.models.sources import define
+    from exporter.models.trace import trace as trace_model
 
     # A table's network is traced without looking for its weights; everything else brings its own.
     chosen = weights or ("auto" if ":" in model or model.endswith(".onnx") else "random")
     defined = define(
         model, chosen, num_classes=num_classes, image_size=image_size, progress=Silent()
     )
-    traced = tracing.trace(defined)
+    traced = trace_model(defined)
     if as_json:
         print(traced.to_json())  # noqa: T201
     else:
-        tracing.render(traced, _console())
+        render(traced, _console())
 
 
 @command(app)

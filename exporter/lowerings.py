@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter import host
-from exporter.artifact import CalibrationMethod, Correction, Dialect, PassReport, Precision, Ranges
+from exporter.artifact import Dialect, PassReport, Precision, Ranges
 from exporter.builds.run import Run
 from exporter.errors import BuildError
 from exporter.graph.bake import bake
@@ -61,7 +61,7 @@ def make_lowerings(
             graph, reports = _lower(run, network.graph, precision, dialect, ranges)
             if precision is Precision.INT8:
                 with run.clock.time("correct"):
-                    how = CORRECTIONS[Correction(run.request.correction)]
+                    how = CORRECTIONS[run.request.correction]
                     graph = correct(graph, network.graph, calibration, run.progress, **how)
             if run.request.bake_preprocess:
                 graph, baked = bake(network.model, graph, network.graph)
@@ -80,7 +80,7 @@ def _ranges(run: Run, graph: ir.Model, calibration: Samples) -> Ranges | BuildEr
             return calibrate(
                 graph,
                 calibration,
-                method=CalibrationMethod(run.request.calibration_method),
+                method=run.request.calibration_method,
                 progress=run.progress,
                 cache=host.cache_folder("ranges"),
             )

@@ -41,9 +41,3 @@ def synthetic_inputs(
         pixels: Array = np.clip(np.round(images * 58 + 118), 0, 255).astype(np.uint8)
         return pixels
     return np.ascontiguousarray(images, dtype=dtype)
-
-
-def synthetic_images(count: int, seed: int, size: int) -> npt.NDArray[np.uint8]:
-    """(count, size, size, 3) uint8 pictures of the same kind."""
-    images: npt.NDArray[np.uint8] = synthetic_inputs((size, size, 3), count, seed, "uint8")
-    return images

@@ -24,6 +24,13 @@ from exporter.targets import Array, CanProfile, UnreadableKernels, get_target
 
 BUDGET_S: Final = 0.5
 """How long the profiled inferences of one engine may take, after two to warm up."""
+_BYTES: Final[Mapping[ElementType, int]] = {
+    ElementType.FP32: 4,
+    ElementType.FP16: 2,
+    ElementType.BF16: 2,
+    ElementType.INT8: 1,
+    ElementType.UINT8: 1,
+}
 """The size of one element in each type that a kernel computes in."""
 
 
@@ -127,15 +134,6 @@ def _layer_times(
             + batch * (layer.inputs + layer.outputs * (2 if Operation.ADD in kernel.does else 1))
         ),
     )
-
-
-_BYTES: Final[Mapping[ElementType, int]] = {
-    ElementType.FP32: 4,
-    ElementType.FP16: 2,
-    ElementType.BF16: 2,
-    ElementType.INT8: 1,
-    ElementType.UINT8: 1,
-}
 
 
 def _owner(label: str) -> str:

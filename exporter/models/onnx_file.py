@@ -1,7 +1,8 @@
 """A model that somebody else wrote as ONNX: any opset from 9, NCHW or NHWC, BN folded or not.
 
-The file is checked before use (`onnx_checks.py`), converted to our opset, its shapes inferred anew.
-Names of input and output, the layout and the batch, dynamic or of fixed size, are kept.
+The file is checked before use (`onnx_checks.py`, `onnx_weights.py`), converted to our opset, its
+shapes inferred anew. Names of input and output, the layout and the batch, dynamic or of fixed size,
+are kept.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from exporter.artifact import Model, ModelKind, ModelSpec, Skipped, TensorSpec, 
 from exporter.errors import InputError
 from exporter.models import onnx_checks as checks
 from exporter.models.onnx_format import IR_VERSION, LARGEST_BYTES, OPSET
+from exporter.models.onnx_weights import check_tensors, inline_external_data
 from exporter.passes.values import constant, dims, is_op
 
 BATCH = "batch"
@@ -41,8 +43,8 @@ def load_onnx(path: Path) -> Model:
     model = _parse(given, name)
     checks.check_text(model, name)
     checks.check_structure(model, name)
-    inlined = checks.inline_external_data(model, path.parent, name)
-    checks.check_tensors(model, name)
+    inlined = inline_external_data(model, path.parent, name)
+    check_tensors(model, name)
     checks.sort_nodes(model.graph, name)
     interface = checks.check_interface(model.graph, name)
     if _name_batch(interface.input) or inlined:

@@ -39,6 +39,7 @@ _ROLES = {
 """What a layer's inputs are to it, where that says more than the operator's definition."""
 _QUOTED = r"""'[^'\\]*'|"[^"\\]*\""""
 _SCOPES_LIST = re.compile(rf"\[(?:(?:{_QUOTED})(?:, (?:{_QUOTED}))*)?\]")
+"""The form in which torch.onnx writes its module paths: a list of quoted names."""
 _MODULE_PATH = re.compile(r"[A-Za-z_]\w*(\.\w+)+")
 
 

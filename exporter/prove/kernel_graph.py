@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from exporter.artifact import Kernel
+from exporter.artifact import Kernel, Operation
 from exporter.passes.values import is_inside
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class KernelGraph:
         return [
             kernel
             for kernel, blocks in zip(self.kernels, self.blocks, strict=True)
-            if "add" in kernel.does
+            if Operation.ADD in kernel.does
             and (blocks == (block.name,) or not tensors.isdisjoint(own_labels(kernel)))
         ]
 

@@ -30,7 +30,15 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-from exporter.artifact import Dialect, Kernel, Precision, Shortcut, Verdict
+from exporter.artifact import (
+    Dialect,
+    ElementType,
+    Kernel,
+    Operation,
+    Precision,
+    Shortcut,
+    Verdict,
+)
 from exporter.passes.values import is_inside
 from exporter.prove.certificate import BlockReceipt, Receipt
 from exporter.prove.kernel_graph import KernelGraph, own_labels
@@ -38,16 +46,20 @@ from exporter.prove.kernel_graph import KernelGraph, own_labels
 if TYPE_CHECKING:
     from exporter.passes.blocks import GraphFacts, ResidualBlock
 
-_NO_ARITHMETIC: Final = frozenset({"quantize", "dequantize", "cast", "reorder"})
+_NO_ARITHMETIC: Final = frozenset(
+    {Operation.QUANTIZE, Operation.DEQUANTIZE, Operation.CAST, Operation.REORDER}
+)
 """Operations that compute nothing of the network's own."""
-_POINTWISE: Final = frozenset({"add", "relu", "batchnorm", "pointwise"})
+_POINTWISE: Final = frozenset(
+    {Operation.ADD, Operation.RELU, Operation.BATCHNORM, Operation.POINTWISE}
+)
 """Operations that should be inside the kernel of a convolution."""
-_CAN_BE_KEPT: Final = frozenset({"conv", "gemm", "add"})
+_CAN_BE_KEPT: Final = frozenset({Operation.CONV, Operation.GEMM, Operation.ADD})
 """Operations that a user may keep in higher precision."""
-_COMPUTES_IN: Final[Mapping[Precision, str]] = {
-    Precision.FP32: "fp32",
-    Precision.FP16: "fp16",
-    Precision.INT8: "int8",
+_COMPUTES_IN: Final[Mapping[Precision, ElementType]] = {
+    Precision.FP32: ElementType.FP32,
+    Precision.FP16: ElementType.FP16,
+    Precision.INT8: ElementType.INT8,
 }
 """The type that a convolution of each precision should compute in."""
 
@@ -82,7 +94,7 @@ def make_receipt(
         *account.quantized_main_branches(),
         *(f"{name} {reason}" for name, _, reason in not_kept),
     ]
-    batchnorms = sum(kernel.does.count("batchnorm") for kernel in kernels)
+    batchnorms = sum(kernel.does.count(Operation.BATCHNORM) for kernel in kernels)
     return Receipt(
         verdict=Verdict.UNVERIFIED if gaps else Verdict.PARTIAL if shortfalls else Verdict.FUSED,
         expected=expected,
@@ -93,7 +105,9 @@ def make_receipt(
         residual_adds_fused=len(blocks) - len(unfused),
         float_ops=len(leftovers),
         extra_kernels=sum(_NO_ARITHMETIC.issuperset(kernel.does) for kernel in kernels),
-        convs_quantized=_convolutions([kernel for kernel in kernels if kernel.dtype == "int8"]),
+        convs_quantized=_convolutions(
+            [kernel for kernel in kernels if kernel.dtype is ElementType.INT8]
+        ),
         residual_adds_quantized=sum(map(account.sum_is_quantized, graph_facts.blocks)),
         leftovers=leftovers + not_kept,
         reason="; ".join([*gaps, *shortfalls]) or None,
@@ -156,11 +170,11 @@ class _Account:
 
     def wrong_types(self, precision: Precision) -> list[str]:
         """The convolutions that compute in another type than the precision's, type by type."""
-        wrong: dict[str, int] = defaultdict(int)
+        wrong: dict[ElementType, int] = defaultdict(int)
         for kernel in self.kernels:
-            if kernel.dtype != _COMPUTES_IN[precision] and not self._is_kept(kernel):
-                wrong[kernel.dtype] += kernel.does.count("conv")
-        casts = sum("cast" in kernel.does for kernel in self.kernels)
+            if kernel.dtype is not _COMPUTES_IN[precision] and not self._is_kept(kernel):
+                wrong[kernel.dtype] += kernel.does.count(Operation.CONV)
+        casts = sum(Operation.CAST in kernel.does for kernel in self.kernels)
         behind = f", behind {_count(casts, 'cast')}" if casts else ""
         total = _convolutions(self.kernels)
         return [
@@ -190,7 +204,10 @@ class _Account:
         readers = {
             name: len(self.graph.readers_of(name))
             for name in kernel.inputs
-            if any("conv" in self.kernels[writer].does for writer in self.graph.writers_of(name))
+            if any(
+                Operation.CONV in self.kernels[writer].does
+                for writer in self.graph.writers_of(name)
+            )
         }
         if readers and min(readers.values()) > 1:
             name, count = next(iter(readers.items()))
@@ -209,12 +226,14 @@ class _Account:
     def _sum_is_kept(self, block: ResidualBlock) -> bool:
         """Whether a block's sum was to be kept in higher precision, and is."""
         sums = self.graph.sums_of(block)
-        return bool(sums) and all(self._is_kept(k) and k.dtype != "int8" for k in sums)
+        return bool(sums) and all(
+            self._is_kept(k) and k.dtype is not ElementType.INT8 for k in sums
+        )
 
     def sum_is_quantized(self, block: ResidualBlock) -> bool:
         """Whether a block's sum is fused and computes in 8 bits."""
         sums = self.graph.sums_of(block)
-        return bool(sums) and all(k.dtype == "int8" and _is_fused(k) for k in sums)
+        return bool(sums) and all(k.dtype is ElementType.INT8 and _is_fused(k) for k in sums)
 
     def quantized_main_branches(self) -> list[str]:
         """One sentence on the blocks whose main branch has Q/DQ as well as the shortcut.
@@ -234,7 +253,7 @@ class _Account:
         return tuple(
             (kernel.name, ", ".join(blocks), reason)
             for kernel, blocks in zip(self.kernels, self.graph.blocks, strict=True)
-            if kernel.dtype == "int8"
+            if kernel.dtype is ElementType.INT8
             and not _CAN_BE_KEPT.isdisjoint(kernel.does)
             and self._is_kept(kernel)
         )
@@ -251,8 +270,10 @@ class _Account:
         )
 
     def _unfused_pointwise(self) -> dict[int, str]:
-        convs = self.graph.select(lambda kernel: "conv" in kernel.does)
-        pools = self.graph.select(lambda kernel: not {"avgpool", "gemm"}.isdisjoint(kernel.does))
+        convs = self.graph.select(lambda kernel: Operation.CONV in kernel.does)
+        pools = self.graph.select(
+            lambda kernel: not {Operation.AVGPOOL, Operation.GEMM}.isdisjoint(kernel.does)
+        )
         head = self.graph.all_after(pools) - self.graph.all_before(convs)
         return {
             index: f"{self.kernels[index].op} is a kernel of its own"
@@ -264,25 +285,25 @@ class _Account:
     def _float_between_quantized(self, dialect: Dialect) -> dict[int, str]:
         quantized = self.graph.select(
             lambda kernel: (
-                kernel.dtype == "int8"
-                and not _NO_ARITHMETIC.union({"other"}).issuperset(kernel.does)
+                kernel.dtype is ElementType.INT8
+                and not _NO_ARITHMETIC.union({Operation.OTHER}).issuperset(kernel.does)
             )
         )
         found = {}
         for index in self.graph.all_after(quantized) & self.graph.all_before(quantized):
             kernel = self.kernels[index]
-            by_design = dialect is Dialect.S8_SYMMETRIC and "avgpool" in kernel.does
+            by_design = dialect is Dialect.S8_SYMMETRIC and Operation.AVGPOOL in kernel.does
             if self._is_kept(kernel) or by_design or kernel.dtype.startswith("int"):
                 continue
             if not _NO_ARITHMETIC.issuperset(kernel.does):
                 found[index] = f"{kernel.op} computes in {kernel.dtype} between 8-bit kernels"
-            elif "dequantize" in kernel.does and self._is_only_requantized(index):
+            elif Operation.DEQUANTIZE in kernel.does and self._is_only_requantized(index):
                 found[index] = "dequantized only to be quantized again"
         return found
 
     def _is_only_requantized(self, index: int) -> bool:
         readers = [self.kernels[reader] for reader in self.graph.after(index)]
-        return bool(readers) and all(set(reader.does) == {"quantize"} for reader in readers)
+        return bool(readers) and all(set(reader.does) == {Operation.QUANTIZE} for reader in readers)
 
     def _is_kept(self, kernel: Kernel) -> bool:
         labels = own_labels(kernel)
@@ -290,12 +311,12 @@ class _Account:
 
 
 def _convolutions(kernels: Sequence[Kernel]) -> int:
-    return sum(kernel.does.count("conv") for kernel in kernels)
+    return sum(kernel.does.count(Operation.CONV) for kernel in kernels)
 
 
 def _is_fused(kernel: Kernel) -> bool:
     """Whether a kernel that does a residual sum does it without a pass over memory in float."""
-    return "conv" in kernel.does or kernel.dtype == "int8"
+    return Operation.CONV in kernel.does or kernel.dtype is ElementType.INT8
 
 
 def _quantizes_main_branch(kernel: Kernel, block: ResidualBlock) -> bool:
@@ -303,7 +324,7 @@ def _quantizes_main_branch(kernel: Kernel, block: ResidualBlock) -> bool:
 
     A runtime that says in which order lists what it quantizes of the operands before the "add".
     """
-    operands = kernel.does[: kernel.does.index("add")].count("quantize")
+    operands = kernel.does[: kernel.does.index(Operation.ADD)].count(Operation.QUANTIZE)
     return operands > (block.shortcut is Shortcut.PROJECTION)
 
 

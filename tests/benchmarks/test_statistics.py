@@ -11,7 +11,6 @@ from benchmarks.statistics import (
     draws,
     judge,
     median_ms,
-    overlap,
     speedup,
     versus_best,
 )
@@ -86,11 +85,6 @@ def test_draws_take_rounds_of_whole_lives() -> None:
     for drawn in draws(lives, 0):
         first, second = drawn[:4] // 4, drawn[4:] // 4
         assert len(set(first)) == len(set(second)) == 1
-
-
-def test_intervals_overlap_or_do_not() -> None:
-    assert overlap(Speedup(1, (0.9, 1.1)), Speedup(1.2, (1.1, 1.3)))
-    assert not overlap(Speedup(1, (0.9, 1.1)), Speedup(1.3, (1.2, 1.4)))
 
 
 def test_the_median_of_a_group_is_in_milliseconds() -> None:

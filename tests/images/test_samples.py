@@ -13,7 +13,7 @@ from PIL import Image
 from exporter.artifact import ModelKind, ModelSpec, Preprocessing, Skipped, TensorSpec, WeightsInfo
 from exporter.errors import InputError
 from exporter.images.samples import Samples, open_data
-from exporter.images.synthetic import synthetic_images, synthetic_inputs
+from exporter.images.synthetic import synthetic_inputs
 
 CONTRACT = Preprocessing(40, 32, "bilinear", (0.5, 0.4, 0.3), (0.2, 0.25, 0.5), "test")
 
@@ -134,8 +134,9 @@ def test_synthetic_images_have_natural_spectra_and_a_seed() -> None:
     images = synthetic_inputs((3, 64, 64), 16, 0)
     power = (np.abs(np.fft.fft2(images)) ** 2).mean(axis=(0, 1))
     assert 2.5 < np.log(power[0, 2] / power[0, 16]) / np.log(16 / 2) + 0.6 < 3.2  # about f ** -2
-    assert synthetic_images(2, 0, 40).shape == (2, 40, 40, 3)
-    assert synthetic_images(2, 0, 40).dtype == np.uint8
+    pixels = synthetic_inputs((40, 40, 3), 2, 0, "uint8")
+    assert pixels.shape == (2, 40, 40, 3)
+    assert pixels.dtype == np.uint8
 
 
 def test_tensors_by_the_inputs_name(tmp_path: Path) -> None:

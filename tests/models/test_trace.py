@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-
 import pytest
-import torch
-from rich.console import Console
 
 from exporter.artifact import Model
 from exporter.errors import UsageError
 from exporter.models.sources import define
-from exporter.models.trace import Trace, render, trace
+from exporter.models.trace import Trace, trace
 from exporter.progress import Silent
 
 # (planes, height x width) after the stem and each layer of a 224x224 input
@@ -49,33 +44,6 @@ def test_rows_add_up_to_the_model() -> None:
     assert (row.input, row.output) == ((16, 32, 32), (32, 16, 16))
     assert row.macs == 16 * 32 * 9 * 16 * 16
     assert sum(row.path == "layer1.0.relu" for row in result.rows) == 2
-
-
-def test_json_and_table_tell_the_same() -> None:
-    result = traced("plain20")
-    as_json = json.loads(result.to_json())
-    assert len(as_json["rows"]) == len(result.rows)
-    console = Console(width=140, record=True, file=None, quiet=False, stderr=True)
-    with console.capture() as capture:
-        render(result, console)
-    text = capture.get()
-    for row in result.rows:
-        assert row.path in text
-    assert "HxW halved" in text
-
-
-def test_names_that_look_like_markup_are_shown_as_they_are() -> None:
-    """add_module takes any name without a dot, a file any name at all."""
-    model = define("resnet20", "random", progress=Silent())
-    assert model.module is not None
-    odd = torch.nn.Sequential()
-    odd.add_module("[/x]:module:", model.module)
-    spec = dataclasses.replace(model.spec, name="net[/v2]")
-    console = Console(width=200, emoji=False, force_terminal=False)
-    with console.capture() as capture:
-        render(trace(Model(spec, odd)), console)
-    assert "net[/v2], input 3x32x32" in capture.get()
-    assert "[/x]:module:.layer1.0.conv1" in capture.get()
 
 
 def test_an_onnx_file_has_no_modules() -> None:

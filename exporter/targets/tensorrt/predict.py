@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from exporter.artifact import ElementType, Operation, Prediction
-from exporter.errors import UsageError, unknown_name
+from exporter.errors import UsageError
 from exporter.targets.tensorrt.operations import NO_KERNELS
 from exporter.targets.tensorrt.records import LayerList, LayerRecord, LayerTensor
 
@@ -96,18 +96,6 @@ class KernelCost:
     time_ms: float
     bound: str
     """"memory" or "arithmetic"."""
-
-
-def find_gpu(name: str) -> Gpu:
-    """The GPU of that name, upper or lower case.
-
-    Raises:
-        UsageError: it is not in `GPUS`.
-    """
-    for gpu in GPUS:
-        if gpu.name.lower() == name.lower():
-            return gpu
-    raise unknown_name("GPU", name, (gpu.name for gpu in GPUS))
 
 
 def predictions(listed: LayerList, variant: str, batches: Iterable[int]) -> tuple[Prediction, ...]:

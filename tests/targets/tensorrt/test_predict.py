@@ -14,7 +14,6 @@ from exporter.targets.tensorrt.predict import (
     GPUS,
     Gpu,
     bytes_moved,
-    find_gpu,
     kernel_costs,
     multiply_accumulates,
     predict,
@@ -186,9 +185,6 @@ def test_gpus_are_named_once_with_a_source_and_a_variant_that_exists() -> None:
         assert gpu.fp16_tflops > gpu.fp32_tflops
 
 
-def test_an_unknown_gpu_and_a_batch_of_none() -> None:
-    assert find_gpu("rtx 4090").name == "RTX 4090"
-    with pytest.raises(UsageError, match="did you mean RTX 4090"):
-        find_gpu("RTX 4091")
+def test_a_batch_of_none() -> None:
     with pytest.raises(UsageError, match="batch 0"):
         predict(recorded("resnet18-fp16"), ROUND, 0)

@@ -1,0 +1,77 @@
+"""`exporter trace` on a terminal: every leaf module's call, then the stages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from exporter.models.trace import Shape, Trace
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def render(traced: Trace, console: Console) -> None:
+    """The rows as a table with a line at each layer's end, then the summary per stage."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    shape = _shape(traced.input)
+    table = Table(
+        title=Text(f"{traced.model}, input {shape}"),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("module", no_wrap=True)
+    for heading in ("kind", "kernel", "stride", "pad"):
+        table.add_column(heading)
+    for heading in ("input", "output", "params", "MACs"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    previous = ""
+    for row in traced.rows:
+        layer = ".".join(row.path.split(".")[:2]) if "." in row.path else ""
+        if previous and layer != previous:
+            table.add_section()
+        previous = layer
+        table.add_row(
+            row.path,
+            row.kind.removesuffix("2d"),
+            _side(row.kernel),
+            _side(row.stride),
+            _side(row.padding),
+            _shape(row.input),
+            _shape(row.output),
+            f"{row.parameters / 1e3:,.1f} k" if row.parameters else "",
+            f"{row.macs / 1e6:,.1f} M" if row.macs else "",
+        )
+    console.print(table, markup=False)
+    summary = Table(
+        title="stage by stage", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
+    for heading in ("stage", "blocks", "planes", "HxW"):
+        summary.add_column(heading, no_wrap=True)
+    summary.add_column("what changed")
+    for heading in ("params", "MACs"):
+        summary.add_column(heading, justify="right", no_wrap=True)
+    for stage in traced.stages:
+        summary.add_row(
+            stage.name,
+            str(stage.blocks or ""),
+            f"{stage.planes_in} -> {stage.planes_out}",
+            f"{_shape(stage.size_in)} -> {_shape(stage.size_out) or '-'}",
+            stage.change,
+            f"{stage.parameters / 1e3:,.1f} k",
+            f"{stage.macs / 1e6:,.1f} M",
+        )
+    console.print(summary, markup=False)
+    console.print(f"{traced.parameters:,} parameters, {traced.macs:,} MACs an image")
+
+
+def _side(shape: Shape | None) -> str:
+    """A square kernel by its side."""
+    return str(shape[0]) if shape and len(set(shape)) == 1 else _shape(shape)
+
+
+def _shape(shape: Shape | None) -> str:
+    return "x".join(map(str, shape)) if shape else ""

@@ -376,7 +376,8 @@ def report_build(run: Run, manifest: Manifest) -> Manifest:
     try:
         with run.progress.stage("report"):
             write_report(run.folder.root, manifest)
-    except ExporterError as error:
-        manifest = replace(manifest, failures=(*manifest.failures, f"report: {error}"))
+    except Exception as error:  # a slip in a template must not cost what minutes have built
+        what = str(error) if isinstance(error, ExporterError) else repr(error)
+        manifest = replace(manifest, failures=(*manifest.failures, f"report: {what}"))
         manifests.write(run.folder.root, manifest)
     return manifest

@@ -132,11 +132,18 @@ def test_an_engine_whose_process_dies_while_it_is_measured_is_rejected_alone(
     assert release_files(outcome.folder) == {"ort-cpu/fp32.onnx"}
 
 
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        (InputError("cannot write report.html: no space"), "cannot write report.html: no space"),
+        (RuntimeError("a slip in a template"), "RuntimeError('a slip in a template')"),
+    ],
+)
 def test_a_report_or_a_ceiling_that_fails_loses_no_engine(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    raised: Exception, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: Any) -> Any:
-        raise InputError("cannot write report.html: no space")
+        raise raised
 
     def no_library(*_: Any) -> Any:
         raise ModuleNotFoundError("No module named 'openvino'")
@@ -150,7 +157,7 @@ def test_a_report_or_a_ceiling_that_fails_loses_no_engine(
     found = outcome.manifest.host.ceilings
     assert isinstance(found, Skipped)
     assert "No module named 'openvino'" in found.skipped
-    assert outcome.manifest.failures == ("report: cannot write report.html: no space",)
+    assert outcome.manifest.failures == (f"report: {told}",)
     assert manifests.read(outcome.folder) == outcome.manifest
 
 

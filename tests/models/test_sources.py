@@ -228,7 +228,11 @@ def test_random_weights_are_the_same_bytes_for_the_same_seed() -> None:
 
 @pytest.mark.parametrize("name", ["resnet18", "plain34", "resnet110", "plain56"])
 def test_random_weights_are_well_conditioned(name: str) -> None:
-    """Deep random networks can magnify rounding past any limit; these must not."""
+    """Deep random networks can magnify rounding past any limit; these must not.
+
+    Each layer's result is rounded once, all else is float64: how far a CPU's own kernels are off
+    differs threefold from one to the next.
+    """
     size = 64 if find_variant(name).family == "imagenet" else 32
     module = build_variant(name)
     initialise(module, synthetic_inputs((3, size, size), 16, 0), 0)
@@ -237,12 +241,20 @@ def test_random_weights_are_well_conditioned(name: str) -> None:
     for part in module.modules():
         if isinstance(part, torch.nn.ReLU):
             part.register_forward_hook(lambda _m, _i, out: largest.append(float(out.std())))
+    module.double()
     with torch.inference_mode():
-        exact = copy.deepcopy(module).double()(inputs.double())
-        largest.clear()
-        single = module(inputs).double()
-        half = copy.deepcopy(module).half()(inputs.half()).double()
-    assert min(largest) > 0.1
-    assert max(largest) < 20
-    assert (single - exact).norm() / exact.norm() < 2e-6
-    assert (half - exact).norm() / exact.norm() < 5e-3
+        exact = module(inputs.double())
+        assert min(largest) > 0.1
+        assert max(largest) < 20
+        for dtype, limit in ((torch.float32, 1e-6), (torch.float16, 5e-3)):
+            rounded = rounding(module, dtype)(inputs.double())
+            assert (rounded - exact).norm() / exact.norm() < limit
+
+
+def rounding(module: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
+    """A copy of a float64 module that rounds the result of each layer to another type."""
+    found = copy.deepcopy(module)
+    for part in found.modules():
+        if not any(part.children()):
+            part.register_forward_hook(lambda _m, _i, out: out.to(dtype).double())
+    return found

@@ -79,8 +79,7 @@ def out(tmp_path: Path) -> Path:
         ("did you mean", ["export", "resnet5O"]),
         ("did you mean ort-cpu", ["export", "--target", "ort-cpuu"]),
         ("unknown precision 'fp33'", ["export", "--precision", "fp33"]),
-        ("did you mean minmax", ["export", "--calibration-method", "min-max"]),
-        ("unknown correction 'bias'", ["export", "--correction", "bias"]),
+        ("'bias' is not one of 'all', 'biases', 'none'", ["export", "--correction", "bias"]),
         ("give positive numbers", ["export", "--batches", "1,x"]),
         ("TARGET.KEY=VALUE", ["export", "--setting", "profile"]),
         (

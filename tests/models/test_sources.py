@@ -168,15 +168,23 @@ def test_without_a_network_auto_is_random_and_says_so(
     assert "cannot download" in note
 
 
-def test_a_damaged_checkpoint_in_the_cache_is_an_error_and_not_random_weights(
+def test_a_damaged_checkpoint_and_no_network_end_at_random_weights_that_say_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A cache is never an error: it is as if there were none."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     cached = tmp_path / "hub" / "checkpoints" / "resnet18-f37072fd.pth"
     cached.parent.mkdir(parents=True)
     cached.write_bytes(b"half of it")
-    with pytest.raises(InputError, match=r"resnet18-f37072fd\.pth has SHA-256 .* delete it"):
-        define("resnet18", image_size=64, progress=Silent())
+    real = find_variant("resnet18")
+    elsewhere = replace(real.weights[0], url="http://127.0.0.1:9/resnet18-f37072fd.pth")
+    table = {**VARIANTS, "resnet18": replace(real, weights=(elsewhere,))}
+    monkeypatch.setattr("exporter.models.variants.VARIANTS", table)
+    progress = Silent()
+    model = define("resnet18", image_size=64, progress=progress)
+    assert not model.spec.weights.trained
+    assert any("is damaged; it is downloaded again" in note for note in progress.notes)
+    assert any("RANDOM weights" in note for note in model.notes)
 
 
 def test_published_weights_come_from_the_cache(

@@ -1,11 +1,103 @@
 """An ONNX/TensorRT deployment compiler for ResNets.
 
-The public names are imported on first use, so that `exporter.runtime` installs and imports
-without PyTorch or ONNX.
+    import exporter
+
+    build = exporter.export("resnet50", precisions=["fp32", "int8"], data="images/")
+    build["ort-cpu.int8"].latency
+    build.pack("bundle", "out")
+    engine = exporter.load("out")
+
+What compiles (PyTorch, ONNX, the runtimes) is imported on first use, so that `exporter.runtime` and
+`exporter.load` work where nothing but numpy and a runtime library is installed.
 """
 
 from __future__ import annotations
 
-import exporter.runtime  # noqa: F401 - first: it switches the libraries' telemetry off
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from exporter.errors import (
+    BuildError,
+    ExporterError,
+    GateError,
+    InputError,
+    MissingDependencyError,
+    UnknownEngineError,
+    UsageError,
+)
+from exporter.runtime import load  # which switches the libraries' telemetry off
+
+if TYPE_CHECKING:
+    from exporter.artifact import Precision, Skipped
+    from exporter.builds.records import EngineRecord, FailedEngine, Manifest
+    from exporter.commands.benchmark import Benchmark
+    from exporter.commands.build import Build, export, open_build
+    from exporter.commands.validate import Validation
+    from exporter.measure.timing import Latency, Profile, Speedup
+    from exporter.pack.formats import Packed
+    from exporter.progress import Progress
+    from exporter.prove.certificate import Accuracy, Parity, Receipt
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Accuracy",
+    "Benchmark",
+    "Build",
+    "BuildError",
+    "EngineRecord",
+    "ExporterError",
+    "FailedEngine",
+    "GateError",
+    "InputError",
+    "Latency",
+    "Manifest",
+    "MissingDependencyError",
+    "Packed",
+    "Parity",
+    "Precision",
+    "Profile",
+    "Progress",
+    "Receipt",
+    "Skipped",
+    "Speedup",
+    "UnknownEngineError",
+    "UsageError",
+    "Validation",
+    "__version__",
+    "export",
+    "load",
+    "open_build",
+]
+
+_HOMES = {
+    "exporter.artifact": ("Precision", "Skipped"),
+    "exporter.builds.records": ("EngineRecord", "FailedEngine", "Manifest"),
+    "exporter.commands.benchmark": ("Benchmark",),
+    "exporter.commands.build": ("Build", "export", "open_build"),
+    "exporter.commands.validate": ("Validation",),
+    "exporter.measure.timing": ("Latency", "Profile", "Speedup"),
+    "exporter.pack.formats": ("Packed",),
+    "exporter.progress": ("Progress",),
+    "exporter.prove.certificate": ("Accuracy", "Parity", "Receipt"),
+}
+"""Where the names are that are imported on first use."""
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            try:
+                module = importlib.import_module(home)
+            except ModuleNotFoundError as missing:
+                raise MissingDependencyError(
+                    f"exporter.{name} needs {missing.name}; install the compiler with "
+                    "pip install 'resnet-exporter[cpu]' (exporter.load works without it)"
+                ) from None
+            globals()[name] = getattr(module, name)
+            return globals()[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

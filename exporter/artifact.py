@@ -94,6 +94,9 @@ class ModelKind(StrEnum):
     BUILTIN = "builtin"
     TIMM = "timm"
     MODULE = "module"
+    """Made by `package.module:factory`."""
+    LIVE = "live"
+    """Handed over by a program (`exporter.export`)."""
     ONNX = "onnx"
 
 

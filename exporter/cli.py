@@ -27,7 +27,7 @@ except ModuleNotFoundError as missing:
     raise SystemExit(2) from None
 
 import exporter
-from exporter.builds.option import Option
+from exporter.builds.option import Option, arguments
 from exporter.builds.request import (
     BenchmarkRequest,
     ExportRequest,
@@ -35,13 +35,13 @@ from exporter.builds.request import (
     ImageSize,
     NumClasses,
     Source,
-    Threads,
+    ValidateRequest,
 )
 from exporter.commands import options
 from exporter.commands.options import command
 from exporter.errors import ExporterError
 from exporter.pack.request import PackRequest
-from exporter.progress import Progress, Silent, Terminal, make_console, styled
+from exporter.progress import PIPE_WIDTH, Progress, Silent, Terminal, make_console, styled
 from exporter.targets import TARGETS
 
 if TYPE_CHECKING:
@@ -50,7 +50,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 NAME = "exporter"
-PIPE_WIDTH = 140
 
 app = typer.Typer(
     pretty_exceptions_enable=False,
@@ -80,14 +79,13 @@ def export(request: ExportRequest, quiet: options.Quiet = False) -> None:
     Example: exporter export resnet50 --target ort-cpu,openvino --precision fp32,int8
     """
     from exporter.commands import tables
-    from exporter.pipeline import export_model
 
-    outcome = export_model(request, _progress(quiet))
+    build = exporter.export(request.source, **arguments(request), progress=_progress(quiet))
     console = _console()
-    tables.engines(outcome.manifest, console)
-    written = f"\n{outcome.folder / 'report.html'}  {outcome.folder / 'manifest.json'}"
+    tables.engines(build.manifest, console)
+    written = f"\n{build.path / 'report.html'}  {build.path / 'manifest.json'}"
     console.print(written, markup=False, soft_wrap=True)
-    _finish(outcome.manifest.failures)
+    _finish(build.failures)
 
 
 @command(app)
@@ -133,35 +131,29 @@ def trace(
 
 
 @command(app)
-def validate(
-    folder: Folder,
-    blocks: Annotated[
-        bool, Option(help="Also the error at each residual block, built up and added.")
-    ] = False,
-    threads: Threads = None,
-    quiet: options.Quiet = False,
-) -> None:
+def validate(request: ValidateRequest, quiet: options.Quiet = False) -> None:
     """Check every engine of a build: its files' hashes, and its answers on the golden inputs."""
-    from exporter.commands.validate import render, render_drift, validate_build
+    from exporter.commands.validate import render, render_drift
 
-    outcome = validate_build(folder, blocks=blocks, threads=threads, progress=_progress(quiet))
+    build = exporter.open_build(request.build)
+    outcome = build.validate(**arguments(request), progress=_progress(quiet))
     console = _console()
     render(outcome, console)
-    if blocks:
+    if request.blocks:
         render_drift(outcome.manifest, console)
     _finish(outcome.failures)
 
 
 @command(app)
-def benchmark(folder: Folder, request: BenchmarkRequest, quiet: options.Quiet = False) -> None:
+def benchmark(request: BenchmarkRequest, quiet: options.Quiet = False) -> None:
     """Measure a build again against eager PyTorch, and update its manifest and report.
 
     The weights must be those of the build: they are compared by hash.
     """
     from exporter.commands import tables
-    from exporter.commands.benchmark import benchmark_build
 
-    outcome = benchmark_build(folder, request, _progress(quiet))
+    build = exporter.open_build(request.build)
+    outcome = build.benchmark(**arguments(request), progress=_progress(quiet))
     tables.engines(outcome.manifest, _console())
     _finish(outcome.failures)
 
@@ -231,9 +223,9 @@ def pack(request: PackRequest, quiet: options.Quiet = False) -> None:
 
     Example: exporter pack build/resnet20-digits --format bundle --out digits.tar.zst
     """
-    from exporter.pack.formats import pack as pack_build
-
-    packed = pack_build(request, _progress(quiet))
+    packed = exporter.open_build(request.build).pack(
+        **arguments(request), progress=_progress(quiet)
+    )
     console = _console()
     for note in packed.notes:
         console.print(styled(("note:", "yellow"), f" {note}"), soft_wrap=True)

@@ -3,6 +3,7 @@
     ExporterError
     ├── UsageError          the request cannot be carried out as asked        exit code 2
     │   ├── InputError      a file or a folder that was given is unusable     exit code 2
+    │   ├── UnknownEngineError   a build has no such engine (a KeyError, too)  exit code 2
     │   └── MissingDependencyError   an optional library or device is absent  exit code 2
     ├── BuildError          a stage or a vendor's builder failed              exit code 1
     └── GateError           a result was obtained and is not good enough      exit code 1
@@ -31,6 +32,12 @@ class UsageError(ExporterError):
 
 class InputError(UsageError):
     """A file or folder that was given is missing, malformed or unsafe."""
+
+
+class UnknownEngineError(UsageError, KeyError):
+    """A build has no engine of that name, or building it failed."""
+
+    __str__ = Exception.__str__  # KeyError's own quotes the message
 
 
 class MissingDependencyError(UsageError):

@@ -43,6 +43,7 @@ from exporter.images.samples import Samples, open_data
 from exporter.lowerings import LoweredGraph, Lowerings, make_lowerings
 from exporter.measure.stage import measure_engines
 from exporter.measure.timing import Ceilings
+from exporter.models.live_module import LiveModule, from_module
 from exporter.models.sources import define
 from exporter.passes.blocks import GraphFacts, find_residual_blocks
 from exporter.plan import plan
@@ -76,8 +77,12 @@ class Outcome:
     manifest: Manifest
 
 
-def export_model(request: ExportRequest, progress: Progress) -> Outcome:
+def export_model(
+    request: ExportRequest, progress: Progress, live: LiveModule | None = None
+) -> Outcome:
     """The main job: a model to verified engines, a manifest and a report.
+
+    `live` is the model, where a program hands it over; else the request names it.
 
     Raises:
         UsageError: the request or an input cannot be used; nothing was written.
@@ -86,7 +91,7 @@ def export_model(request: ExportRequest, progress: Progress) -> Outcome:
     host.check_single_onnxruntime()
     planned = plan(request)
     clock = Clock()
-    model = define_model(request, clock, progress)
+    model = define_model(request, live, clock, progress)
     refuse_unused_by_model(request, model.spec)
     data = open_data(model.spec, request.data, seed=request.seed, progress=progress)
     for note in (*planned.notes, *model.notes, *data.notes):
@@ -116,9 +121,13 @@ def export_model(request: ExportRequest, progress: Progress) -> Outcome:
     return Outcome(destination, manifest)
 
 
-def define_model(request: ExportRequest, clock: Clock, progress: Progress) -> Model:
-    """What the request names, with its weights."""
+def define_model(
+    request: ExportRequest, live: LiveModule | None, clock: Clock, progress: Progress
+) -> Model:
+    """What was handed over, or what the request names, with its weights."""
     with clock.time("define"), progress.stage(f"define {request.source}"):
+        if live is not None:
+            return from_module(live, request.weights, request.seed)
         return define(
             request.source,
             request.weights,

@@ -6,17 +6,21 @@ stage took: the manifest's `timings`.
 
 from __future__ import annotations
 
+import io
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
 Advance = Callable[[int], None]
+PIPE_WIDTH: Final = 140
+"""Wide enough for every table of ours, where no terminal says how wide it is."""
 
 
 class Progress(Protocol):
@@ -50,6 +54,20 @@ class Silent:
 
     def note(self, text: str) -> None:
         self.notes.append(text)
+
+
+class Keeping:
+    """Shows what another one shows, and keeps the notes."""
+
+    def __init__(self, shown: Progress) -> None:
+        self.notes: list[str] = []
+        self._shown = shown
+        self.stage = shown.stage
+        self.detail = shown.detail
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+        self._shown.note(text)
 
 
 class Terminal:
@@ -104,8 +122,20 @@ def make_console(*, stderr: bool = False, pipe_width: int | None = None) -> Cons
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    # A name may hold `:module:`, which is no emoji.
-    return Console(stderr=stderr, emoji=False, width=None if stream.isatty() else pipe_width)
+    width = None if stream.isatty() else pipe_width
+    # A name may hold `:module:`, which is no emoji; in a notebook, too, this is a stream.
+    return Console(stderr=stderr, emoji=False, width=width, force_jupyter=False)
+
+
+def text_console() -> tuple[Console, io.StringIO]:
+    """A console that writes into a text, as wide as the terminal, if there is one."""
+    from rich.console import Console
+
+    text = io.StringIO()
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPE_WIDTH
+    # In a notebook rich would show what is printed instead of writing it.
+    plain = Console(file=text, width=width, emoji=False, color_system=None, force_jupyter=False)
+    return plain, text
 
 
 def styled(*parts: str | tuple[str, str]) -> Text:

@@ -11,6 +11,8 @@ from dataclasses import fields, is_dataclass, replace
 from enum import Enum
 from typing import Any
 
+import attrs
+
 from exporter.artifact import (
     Dialect,
     ElementType,
@@ -387,6 +389,9 @@ def hostile(value: Any) -> Any:
         return tuple(map(hostile, value))
     if isinstance(value, dict):
         return {key: hostile(item) for key, item in value.items()}
+    if attrs.has(type(value)):
+        changes = {name: hostile(item) for name, item in attrs.asdict(value, recurse=False).items()}
+        return attrs.evolve(value, **changes)
     if is_dataclass(value) and not isinstance(value, type):
         changes = {field.name: hostile(getattr(value, field.name)) for field in fields(value)}
         return replace(value, **changes)

@@ -6,10 +6,10 @@ import os
 import shutil
 import signal
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import attrs
 import onnx
 import pytest
 
@@ -37,7 +37,7 @@ def export(out: Path, **changes: Any) -> Outcome:
     base = ExportRequest(
         targets=("ort-cpu", "openvino"), precisions=(FP32,), out=out, samples=16, measure=False
     )
-    return export_model(replace(base, **changes), Silent())
+    return export_model(attrs.evolve(base, **changes), Silent())
 
 
 @pytest.fixture(scope="module")
@@ -218,7 +218,7 @@ def test_benchmark_keeps_no_figure_of_another_machine(
     build: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(OpenVino, "runs_here", lambda _: Skipped("not on this machine"))
-    found = benchmark_build(build, BenchmarkRequest(threads=1, rounds=5), Silent())
+    found = benchmark_build(BenchmarkRequest(build, threads=1, rounds=5), Silent())
     here, elsewhere = found.manifest.engines
     assert isinstance(here.latency, Latency)
     assert elsewhere.latency == elsewhere.profile == Skipped("not on this machine")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import getpass
 import hashlib
 import socket
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 import onnx
 import pytest
@@ -31,7 +31,7 @@ CPU_PAIRS = ("ort-cpu.fp32", "ort-cpu.fp16", "ort-cpu.int8")
 
 
 def request(out: Path, **changes: Any) -> ExportRequest:
-    return dataclasses.replace(ExportRequest(targets=("ort-cpu",), out=out), **changes)
+    return attrs.evolve(ExportRequest(targets=("ort-cpu",), out=out), **changes)
 
 
 @pytest.fixture(scope="module")
@@ -167,10 +167,10 @@ def test_a_changed_engine_is_named(build: Outcome) -> None:
 
 
 def test_benchmark_refuses_other_weights_and_updates_the_manifest(build: Outcome) -> None:
-    again = BenchmarkRequest(batches=(1, 2), threads=1, rounds=5)
+    again = BenchmarkRequest(build.folder, batches=(1, 2), threads=1, rounds=5)
     with pytest.raises(UsageError, match="another hash"):
-        benchmark_build(build.folder, dataclasses.replace(again, weights="random"), Silent())
-    updated = benchmark_build(build.folder, again, Silent())
+        benchmark_build(attrs.evolve(again, weights="random"), Silent())
+    updated = benchmark_build(again, Silent())
     for engine in updated.manifest.engines:
         assert [entry.batch for entry in engine.latency_by_batch] == [1, 2]
         assert latency_of(engine).threads == 1

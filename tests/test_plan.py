@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import attrs
 import pytest
 
 from exporter import host
@@ -143,7 +144,7 @@ def test_targets_by_name_come_in_every_precision_that_they_have(
         "openvino.int8",
     ]
     with pytest.raises(UsageError, match="for int8 alone; use ort-cpu for fp16"):
-        plan(replace(asked, precisions=(FP16,)))
+        plan(attrs.evolve(asked, precisions=(FP16,)))
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from exporter.artifact import Skipped
 from exporter.builds.option import declarations
 from exporter.builds.records import EngineRecord
 from exporter.builds.request import ExportRequest
-from exporter.errors import InputError
+from exporter.errors import ExporterError, InputError
 
 RENAMED: Final[Mapping[str, str]] = {"built_from": "graph"}
 """Fields that have another name in the file."""
@@ -82,7 +82,7 @@ def _first_problem(error: BaseException, content: Any, path: str = "") -> str:
     if isinstance(error, cattrs.ForbiddenExtraKeysError):
         unknown = ", ".join(sorted(error.extra_fields))
         return f"{place}unknown field {unknown} (of a newer version, or a slip)"
-    if isinstance(error, ValueError):
+    if isinstance(error, ValueError | ExporterError):
         return f"{place}{error}"
     # Every hook here says what it expects; cattrs' own for a mapping does not.
     return f"{place}{_expected('an object', content)}"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import attrs
 
 from exporter import host
 from exporter.artifact import ModelSpec, Precision, Skipped
@@ -60,7 +61,7 @@ def describe_build(
 def as_carried_out(run: Run, spec: ModelSpec, evaluated: int) -> ExportRequest:
     """The request with its defaults filled in and no path of this machine in it."""
     size = fixed_batch(spec)
-    return replace(
+    return attrs.evolve(
         without_folders(run.request),
         source=spec.source,
         samples=evaluated,
@@ -83,7 +84,7 @@ def without_folders(request: ExportRequest) -> ExportRequest:
             changed[declared.name] = declared.default
         elif isinstance(value, Path):
             changed[declared.name] = Path(value.name)
-    return replace(request, **changed)
+    return attrs.evolve(request, **changed)
 
 
 def _last_part(text: str) -> str:

@@ -1,23 +1,36 @@
 """An option, declared once, at a field of a request: everything else is made from that.
 
-A request is a frozen dataclass with fields `name: Annotated[type, Option(help=...)] = default`.
+A request is a frozen attrs class with fields `name: Annotated[type, Option(help=...)] = default`.
 From the declaration come the command line (`commands/options.py`), the line that gives a request
 again (`command_line`), what the manifest records, and the refusal of an option without a use.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Final, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from exporter.errors import UsageError, unknown_name
+import attrs
+
+from exporter.builds import converters
+from exporter.errors import UsageError
 
 REQUIRED: Final = inspect.Parameter.empty
 """The default of what must be given."""
+
+Request = TypeVar("Request")
+
+_WANTED: Final[Mapping[Any, str]] = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,10 +102,28 @@ class Declaration:
             return self._settings(given or ())
         if self.item is None:
             return given
-        words = [word.strip() for word in given.split(",") if word.strip()]
-        if not words and given:
+        listed = converters.batches(given) if self.item is int else converters.words(given)
+        if given and not listed:
             raise UsageError(f"{self.flag} {given!r}: give at least one, or leave it out")
-        return tuple(dict.fromkeys(self._item(word, given) for word in words))
+        return listed
+
+    def check(self, value: Any) -> None:
+        """Refuses what the command line's parser refuses, in a value that a program gave.
+
+        Raises:
+            UsageError: it is of another type, or below the minimum.
+        """
+        kinds = get_args(self.kind) if get_origin(self.kind) in (Union, UnionType) else (self.kind,)
+        wanted = [kind for kind in kinds if kind in _WANTED]
+        # A list, a path or an enum has its type from its converter.
+        if not wanted or (value is None and type(None) in kinds):
+            return
+        least = self.option.minimum
+        fits = any(_is_a(value, kind) for kind in wanted)
+        if not fits or (least is not None and value < least):
+            expected = " or ".join(_WANTED[kind] for kind in wanted)
+            of_at_least = f" of at least {least}" if least is not None else ""
+            raise UsageError(f"{self.name} is {value!r}: give {expected}{of_at_least}")
 
     def words(self, value: Any) -> list[str]:
         """What is typed to give the value; `read` backwards."""
@@ -113,17 +144,6 @@ class Declaration:
         """The value as one word."""
         return ",".join(map(str, value)) if self.item is not None else str(value)
 
-    def _item(self, word: str, given: str) -> Any:
-        if self.item is int:
-            if not (word.isdecimal() and int(word) > 0):
-                raise UsageError(f"{self.flag} {given!r}: give positive numbers, as in 1,8,32")
-            return int(word)
-        if issubclass(self.item, StrEnum):
-            if word not in set(self.item):
-                raise unknown_name(self.item.__name__.lower(), word, list(self.item))
-            return self.item(word)
-        return word
-
     def _settings(self, entries: Iterable[str]) -> dict[str, dict[str, str]]:
         found: dict[str, dict[str, str]] = {}
         for entry in entries:
@@ -135,19 +155,53 @@ class Declaration:
         return found
 
 
+def _is_a(value: Any, kind: Any) -> bool:
+    if isinstance(value, bool) or kind is bool:
+        return isinstance(value, bool) and kind is bool
+    return isinstance(value, (int, float) if kind is float else kind)
+
+
 def declarations(request: type) -> tuple[Declaration, ...]:
     """The options of a request, in its fields' order."""
     hints = get_type_hints(request, include_extras=True)
     return tuple(
         Declaration.of(field.name, hints[field.name], _default(field))
-        for field in dataclasses.fields(request)
+        for field in attrs.fields(request)
     )
 
 
-def _default(field: dataclasses.Field[Any]) -> Any:
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory()
-    return REQUIRED if field.default is dataclasses.MISSING else field.default
+def _default(field: attrs.Attribute[Any]) -> Any:
+    factory = getattr(field.default, "factory", None)
+    if factory is not None:
+        return factory()
+    return REQUIRED if field.default is attrs.NOTHING else field.default
+
+
+def refuse_unusable(request: Any) -> None:
+    """Refuses a request with a value that the command line's parser would not have let through.
+
+    Not in the constructor: a build's record says what came of the request (`samples` may be fewer
+    than can be asked for).
+
+    Raises:
+        UsageError: see `Declaration.check`.
+    """
+    for declared in declarations(type(request)):
+        declared.check(getattr(request, declared.name))
+
+
+def narrowed(kind: type[Request], wider: Any) -> Request:
+    """The request in an object that has its fields and others."""
+    return kind(**{one.name: getattr(wider, one.name) for one in declarations(kind)})
+
+
+def arguments(request: Any) -> dict[str, Any]:
+    """Every option by its name, but what the request is about: the arguments of a Python call."""
+    return {
+        declared.name: getattr(request, declared.name)
+        for declared in declarations(type(request))
+        if not declared.option.positional
+    }
 
 
 def given(request: Any) -> Iterator[tuple[Declaration, Any]]:
@@ -167,6 +221,21 @@ def command_line(request: Any) -> list[str]:
         if declared.option.positional or value != declared.default:
             found += [] if declared.option.not_recorded else declared.words(value)
     return found
+
+
+def keywords(request: Any, but: Container[str] = ()) -> list[str]:
+    """The arguments that give a request again in a program: "precisions=['int8']"."""
+    return [
+        f"{declared.name}={_literal(value)!r}"
+        for declared, value in given(request)
+        if not declared.option.not_recorded and declared.name not in but
+    ]
+
+
+def _literal(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_literal(item) for item in value]
+    return str(value) if isinstance(value, StrEnum | Path) else value
 
 
 def first_unused(request: Any, used: Container[StrEnum]) -> Declaration | None:

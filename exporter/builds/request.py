@@ -1,18 +1,22 @@
-"""What `exporter export` and `exporter benchmark` may be asked for.
+"""What `exporter export`, `validate` and `benchmark` may be asked for.
 
-Each option stands here once; see `option.py` for what is made from it. A function that takes the
-same arguments is typed by a ParamSpec over the constructor: `Callable[P, ExportRequest]`.
+Each option stands here once; see `option.py` for what is made from it. The constructor takes what a
+program gives (a list, a text) and converts it; attrs tells type checkers so, and the functions of
+the Python API are typed by a ParamSpec over the constructor (`commands/keywords.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
+
+from attrs import field, frozen
 
 from exporter.artifact import CalibrationMethod, Correction, Precision
+from exporter.builds import converters
+from exporter.builds.converters import FloatPrecision
 from exporter.builds.option import Option
 from exporter.targets import TARGETS
 
@@ -94,11 +98,11 @@ Source = Annotated[
 ]
 
 
-@dataclass(frozen=True)
+@frozen(kw_only=True)
 class ExportRequest:
     """What `exporter export` may be asked for; the defaults are those of the command line."""
 
-    source: Source = DEFAULT_MODEL
+    source: Source = field(default=DEFAULT_MODEL, kw_only=False)
     weights: Weights = "auto"
     targets: Annotated[
         tuple[str, ...],
@@ -108,7 +112,7 @@ class ExportRequest:
             help=f"{', '.join(TARGETS)}; some have variants, after a colon (default: what this "
             "machine can build).",
         ),
-    ] = ()
+    ] = field(default=(), converter=converters.words)
     precisions: Annotated[
         tuple[Precision, ...],
         Option(
@@ -116,7 +120,7 @@ class ExportRequest:
             metavar="LIST",
             help="fp32,fp16,int8 (default: what is useful on this machine).",
         ),
-    ] = ()
+    ] = field(default=(), converter=converters.precisions)
     data: Annotated[
         Path | None,
         Option(
@@ -124,7 +128,7 @@ class ExportRequest:
             help="Images to calibrate and to evaluate on: a folder of pictures (run through the "
             "model's own preprocessing) or an .npz/.npy of ready tensors.",
         ),
-    ] = None
+    ] = field(default=None, converter=converters.optional_path)
     out: Annotated[
         Path | None,
         Option(
@@ -132,7 +136,7 @@ class ExportRequest:
             help="Default: build/MODEL.",
             not_recorded="it is where the record lies, and that is the reader's own machine",
         ),
-    ] = None
+    ] = field(default=None, converter=converters.optional_path)
     # Never without a use: a build that was not measured is measured later with the same seed.
     seed: Annotated[
         int,
@@ -160,7 +164,7 @@ class ExportRequest:
             concerns=Concern.INT8,
         ),
     ] = 128
-    batches: Batches = (1,)
+    batches: Batches = field(default=(1,), converter=converters.batches)
     threads: Threads = None
     rounds: Rounds = 30
     keep: Annotated[
@@ -171,7 +175,7 @@ class ExportRequest:
             panel=Panel.INT8,
             concerns=Concern.REDUCED,
         ),
-    ] = ()
+    ] = field(default=(), converter=converters.words)
     calibration_method: Annotated[
         CalibrationMethod,
         Option(
@@ -179,7 +183,7 @@ class ExportRequest:
             panel=Panel.INT8,
             concerns=Concern.INT8,
         ),
-    ] = CalibrationMethod.MSE
+    ] = field(default=CalibrationMethod.MSE, converter=converters.calibration_method)
     correction: Annotated[
         Correction,
         Option(
@@ -188,7 +192,7 @@ class ExportRequest:
             panel=Panel.INT8,
             concerns=Concern.INT8,
         ),
-    ] = Correction.ALL
+    ] = field(default=Correction.ALL, converter=converters.correction)
     reduce_range: Annotated[
         bool,
         Option(
@@ -198,13 +202,13 @@ class ExportRequest:
         ),
     ] = False
     between: Annotated[
-        Literal[Precision.FP32, Precision.FP16],
+        FloatPrecision,
         Option(
             help="What INT8 for TensorRT leaves unquantized.",
             panel=Panel.INT8,
             concerns=Concern.FLOAT_BETWEEN,
         ),
-    ] = Precision.FP32
+    ] = field(default=Precision.FP32, converter=converters.float_precision)
     settings: Annotated[
         Mapping[str, Mapping[str, str]],
         Option(
@@ -213,7 +217,7 @@ class ExportRequest:
             help="A target's own setting, as in TARGET.memory_mb=4096; repeatable.",
             panel=Panel.TARGETS,
         ),
-    ] = field(default_factory=dict)
+    ] = field(factory=dict, converter=converters.settings)
     """Target (without its variant) -> key -> value."""
     profile: Annotated[
         str | None,
@@ -248,8 +252,30 @@ class ExportRequest:
     ] = True
 
 
-@dataclass(frozen=True)
-class BenchmarkRequest:
+@frozen(kw_only=True)
+class ValidateRequest:
+    """What `exporter validate` may be asked for; the defaults are those of the command line."""
+
+    build: Folder = field(converter=converters.path, kw_only=False)
+    blocks: Annotated[
+        bool, Option(help="Also the error at each residual block, built up and added.")
+    ] = False
+    threads: Threads = None
+
+
+@frozen(kw_only=True)
+class MeasuringRequest:
+    """What measuring a build again needs, besides the model that it was made of."""
+
+    build: Folder = field(converter=converters.path, kw_only=False)
+    weights: Weights = "auto"
+    batches: Batches = field(default=(1,), converter=converters.batches)
+    threads: Threads = None
+    rounds: Rounds = 30
+
+
+@frozen(kw_only=True)
+class BenchmarkRequest(MeasuringRequest):
     """What `exporter benchmark` may be asked for; the defaults are those of the command line."""
 
     model: Annotated[
@@ -259,7 +285,3 @@ class BenchmarkRequest:
             help="Where the model is, if it was a file or is not importable from here.",
         ),
     ] = None
-    weights: Weights = "auto"
-    batches: Batches = (1,)
-    threads: Threads = None
-    rounds: Rounds = 30

@@ -1,1 +1,1 @@
-"""What is done with a build that exists, a command a file, and what the command line prints."""
+"""What the command line and a program call, a command a file, and what the command line prints."""

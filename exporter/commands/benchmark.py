@@ -6,10 +6,10 @@ It changes the build's manifest and report, never its engines.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from exporter import host
-from exporter.artifact import Model, Precision
+from exporter.artifact import Model, ModelKind, ModelSpec, Precision
 from exporter.builds import manifest as manifests
 from exporter.builds.describe import describe_host
 from exporter.builds.folder import BuildFolder
@@ -20,9 +20,13 @@ from exporter.errors import UsageError
 from exporter.graph.bake import from_images
 from exporter.measure.stage import measure_engines
 from exporter.measure.timing import Conditions
+from exporter.models.live_module import LiveModule, as_module, from_module
 from exporter.models.sources import define
 from exporter.progress import Clock, Progress
 from exporter.report import write_report
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -33,8 +37,12 @@ class Benchmark:
     failures: tuple[str, ...]
 
 
-def benchmark_build(folder: Path, request: BenchmarkRequest, progress: Progress) -> Benchmark:
+def benchmark_build(
+    request: BenchmarkRequest, progress: Progress, module: torch.nn.Module | None = None
+) -> Benchmark:
     """Measures the engines of a build again.
+
+    `module` is the model, where the program that exported it hands it over again.
 
     Every figure of an earlier measurement goes, since they belong to the machine and the minute of
     that one: an engine that cannot be measured here says why instead.
@@ -43,9 +51,10 @@ def benchmark_build(folder: Path, request: BenchmarkRequest, progress: Progress)
         UsageError: the model or the weights given are not those of the build, or the model does
             not take the batch sizes.
     """
+    folder = request.build
     manifest = manifests.read(folder)
     refuse_batches(request.batches, manifest.model)
-    defined = _same_model(manifest, request.model, request.weights, progress)
+    defined = _same_model(manifest, request, module, progress)
     conditions = Conditions(
         threads=request.threads or host.usable_threads(),
         rounds=request.rounds,
@@ -72,22 +81,36 @@ def benchmark_build(folder: Path, request: BenchmarkRequest, progress: Progress)
     return Benchmark(manifest, tuple(failures))
 
 
-def _same_model(manifest: Manifest, source: str | None, weights: str, progress: Progress) -> Model:
+def _same_model(
+    manifest: Manifest,
+    request: BenchmarkRequest,
+    module: torch.nn.Module | None,
+    progress: Progress,
+) -> Model:
     """What the build was made from, defined again.
 
     Raises:
-        UsageError: the weights are others.
+        UsageError: the weights are others, or it was a module that nobody hands over.
     """
-    spec, request = manifest.model, manifest.request
-    with progress.stage(f"define {spec.source}"):
-        defined = define(
-            source or spec.source,
-            weights,
-            num_classes=request.num_classes,
-            image_size=request.image_size,
-            seed=request.seed,
-            progress=progress,
+    spec, made = manifest.model, manifest.request
+    if module is None and request.model is None and spec.kind is ModelKind.LIVE:
+        raise UsageError(
+            f"{spec.name} was handed over by the program that exported it; measure it there, with "
+            "build.benchmark(model=MODULE), or name what makes it: --model package.module:factory"
         )
+    with progress.stage(f"define {spec.source}"):
+        if module is not None:
+            live = LiveModule(as_module(module), _shape(spec))
+            defined = from_module(live, request.weights, made.seed)
+        else:
+            defined = define(
+                request.model or spec.source,
+                request.weights,
+                num_classes=made.num_classes,
+                image_size=made.image_size,
+                seed=made.seed,
+                progress=progress,
+            )
     if defined.spec.weights.sha256 != spec.weights.sha256:
         raise UsageError(
             f"the build was made from the weights {spec.weights.source!r}, these are "
@@ -97,3 +120,9 @@ def _same_model(manifest: Manifest, source: str | None, weights: str, progress: 
         defined = from_images(defined)
     # The blocks are known once the graph is, and the build has them.
     return replace(defined, spec=replace(defined.spec, residual_blocks=spec.residual_blocks))
+
+
+def _shape(spec: ModelSpec) -> tuple[int, int, int]:
+    """(C, H, W) of what the module takes; engines with baked preprocessing take (H, W, C)."""
+    first, second, third = spec.image_shape
+    return (third, first, second) if spec.input.dtype == "uint8" else (first, second, third)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, TypeVar, get_type_hints
 
+import attrs
 import typer
 
 from exporter.builds.option import REQUIRED, Declaration, Option, declarations
@@ -26,9 +26,7 @@ def command(app: typer.Typer) -> Callable[[Callable[..., None]], Callable[..., N
     def register(function: Callable[..., None]) -> Callable[..., None]:
         hints = get_type_hints(function, include_extras=True)
         parameters = inspect.signature(function).parameters
-        requests = {
-            name: hints[name] for name in parameters if dataclasses.is_dataclass(hints[name])
-        }
+        requests = {name: hints[name] for name in parameters if attrs.has(hints[name])}
         single = {
             name: Declaration.of(name, hints[name], parameter.default)
             for name, parameter in parameters.items()

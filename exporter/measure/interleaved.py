@@ -264,10 +264,13 @@ def _baseline_job(baseline: Baseline, folder: Path) -> dict[str, Any]:
             path = folder / "baseline.onnx"
             path.write_bytes(baseline.model)
             return {"kind": "onnx", "path": str(path)}
+        import cloudpickle
         import torch
 
         path = folder / "baseline.pt"
-        torch.save(baseline.module, path)
+        # By value, where a class is one of a script, a notebook or a function: pickle's own way is
+        # its name, which says nothing to another process.
+        torch.save(baseline.module, path, cloudpickle, cloudpickle.DEFAULT_PROTOCOL)
     except (AttributeError, TypeError, pickle.PicklingError) as error:
         reason = " ".join(str(error).split())
         raise _BaselineFailed(

@@ -30,18 +30,20 @@ class Loaded:
     notes: tuple[str, ...] = ()
 
 
-def describe(loaded: Loaded, *, name: str, source: str, kind: ModelKind, size: int) -> Model:
-    """The `Model` of a module that takes (B, 3, size, size).
+def describe(
+    loaded: Loaded, *, name: str, source: str, kind: ModelKind, shape: tuple[int, int, int]
+) -> Model:
+    """The `Model` of a module that takes (B, C, H, W), `shape` being (C, H, W).
 
     Raises:
         InputError: the module does not take such an input to one tensor with the batch in front.
     """
     module = loaded.module
     try:
-        macs, output = count_macs(module, torch.zeros(1, 3, size, size))
+        macs, output = count_macs(module, torch.zeros(1, *shape))
     except Exception as error:  # somebody else's forward may raise anything
         raise InputError(
-            f"{source} does not run on a (1, 3, {size}, {size}) input: {one_line(error)}"
+            f"{source} does not run on a {(1, *shape)} input: {one_line(error)}"
         ) from None
     if not isinstance(output, torch.Tensor):
         raise InputError(f"{source} answers with a {type(output).__name__}, expected one tensor")
@@ -56,7 +58,7 @@ def describe(loaded: Loaded, *, name: str, source: str, kind: ModelKind, size: i
         kind=kind,
         parameters=sum(parameter.numel() for parameter in module.parameters()),
         macs=macs,
-        input=TensorSpec("input", "float32", ("batch", 3, size, size)),
+        input=TensorSpec("input", "float32", ("batch", *shape)),
         output=TensorSpec("logits", "float32", ("batch", *output.shape[1:])),
         preprocessing=loaded.preprocessing,
         weights=loaded.info,

@@ -73,7 +73,7 @@ def calibrate_batchnorm(module: nn.Module, images: Images) -> None:
             norm.eval()
 
 
-def statistics_images(size: int, seed: int) -> Images:
-    """(16, 3, size, size) images with natural spectra, to measure the statistics on."""
-    images: Images = synthetic_inputs((3, size, size), STATISTICS_IMAGES, seed)
+def statistics_images(shape: tuple[int, int, int], seed: int) -> Images:
+    """(16, C, H, W) images with natural spectra, to measure the statistics on."""
+    images: Images = synthetic_inputs(shape, STATISTICS_IMAGES, seed)
     return images

@@ -6,6 +6,7 @@ the same ones twice.
 
 from __future__ import annotations
 
+import copy
 import importlib
 import re
 import sys
@@ -43,9 +44,10 @@ def from_factory(
         torch.manual_seed(seed)
         module = _call_factory(source)
     contract = Skipped("a module does not say how images become its input")
-    loaded = with_weights(module.eval(), source, weights_name, contract, size, seed)
+    shape = (3, size, size)
+    loaded = with_weights(module.eval(), source, weights_name, contract, shape, seed)
     name = file_name(source.rpartition(":")[2])
-    return describe(loaded, name=name, source=source, kind=ModelKind.MODULE, size=size)
+    return describe(loaded, name=name, source=source, kind=ModelKind.MODULE, shape=shape)
 
 
 def with_weights(
@@ -53,12 +55,12 @@ def with_weights(
     source: str,
     weights_name: str,
     contract: Preprocessing | Skipped,
-    size: int,
+    shape: tuple[int, int, int],
     seed: int,
 ) -> Loaded:
     """The module with the weights it came with (`auto`), random ones, or a checkpoint's."""
     if weights_name == "random":
-        return randomised(module, source, contract, size, seed, why="as asked for")
+        return randomised(module, source, contract, shape, seed, why="as asked for")
     if weights_name != "auto":
         state = weights.read_checkpoint(Path(weights_name))
         name = Path(weights_name).name
@@ -68,7 +70,7 @@ def with_weights(
     if _saw_data(module):
         return Loaded(module, info, contract)
     note = (
-        f"{source} made a network that was NEVER TRAINED: its batch normalisations still have mean "
+        f"{source} was NEVER TRAINED: its batch normalisations still have mean "
         "0 and variance 1. It is taken as it is, and packing for production will refuse it. Give a "
         "checkpoint with --weights FILE, or --weights random for well-scaled random ones."
     )
@@ -79,16 +81,16 @@ def randomised(
     module: nn.Module,
     source: str,
     contract: Preprocessing | Skipped,
-    size: int,
+    shape: tuple[int, int, int],
     seed: int,
     why: str,
 ) -> Loaded:
     """The module with seeded random weights, and the note that says so."""
     try:
-        initialise(module, statistics_images(size, seed), seed)
+        initialise(module, statistics_images(shape, seed), seed)
     except Exception as error:  # somebody else's forward may raise anything
         raise InputError(
-            f"{source} does not run on (N, 3, {size}, {size}) inputs: {one_line(error)}"
+            f"{source} does not run on (N, {', '.join(map(str, shape))}) inputs: {one_line(error)}"
         ) from None
     info = WeightsInfo(f"random, seed {seed}", weights.state_sha256(module), trained=False)
     note = (
@@ -122,7 +124,7 @@ def _call_factory(source: str) -> nn.Module:
         raise InputError(f"cannot import {module_name} for {source}: {one_line(error)}") from None
     factory: object = getattr(imported, attribute, None)
     if isinstance(factory, nn.Module):
-        return factory
+        return copy.deepcopy(factory)  # whoever else uses it finds it as it was
     if not callable(factory):
         raise InputError(
             f"{module_name} has no callable {attribute!r}; expected a function or class"

@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 from exporter.artifact import Model, ModelKind, Preprocessing, WeightsInfo
 from exporter.errors import InputError, UsageError, unused_option
 from exporter.images.digits import PREPROCESSING
@@ -45,18 +47,20 @@ def define(
         raise UsageError(f"--num-classes {num_classes}: expected at least 1")
     if image_size is not None and image_size < 1:
         raise UsageError(f"--image-size {image_size}: expected at least 1")
-    if source.endswith(".onnx"):
-        from exporter.models.onnx_file import load_onnx
+    # Modules draw their first weights from PyTorch's random state, which is the program's.
+    with torch.random.fork_rng(devices=[]):
+        if source.endswith(".onnx"):
+            from exporter.models.onnx_file import load_onnx
 
-        _refuse_options("an ONNX file", weights, num_classes, image_size)
-        return load_onnx(Path(source))
-    if source.startswith("timm:"):
-        from exporter.models.timm_models import from_timm
+            _refuse_options("an ONNX file", weights, num_classes, image_size)
+            return load_onnx(Path(source))
+        if source.startswith("timm:"):
+            from exporter.models.timm_models import from_timm
 
-        return from_timm(source, weights, num_classes, image_size, seed)
-    if ":" in source:
-        return from_factory(source, weights, num_classes, image_size, seed)
-    return _from_table(source, weights, num_classes, image_size, seed, progress)
+            return from_timm(source, weights, num_classes, image_size, seed)
+        if ":" in source:
+            return from_factory(source, weights, num_classes, image_size, seed)
+        return _from_table(source, weights, num_classes, image_size, seed, progress)
 
 
 def _from_table(
@@ -76,7 +80,7 @@ def _from_table(
             f"{smallest}; give at least {smallest}"
         )
     loaded = _load_variant(name, variant, weights_name, num_classes, size, seed, progress)
-    return describe(loaded, name=name, source=name, kind=ModelKind.BUILTIN, size=size)
+    return describe(loaded, name=name, source=name, kind=ModelKind.BUILTIN, shape=(3, size, size))
 
 
 def smallest_image(variant: Variant) -> int:
@@ -163,7 +167,7 @@ def _with_state(
 def _random(name: str, num_classes: int | None, size: int, seed: int, why: str) -> Loaded:
     module = build_variant(name, num_classes)
     contract = _contract(find_variant(name), size)
-    return randomised(module, name, contract, size, seed, why)
+    return randomised(module, name, contract, (3, size, size), seed, why)
 
 
 def _contract(variant: Variant, size: int) -> Preprocessing:

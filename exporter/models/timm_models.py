@@ -43,16 +43,17 @@ def from_timm(
     config = timm.data.resolve_model_data_config(module)
     size = int(config["input_size"][-1]) if image_size is None else image_size
     contract = _preprocessing(name, config, size)
+    shape = (3, size, size)
     if weights_name == "auto":
         published = module.pretrained_cfg.get("num_classes")
         if num_classes not in (None, published):
             why = f"published weights have {published} classes, {num_classes} were asked for"
-            loaded = randomised(module.eval(), source, contract, size, seed, why)
+            loaded = randomised(module.eval(), source, contract, shape, seed, why)
         else:
             loaded = _pretrained(name, source, contract, size, seed)
     else:
-        loaded = with_weights(module.eval(), source, weights_name, contract, size, seed)
-    return describe(loaded, name=file_name(name), source=source, kind=ModelKind.TIMM, size=size)
+        loaded = with_weights(module.eval(), source, weights_name, contract, shape, seed)
+    return describe(loaded, name=file_name(name), source=source, kind=ModelKind.TIMM, shape=shape)
 
 
 def _pretrained(
@@ -67,7 +68,7 @@ def _pretrained(
             torch.manual_seed(seed)
             module = timm.create_model(name, pretrained=False).eval()
         why = f"timm could not load pretrained ones: {one_line(error)}"
-        return randomised(module, source, contract, size, seed, why)
+        return randomised(module, source, contract, (3, size, size), seed, why)
     info = WeightsInfo(f"timm {name}", weights.state_sha256(module), trained=True)
     return Loaded(module, info, contract)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
+from attrs import field, frozen
+
+from exporter.builds import converters
 from exporter.builds.option import Option
 from exporter.builds.request import Folder
 
@@ -19,16 +21,16 @@ class Concern(StrEnum):
     KSERVE = "KServe"
 
 
-@dataclass(frozen=True)
+@frozen
 class PackRequest:
     """What `exporter pack` may be asked for; the defaults are those of the command line."""
 
-    build: Folder
+    build: Folder = field(converter=converters.path)
     format: Annotated[str, Option(help="bundle, triton, kserve, node or web.")] = "bundle"
     out: Annotated[
         Path | None,
         Option(help="Default: dist/MODEL-FORMAT. A bundle named *.tar.zst is one file."),
-    ] = None
+    ] = field(default=None, converter=converters.optional_path)
     engines: Annotated[
         tuple[str, ...],
         Option(
@@ -37,34 +39,36 @@ class PackRequest:
             help="Engine ids (default: all that passed). A format that serves one takes the "
             "fastest of them that it can serve.",
         ),
-    ] = ()
-    labels: Annotated[Path | None, Option(help="A text file, one class a line.")] = None
+    ] = field(default=(), converter=converters.words, kw_only=True)
+    labels: Annotated[Path | None, Option(help="A text file, one class a line.")] = field(
+        default=None, converter=converters.optional_path, kw_only=True
+    )
     allow_untrained: Annotated[
         bool, Option(help="Pack random weights all the same; the bundle says so.")
-    ] = False
+    ] = field(default=False, kw_only=True)
     sign: Annotated[
         Path | None,
         Option(
             help="An Ed25519 private key (PEM) to sign a bundle with.", concerns=Concern.SIGNATURE
         ),
-    ] = None
+    ] = field(default=None, converter=converters.optional_path, kw_only=True)
     backend: Annotated[
         str | None,
         Option(
             help="Triton's: python, onnxruntime, openvino or tensorrt.", concerns=Concern.TRITON
         ),
-    ] = None
+    ] = field(default=None, kw_only=True)
     slo_ms: Annotated[
         float | None,
         Option(
             help="Latency that a request may take; limits Triton's batches.",
             concerns=Concern.TRITON,
         ),
-    ] = None
+    ] = field(default=None, kw_only=True)
     storage_uri: Annotated[
         str | None,
         Option(
             help="Where KServe finds the repository: s3://..., gs://..., pvc://...",
             concerns=Concern.KSERVE,
         ),
-    ] = None
+    ] = field(default=None, kw_only=True)

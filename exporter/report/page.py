@@ -13,15 +13,18 @@ import hashlib
 import math
 import shlex
 from collections.abc import Mapping
-from dataclasses import replace
 from importlib import resources
+from pathlib import Path
 from typing import Any, Final
+
+import attrs
 
 # Not on first use: an export that finds it missing must not find that at its end.
 import jinja2
 
+from exporter.artifact import ModelKind
 from exporter.builds import manifest as manifests
-from exporter.builds.option import command_line
+from exporter.builds.option import command_line, keywords
 from exporter.builds.records import Manifest
 from exporter.builds.request import BenchmarkRequest
 from exporter.builds.unused import fixed_batch
@@ -34,12 +37,29 @@ from exporter.report.traced import FILTERS, Traced, images_per_second, is_skippe
 from exporter.targets import TARGETS, target_class
 
 TEMPLATE: Final = "page.html.j2"
+FIRST_SCREEN: Final = "first_screen.html.j2"
 DRIFT_BUCKETS: Final = 7
 """Shades of the heat map: below 1e-6, one for each decade up to 1e-1, and more than that."""
 
 
 def render(manifest: Manifest) -> str:
     """The page. Every value is escaped: a model's name may be anything."""
+    return _fill(TEMPLATE, manifest)
+
+
+def render_embedded(manifest: Manifest) -> str:
+    """The first screen of the page in a frame, which leaves the page around it alone."""
+    from markupsafe import Markup
+
+    frame = Markup(
+        '<iframe title="{}" sandbox srcdoc="{}" '
+        'style="width: 100%; height: 40rem; border: 0; resize: vertical"></iframe>'
+    )
+    page = str(_fill(FIRST_SCREEN, manifest))
+    return str(frame.format(f"{manifest.model.name}: engines", page))
+
+
+def _fill(template: str, manifest: Manifest) -> str:
     from markupsafe import Markup
 
     traced = Traced(manifest)
@@ -47,7 +67,7 @@ def render(manifest: Manifest) -> str:
     style, script = _text("style.css"), _text("page.js")
     return (
         _environment()
-        .get_template(TEMPLATE)
+        .get_template(template)
         .render(
             m=traced,
             schema=Traced(manifests.SCHEMA, "schema"),
@@ -99,22 +119,23 @@ def _environment() -> jinja2.Environment:
 def commands(manifest: Manifest) -> dict[str, str]:
     """The command line behind each part of the page; DIR stands for the build's folder.
 
-    "scaling" is empty for a model that takes one batch size only.
+    "scaling" is empty for a model that takes one batch size only. For a model that a program
+    handed over it is the program's line, where MODULE is that model.
     """
     request = manifest.request
     again = BenchmarkRequest(
+        Path("DIR"),
         weights=request.weights,
         batches=request.batches,
         threads=request.threads,
         rounds=request.rounds,
     )
-    scaled = replace(again, batches=(1, 2, 4, 8, 16))
-    benchmark = ["exporter", "benchmark", "DIR"]
+    scaled = attrs.evolve(again, batches=(1, 2, 4, 8, 16))
     is_fixed = fixed_batch(manifest.model) is not None
     return {
-        "export": shlex.join(["exporter", "export", *command_line(request)]),
-        "benchmark": shlex.join([*benchmark, *command_line(again)]),
-        "scaling": "" if is_fixed else shlex.join([*benchmark, *command_line(scaled)]),
+        "export": _export_line(manifest),
+        "benchmark": _benchmark_line(manifest, again),
+        "scaling": "" if is_fixed else _benchmark_line(manifest, scaled),
         "drift": "exporter validate DIR --blocks",
         "validate": "exporter validate DIR",
         "receipts": "exporter explain DIR",
@@ -126,6 +147,21 @@ def commands(manifest: Manifest) -> dict[str, str]:
 def _prediction_example() -> str:
     """Options of `export` that build an engine whose cost is predicted."""
     return next(filter(None, (target_class(name).prediction_example for name in TARGETS)))
+
+
+def _export_line(manifest: Manifest) -> str:
+    if manifest.model.kind is ModelKind.LIVE:
+        example = f"example=torch.zeros{(1, *manifest.model.image_shape)}"
+        words = [example, *keywords(manifest.request, but=("source", "image_size"))]
+        return f"exporter.export(MODULE, {', '.join(words)})"
+    return shlex.join(["exporter", "export", *command_line(manifest.request)])
+
+
+def _benchmark_line(manifest: Manifest, request: BenchmarkRequest) -> str:
+    if manifest.model.kind is ModelKind.LIVE:
+        words = ["model=MODULE", *keywords(request, but=("build",))]
+        return f"exporter.open_build('DIR').benchmark({', '.join(words)})"
+    return shlex.join(["exporter", "benchmark", *command_line(request)])
 
 
 def drift_bucket(error: float) -> str:

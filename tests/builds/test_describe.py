@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
+import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -31,7 +32,7 @@ def carried_out(request: ExportRequest) -> ExportRequest:
     return as_carried_out(run, replace(SPEC, source=request.source), samples)
 
 
-@pytest.mark.parametrize("name", [field.name for field in fields(ExportRequest)])
+@pytest.mark.parametrize("name", [field.name for field in attrs.fields(ExportRequest)])
 @settings(max_examples=10, deadline=None)
 @given(data=st.data())
 def test_every_option_is_in_the_manifest(name: str, data: st.DataObject) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import attrs
 import pytest
 
 from exporter.artifact import CalibrationMethod, Correction, Precision, TensorSpec
@@ -52,12 +53,12 @@ def test_an_option_without_a_use_is_refused(name: str) -> None:
     plan(LEAST)
     flag = f"--{name.replace('_', '-')}"
     with pytest.raises(UsageError, match=rf"{flag} concerns .+; .+, or leave out {flag}$"):
-        plan(replace(LEAST, **{name: GIVEN[name]}))
+        plan(attrs.evolve(LEAST, **{name: GIVEN[name]}))
 
 
 def test_what_is_malformed_and_unused_is_unused() -> None:
     with pytest.raises(UsageError, match="--profile concerns targets with optimization profiles"):
-        plan(replace(LEAST, profile="nonsense"))
+        plan(attrs.evolve(LEAST, profile="nonsense"))
 
 
 FP32, FP16, INT8 = Precision
@@ -79,23 +80,23 @@ FP32, FP16, INT8 = Precision
     ],
 )
 def test_an_option_with_a_use_is_taken(name: str, kind: type[Target], precision: Precision) -> None:
-    request = replace(LEAST, **{name: GIVEN[name]})
+    request = attrs.evolve(LEAST, **{name: GIVEN[name]})
     refuse_unused(request, [(target(OrtCpu), FP32), (target(kind), precision)])
 
 
 def test_measuring_uses_batches_and_rounds() -> None:
-    plan(replace(LEAST, measure=True, rounds=50, batches=(1, 8)))
+    plan(attrs.evolve(LEAST, measure=True, rounds=50, batches=(1, 8)))
 
 
 def test_between_needs_int8_of_a_target_that_leaves_something() -> None:
-    request = replace(LEAST, between=Precision.FP16)
+    request = attrs.evolve(LEAST, between=Precision.FP16)
     for pairs in ([(target(OrtCpu), INT8)], [(target(TensorRtRtx), FP16)]):
         with pytest.raises(UsageError, match="--between concerns INT8"):
             refuse_unused(request, pairs)
 
 
 def test_a_profile_that_a_setting_gives_already_is_refused() -> None:
-    request = replace(LEAST, profile="1:8:32", settings={"tensorrt-rtx": {"profile": "1:1:1"}})
+    request = attrs.evolve(LEAST, profile="1:8:32", settings={"tensorrt-rtx": {"profile": "1:1:1"}})
     with pytest.raises(UsageError, match=r"--profile concerns .+ that no --setting gives"):
         refuse_unused(request, [(target(TensorRtRtx), FP16)])
     refuse_unused(request, [(target(TensorRtRtx), FP16), (target(TensorRt), FP16)])

@@ -129,8 +129,8 @@ def test_a_build_is_measured_again_on_images(tmp_path: Path) -> None:
         samples=8, measure=False, threads=2, bake_preprocess=True,
     )  # fmt: skip
     assert export_model(request, Silent()).manifest.failures == ()
-    again = BenchmarkRequest(batches=(2,), threads=2, rounds=5)
-    updated = benchmark_build(tmp_path / "build", again, Silent())
+    again = BenchmarkRequest(tmp_path / "build", batches=(2,), threads=2, rounds=5)
+    updated = benchmark_build(again, Silent())
     latency = updated.manifest.engines[0].latency
     assert isinstance(latency, Latency)
     assert latency.batch == 2

@@ -12,6 +12,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import types
 from collections.abc import Callable, Iterator, Mapping
@@ -268,14 +269,24 @@ def test_counts_below_one_are_refused(batches: tuple[int, ...], threads: int, ro
 
 def test_a_module_that_cannot_be_pickled_is_skipped(engine: Path) -> None:
     module = torch.nn.Identity()
-    module.hook = lambda x: x  # type: ignore[assignment]
+    module.lock = threading.Lock()  # type: ignore[assignment]
     engines = [EngineToMeasure("ort-cpu.fp32", "ort-cpu", engine)]
     skipped = run(engines, EagerBaseline(module, INPUT))["ort-cpu.fp32"]
     assert list(skipped) == [1, 4]
     reason = skipped[1]
     assert isinstance(reason, Skipped)
     assert "cannot be sent to a process of its own" in reason.skipped
-    assert "lambda" in reason.skipped
+    assert "lock" in reason.skipped
+
+
+def test_a_class_that_only_this_program_has_is_sent_by_value(engine: Path) -> None:
+    class Own(torch.nn.Identity):
+        """As one of a notebook's cell or of a script."""
+
+    module = Own()
+    module.of_a_line = lambda x: x  # type: ignore[assignment]
+    engines = [EngineToMeasure("ort-cpu.fp32", "ort-cpu", engine)]
+    assert isinstance(run(engines, EagerBaseline(module, INPUT))["ort-cpu.fp32"][1], Latency)
 
 
 class Unwritable(torch.nn.Identity):

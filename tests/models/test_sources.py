@@ -67,6 +67,13 @@ def factories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "my_factories"
 
 
+@pytest.mark.parametrize("source", ["resnet20", "resnet20-digits", "{}:tiny"])
+def test_the_programs_random_state_stays_as_it_is(factories: str, source: str) -> None:
+    before = torch.get_rng_state()
+    define(source.format(factories), "auto", image_size=32, progress=Silent())
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_a_module_of_ones_own(factories: str) -> None:
     model = define(f"{factories}:tiny", image_size=16, progress=Silent())
     assert (model.spec.name, model.spec.kind) == ("tiny", "module")

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import attrs
 import pytest
 
 from exporter.artifact import ModelKind, Precision
@@ -326,6 +327,6 @@ def test_a_block_s_bar_is_its_part_of_the_slowest_block_s_time() -> None:
 
 def test_a_manifest_without_a_number_of_threads_has_a_page() -> None:
     manifest = manifests.resnet50()
-    request = replace(manifest.request, threads=None)
+    request = attrs.evolve(manifest.request, threads=None)
     facts = Page(render(replace(manifest, request=request))).all("p", "facts")[0].text
     assert "threads" not in facts

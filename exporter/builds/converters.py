@@ -1,0 +1,106 @@
+"""From what a program gives to what a request holds: tuples, paths and enums.
+
+A list may be any iterable, or a text with commas as on the command line; an enum's member may be
+given by its value, a path as a text. Each function is the converter of a request's field, and what
+it takes is what type checkers let a caller give.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from os import PathLike
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from exporter.artifact import CalibrationMethod, Correction, Precision
+from exporter.errors import UsageError, unknown_name
+
+Member = TypeVar("Member", bound=StrEnum)
+FloatPrecision = Literal[Precision.FP32, Precision.FP16]
+
+
+def words(given: str | Iterable[str]) -> tuple[str, ...]:
+    """Each word once, in the order given."""
+    listed = [word.strip() for word in given.split(",")] if isinstance(given, str) else list(given)
+    for word in listed:
+        if not isinstance(word, str):
+            raise UsageError(f"{word!r} in {listed}: give texts, as in ['fp32', 'int8']")
+    return tuple(dict.fromkeys(word for word in listed if word))
+
+
+def batches(given: str | Iterable[int]) -> tuple[int, ...]:
+    """Each positive number once, in the order given."""
+    problem = f"batches {given!r}: give positive numbers, as in 1,8,32"
+    if isinstance(given, str):
+        given = [int(word) if word.isdecimal() else 0 for word in words(given)]
+    try:
+        found = tuple(dict.fromkeys(operator.index(count) for count in given))
+    except TypeError:
+        raise UsageError(problem) from None
+    if not all(count > 0 for count in found):
+        raise UsageError(problem)
+    return found
+
+
+def precisions(given: str | Iterable[str]) -> tuple[Precision, ...]:
+    """Precisions by their names."""
+    return tuple(member(Precision, word) for word in words(given))
+
+
+def float_precision(given: str) -> FloatPrecision:
+    """FP32 or FP16."""
+    found = member(Precision, given)
+    if found is Precision.INT8:
+        raise UsageError(f"{given!r} is not one of 'fp32', 'fp16'")
+    return found
+
+
+def calibration_method(given: str) -> CalibrationMethod:
+    """A method by its name."""
+    return member(CalibrationMethod, given)
+
+
+def correction(given: str) -> Correction:
+    """A correction by its name."""
+    return member(Correction, given)
+
+
+def path(given: str | PathLike[str]) -> Path:
+    """A path."""
+    if not isinstance(given, str | PathLike):
+        raise UsageError(
+            f"{given!r} is a {type(given).__name__}: give the path of a file or folder"
+        )
+    return Path(given)
+
+
+def optional_path(given: str | PathLike[str] | None) -> Path | None:
+    """A path, or nothing."""
+    return None if given is None else path(given)
+
+
+def settings(given: Mapping[str, Mapping[str, str | int]]) -> Mapping[str, Mapping[str, str]]:
+    """Target -> key -> value, each value as a text."""
+    try:
+        return {
+            target: {key: str(value) for key, value in own.items()} for target, own in given.items()
+        }
+    except AttributeError:
+        raise UsageError(
+            f"{given!r}: give settings by target and key, as in {{'tensorrt': {{'tf32': 'on'}}}}"
+        ) from None
+
+
+def member(kind: type[Member], given: str) -> Member:
+    """The member of an enum with that value.
+
+    Raises:
+        UsageError: it has none; the message names the nearest.
+    """
+    if given not in set(kind):
+        name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind.__name__).lower()
+        raise unknown_name(name, str(given), list(kind))
+    return kind(given)

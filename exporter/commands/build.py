@@ -1,0 +1,320 @@
+"""A build in a program: made, opened, read, checked, measured and packed, as the command line does.
+
+Everything that did not pass is a value (`Build.failures`); what is raised is an `ExporterError`,
+for a request that cannot be carried out.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from exporter.builds import manifest as manifests
+from exporter.builds.option import arguments, narrowed, refuse_unusable
+from exporter.builds.records import EngineRecord, Manifest
+from exporter.builds.request import (
+    BenchmarkRequest,
+    ExportRequest,
+    MeasuringRequest,
+    ValidateRequest,
+)
+from exporter.commands.calls import (
+    BenchmarkCall,
+    ExportCall,
+    PackCall,
+    ValidateCall,
+    shown,
+    takes,
+)
+from exporter.errors import UnknownEngineError, unknown_name, unused_option
+from exporter.pack.request import PackRequest
+from exporter.progress import text_console
+
+if TYPE_CHECKING:
+    import torch
+
+    from exporter.commands.benchmark import Benchmark
+    from exporter.commands.validate import Validation
+    from exporter.pack.formats import Packed
+
+
+class Build(Mapping[str, EngineRecord]):
+    """A finished build: a folder, and the record of it, by engine id.
+
+    `build["ort-cpu.int8"]` is everything that was proved and measured of one engine; the mapping
+    has every engine of which there is a file, those that a gate rejected too (`passed` tells).
+
+    >>> import exporter
+    >>> build = exporter.export("resnet20-digits", targets=["ort-cpu"], precisions=["fp32"],
+    ...                         measure=False, out="build/digits")
+    >>> list(build), build.failures
+    (['ort-cpu.fp32'], ())
+    >>> build["ort-cpu.fp32"].accuracy.top1 > 0.9
+    True
+    """
+
+    def __init__(self, path: Path, manifest: Manifest, notes: Sequence[str] = ()) -> None:
+        self._path = path
+        self._manifest = manifest
+        self._notes = tuple(notes)
+        self._found: tuple[str, ...] = ()
+
+    @property
+    def path(self) -> Path:
+        """The build's folder: manifest.json, report.html, engines/, onnx/."""
+        return self._path
+
+    @property
+    def manifest(self) -> Manifest:
+        """All of what `manifest.json` holds: the model, the request, the machine, the engines."""
+        return self._manifest
+
+    @property
+    def engines(self) -> tuple[EngineRecord, ...]:
+        """Every engine of which there is a file, in the order they were asked for."""
+        return self._manifest.engines
+
+    @property
+    def fastest(self) -> EngineRecord | None:
+        """The engine with the highest speedup of those that passed every gate; None: no such."""
+        return self._manifest.fastest
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """What failed in the export and in this object's last check: "engine: why", a line each.
+
+        The last check is the latest `validate()` or `benchmark()`.
+        """
+        return (*self._manifest.failures, *self._found)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know: untrained weights, synthetic calibration; a paragraph each."""
+        return self._notes
+
+    def __getitem__(self, engine: str) -> EngineRecord:
+        """The engine of that id, as in "ort-cpu.int8".
+
+        Raises:
+            UnknownEngineError: there is none of that id (a KeyError, too), or it was not built; the
+                message says why.
+        """
+        found = self._manifest.engine(engine)
+        if found is not None:
+            return found
+        failed = {one.id: one for one in self._manifest.failed_engines}
+        if engine in failed:
+            one = failed[engine]
+            raise UnknownEngineError(f"{engine} failed to {one.stage}: {one.reason}")
+        raise UnknownEngineError(str(unknown_name("engine", str(engine), [*self, *failed])))
+
+    def __iter__(self) -> Iterator[str]:
+        return (engine.id for engine in self._manifest.engines)
+
+    def __len__(self) -> int:
+        return len(self._manifest.engines)
+
+    @takes(ValidateCall)
+    def validate(self, request_for: Callable[[Path], ValidateCall]) -> Validation:  # noqa: D417
+        """Check every engine: its files' hashes, and its answers to the golden inputs.
+
+        Args:
+            {options}
+            progress: see `exporter.export`.
+
+        Returns:
+            What became of each engine, and the failures, which `failures` has as well. With
+            `blocks`, each engine's record then has the error of its residual blocks.
+
+        Raises:
+            InputError: the build or its goldens are gone, or damaged.
+
+        >>> import exporter
+        >>> exporter.open_build("build/digits").validate().failures
+        ()
+        """
+        from exporter.commands.validate import validate_build
+
+        call = request_for(self.path)
+        refuse_unusable(narrowed(ValidateRequest, call))
+        progress = shown(call.progress)
+        outcome = validate_build(
+            self.path, blocks=call.blocks, threads=call.threads, progress=progress
+        )
+        self._learn(outcome.manifest, outcome.failures, progress.notes)
+        return outcome
+
+    @takes(BenchmarkCall)
+    def benchmark(self, request_for: Callable[[Path], BenchmarkCall]) -> Benchmark:  # noqa: D417
+        """Measure every engine against eager PyTorch again, here; the record and report follow.
+
+        Args:
+            model: what the build was made of, where its name does not say where that is: a name as
+                `exporter.export` takes it, or the torch.nn.Module. Its weights must be the build's.
+            {options}
+            progress: see `exporter.export`.
+
+        Returns:
+            The new record, and each engine that broke on the way.
+
+        Raises:
+            UsageError: the model or its weights are not those of the build, it was a module and is
+                not given, or it does not take the batch sizes.
+
+        >>> import exporter
+        >>> build = exporter.open_build("build/digits")
+        >>> build.benchmark(batches=[1, 4], threads=1, rounds=5).failures
+        ()
+        >>> [latency.batch for latency in build["ort-cpu.fp32"].latencies]  # p50_ms, speedup, ...
+        [1, 4]
+        """
+        from exporter.commands.benchmark import benchmark_build
+
+        call = request_for(self.path)
+        named = call.model if isinstance(call.model, str) else None
+        module = None if isinstance(call.model, str) else call.model
+        options = narrowed(MeasuringRequest, call)
+        request = BenchmarkRequest(self.path, model=named, **arguments(options))
+        refuse_unusable(request)
+        progress = shown(call.progress)
+        outcome = benchmark_build(request, progress, module)
+        self._learn(outcome.manifest, outcome.failures, progress.notes)
+        return outcome
+
+    @takes(PackCall)
+    def pack(self, request_for: Callable[[Path], PackCall]) -> Packed:  # noqa: D417
+        """Pack the build for production.
+
+        Args:
+            {options}
+            progress: see `exporter.export`.
+
+        Returns:
+            Where it is (`path`), the engines in it, and what the user should know (`notes`).
+
+        Raises:
+            UsageError: an option or an engine that the format has not, untrained weights, or an
+                `out` that holds something else.
+            InputError: the build was changed since it was proved.
+            GateError: an engine no longer answers as it did.
+
+        >>> import exporter
+        >>> packed = exporter.open_build("build/digits").pack("bundle", "digits")
+        >>> engine = exporter.load(packed.path)
+        >>> engine.id
+        'ort-cpu.fp32'
+        """
+        from exporter.pack.formats import pack
+
+        call = request_for(self.path)
+        request = narrowed(PackRequest, call)
+        refuse_unusable(request)
+        return pack(request, shown(call.progress))
+
+    def explain(self, engine: str = "") -> str:
+        """The fusion receipt of one engine, or of all, as a text: what became of each block.
+
+        Raises:
+            UsageError: the build has no such engine.
+        """
+        from exporter.commands.explain import explain
+
+        console, text = text_console()
+        explain(self._manifest, engine, console)
+        return text.getvalue()
+
+    def __repr__(self) -> str:
+        """The table that the command line prints."""
+        from exporter.commands import tables
+
+        console, text = text_console()
+        tables.engines(self._manifest, console)
+        return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
+
+    def _repr_html_(self) -> str:
+        """The first screen of the report."""
+        from exporter.report.page import render_embedded
+
+        return render_embedded(self._manifest)
+
+    def _learn(self, manifest: Manifest, found: Sequence[str], notes: Sequence[str]) -> None:
+        self._manifest = manifest
+        self._found = tuple(found)
+        self._notes = tuple(dict.fromkeys((*self._notes, *notes)))
+
+
+@takes(ExportCall)
+def export(  # noqa: D417
+    model: str | os.PathLike[str] | torch.nn.Module, request_for: Callable[[str], ExportCall]
+) -> Build:
+    """Compile a model: engines, a fusion receipt and a parity certificate each, latency, a report.
+
+    A module's own state stays as it is: everything is done to a copy, on the CPU and in eval mode.
+    The options are those of the command line. A list may be a text with commas; settings are a
+    mapping of mappings, as in {"tensorrt": {"memory_mb": 4096}}.
+
+    Args:
+        model: a built-in name (`exporter models` lists them), "timm:NAME",
+            "package.module:factory", the path of an .onnx file, or a torch.nn.Module.
+        example: for a module: one input (N, C, H, W), a float tensor or array; its shape says what
+            the engines take, N excepted. Instead of it, `image_size` for (N, 3, size, size).
+        {options}
+        progress: "auto": bars on standard error where that is a terminal, else nothing; True or
+            False; or a `Progress` of yours. Notes are in `Build.notes` whatever is shown.
+
+    Returns:
+        The finished build. What did not pass is in its `failures`; nothing is raised for that.
+
+    Raises:
+        UsageError: the request cannot be carried out as asked; nothing was written.
+        InputError: a file, the data or the module cannot be used; nothing was written.
+        BuildError: a step that all engines need failed; nothing was written.
+
+    >>> import exporter, torch
+    >>> class Net(torch.nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.conv = torch.nn.Conv2d(1, 8, 3, padding=1)
+    ...         self.fc = torch.nn.Linear(8, 5)
+    ...     def forward(self, x):  # (N, 1, H, W)
+    ...         return self.fc(self.conv(x).relu().mean((2, 3)))  # (N, 5)
+    >>> build = exporter.export(Net(), example=torch.zeros(1, 1, 28, 28), targets=["ort-cpu"],
+    ...                         precisions=["fp32", "int8"], measure=False)
+    >>> list(build), build.path.as_posix(), build["ort-cpu.int8"].passed
+    (['ort-cpu.fp32', 'ort-cpu.int8'], 'build/Net', True)
+    """
+    from exporter.models.live_module import LiveModule, as_module, input_shape
+    from exporter.pipeline import export_model
+
+    named = os.fspath(model) if isinstance(model, str | os.PathLike) else None
+    call = request_for(named or type(model).__name__)
+    request = narrowed(ExportRequest, call)
+    refuse_unusable(request)
+    live = None
+    if named is None:
+        module = as_module(model)
+        if call.num_classes is not None:
+            raise unused_option("num_classes", "built-in and timm models, and a module is given")
+        live = LiveModule(module, input_shape(call.example, call.image_size))
+    elif call.example is not None:
+        raise unused_option("example", "modules that are handed over, and a name is given")
+    progress = shown(call.progress)
+    outcome = export_model(request, progress, live)
+    return Build(outcome.folder, outcome.manifest, progress.notes)
+
+
+def open_build(path: str | os.PathLike[str]) -> Build:
+    """The build in a folder that `export` wrote.
+
+    Raises:
+        InputError: no build there, one of another version, or a damaged one.
+
+    >>> import exporter
+    >>> build = exporter.open_build("build/digits")
+    >>> build.manifest.model.name
+    'resnet20-digits'
+    """
+    folder = Path(path)
+    return Build(folder, manifests.read(folder))

@@ -7,8 +7,8 @@
     build.pack("bundle", "out")
     engine = exporter.load("out")
 
-What compiles (PyTorch, ONNX, the runtimes) is imported on first use, so that `exporter.runtime` and
-`exporter.load` work where nothing but numpy and a runtime library is installed.
+Everything but `load` is imported on first use, so that `exporter.runtime` works where nothing but
+numpy and a runtime library is installed.
 """
 
 from __future__ import annotations
@@ -16,15 +16,6 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from exporter.errors import (
-    BuildError,
-    ExporterError,
-    GateError,
-    InputError,
-    MissingDependencyError,
-    UnknownEngineError,
-    UsageError,
-)
 from exporter.runtime import load  # which switches the libraries' telemetry off
 
 if TYPE_CHECKING:
@@ -33,6 +24,15 @@ if TYPE_CHECKING:
     from exporter.commands.benchmark import Benchmark
     from exporter.commands.build import Build, export, open_build
     from exporter.commands.validate import Validation
+    from exporter.errors import (
+        BuildError,
+        ExporterError,
+        GateError,
+        InputError,
+        MissingDependencyError,
+        UnknownEngineError,
+        UsageError,
+    )
     from exporter.measure.timing import Latency, Profile, Speedup
     from exporter.pack.formats import Packed
     from exporter.progress import Progress
@@ -76,6 +76,15 @@ _HOMES = {
     "exporter.commands.benchmark": ("Benchmark",),
     "exporter.commands.build": ("Build", "export", "open_build"),
     "exporter.commands.validate": ("Validation",),
+    "exporter.errors": (
+        "BuildError",
+        "ExporterError",
+        "GateError",
+        "InputError",
+        "MissingDependencyError",
+        "UnknownEngineError",
+        "UsageError",
+    ),
     "exporter.measure.timing": ("Latency", "Profile", "Speedup"),
     "exporter.pack.formats": ("Packed",),
     "exporter.progress": ("Progress",),
@@ -90,6 +99,8 @@ def __getattr__(name: str) -> Any:
             try:
                 module = importlib.import_module(home)
             except ModuleNotFoundError as missing:
+                from exporter.errors import MissingDependencyError
+
                 raise MissingDependencyError(
                     f"exporter.{name} needs {missing.name}; install the compiler with "
                     "pip install 'resnet-exporter[cpu]' (exporter.load works without it)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -276,3 +277,26 @@ def test_bad_folders_are_one_line(tmp_path: Path, folder: Path) -> None:
     bad = folder / "broken.jpg"
     bad.write_bytes(b"\xff\xd8\xff\xe0 not a picture")
     refuse(folder, r"broken\.jpg cannot be read as an image")
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_inputs_are_kept_in_memory_where_they_fit(
+    fits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of ImageNet's validation set is 15 GB."""
+    inputs = np.arange(40, dtype=np.float32).reshape(10, 4)
+    monkeypatch.setattr(
+        "exporter.images.samples.HELD_BYTES", inputs.nbytes if fits else inputs.nbytes - 1
+    )
+    reads: list[int] = []
+
+    def read(index: int) -> npt.NDArray[np.float32]:
+        reads.append(index)
+        row: npt.NDArray[np.float32] = inputs[index]
+        return row
+
+    held = replace(Samples.of("numbers", inputs), _read=read).held()
+    reads.clear()
+    for _ in range(2):
+        np.testing.assert_array_equal(np.concatenate(list(held.batches(3))), inputs)
+    assert len(reads) == (0 if fits else 20)

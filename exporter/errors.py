@@ -6,7 +6,7 @@
     │   ├── UnknownEngineError   a build has no such engine (a KeyError, too)  exit code 2
     │   └── MissingDependencyError   an optional library or device is absent  exit code 2
     ├── BuildError          a stage or a vendor's builder failed              exit code 1
-    └── GateError           a result was obtained and is not good enough      exit code 1
+    └── NotReproducedError  an engine no longer answers as it was validated  exit code 1
 
 A message is one line that names the thing, says what was expected and how to fix it.
 Exit codes are turned into process exits in `cli.py` alone.
@@ -48,8 +48,8 @@ class BuildError(ExporterError):
     """A stage or a vendor's builder failed on a request that looked valid."""
 
 
-class GateError(ExporterError):
-    """An engine was made, measured against a limit, and found wanting."""
+class NotReproducedError(ExporterError):
+    """An engine no longer answers as it did when it was validated."""
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:

@@ -198,7 +198,7 @@ class Build(Mapping[str, EngineRecord]):
             UsageError: an option or an engine that the format has not, untrained weights, or an
                 `out` that holds something else.
             InputError: the build was changed since it was proved.
-            GateError: an engine no longer answers as it did.
+            NotReproducedError: an engine no longer answers as it did.
 
         >>> import exporter
         >>> packed = exporter.open_build("build/digits").pack("bundle", "digits")

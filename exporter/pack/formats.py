@@ -56,7 +56,7 @@ def pack(request: PackRequest, progress: Progress) -> Packed:
         UsageError: unknown format or engine, an option that the format has not, untrained
             weights, or an `out` that holds something else.
         InputError: the build is missing, malformed or was changed.
-        GateError: an engine no longer answers as it was validated.
+        NotReproducedError: an engine no longer answers as it was validated.
     """
     if request.format not in FORMATS:
         raise unknown_name("format", request.format, FORMATS)

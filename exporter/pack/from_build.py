@@ -16,7 +16,7 @@ import exporter
 from exporter.artifact import ModelSpec, Skipped
 from exporter.builds import manifest as manifests
 from exporter.builds.records import EngineRecord, Manifest
-from exporter.errors import GateError, InputError, UsageError, unknown_name
+from exporter.errors import InputError, NotReproducedError, UsageError, unknown_name
 from exporter.images.pixels import recover_pixels
 from exporter.pack.packable import Release
 from exporter.pack.packed_manifest import SCHEMA, Answers, Bundle, GoldenFile, LeftOut
@@ -42,7 +42,7 @@ def open_release(
     Raises:
         UsageError: an engine that is not there or must not leave, or untrained weights.
         InputError: no build, or its files are unusable or were changed.
-        GateError: an engine that runs here no longer answers as it was validated.
+        NotReproducedError: an engine that runs here no longer answers as it was validated.
     """
     manifest = manifests.read(build)
     _check_trained(manifest.model, allow_untrained)
@@ -170,7 +170,8 @@ def _answers(release: Release, engine: EngineRecord) -> np.ndarray:
     """(N, classes): what the engine answers to the goldens here.
 
     Raises:
-        GateError: it does not load, or is further from the reference than when it was validated.
+        NotReproducedError: it does not load, or is further from the reference than when it was
+            validated.
     """
     description = release.description
     served = next(entry for entry in description.engines if entry.id == engine.id)
@@ -179,11 +180,11 @@ def _answers(release: Release, engine: EngineRecord) -> np.ndarray:
         with open_engine(served, description, release.labels, contents) as opened:
             answers = answers_to(opened, release.goldens)
     except ServingError as failure:
-        raise GateError(f"{engine.id} cannot be packed: {failure}") from None
+        raise NotReproducedError(f"{engine.id} cannot be packed: {failure}") from None
     error = worst_error(answers, release.goldens.outputs)
     allowed = allowed_when_validated(engine)
     if not error <= allowed:
-        raise GateError(
+        raise NotReproducedError(
             f"{engine.id} is off by {error:.3g} on a golden input, at most {allowed:.3g} fits "
             "what was validated; export the model again on this machine"
         )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exporter.errors import GateError, InputError, UsageError
+from exporter.errors import InputError, NotReproducedError, UsageError
 from exporter.pack.formats import pack
 from exporter.pack.request import PackRequest
 from exporter.progress import Silent
@@ -161,7 +161,7 @@ def test_an_engine_that_answers_otherwise_than_validated_is_refused(tmp_path: Pa
         changed = dict(arrays)
     changed["outputs"] = changed["outputs"][:, ::-1].copy()
     np.savez(build / "golden.npz", **changed)
-    with pytest.raises(GateError, match=r"ort-cpu\.fp32 is off by"):
+    with pytest.raises(NotReproducedError, match=r"ort-cpu\.fp32 is off by"):
         pack_build(build, tmp_path / "b")
 
 

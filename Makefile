@@ -14,7 +14,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX),)
 SERVING := .venv-serving
 SERVING_PIP := $(SERVING)/bin/python -m pip install --quiet --disable-pip-version-check
-# Processes that `make test` runs files of tests in, side by side.
+# Processes that `make test` runs files of tests in, side by side; PyTorch gets one thread in each.
 WORKERS ?= 2
 READY := $(VENV)/.ready-$(EXTRA)
 READY_DEV := $(VENV)/.ready-$(EXTRA)-dev
@@ -88,7 +88,7 @@ lint: $(READY_DEV) ## Formatter, linter, strict types, and which part may import
 	@$(BIN)/lint-imports --no-cache
 
 test: lint ## Everything that continuous integration runs
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile \
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile \
 		-m "not variants and not gpu and not browser and not serving" $(ARGS)
 
 test-variants: $(READY_DEV) ## Every variant of the table through export, parity and receipt

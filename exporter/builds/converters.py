@@ -90,7 +90,7 @@ def settings(given: Mapping[str, Mapping[str, str | int]]) -> Mapping[str, Mappi
         }
     except AttributeError:
         raise UsageError(
-            f"{given!r}: give settings by target and key, as in {{'tensorrt': {{'tf32': 'on'}}}}"
+            f"{given!r}: give settings by target and key, as in {{TARGET: {{'memory_mb': 4096}}}}"
         ) from None
 
 

@@ -2,7 +2,7 @@
 
 Each option stands here once; see `option.py` for what is made from it. The constructor takes what a
 program gives (a list, a text) and converts it; attrs tells type checkers so, and the functions of
-the Python API are typed by a ParamSpec over the constructor (`commands/keywords.py`).
+the Python API are typed by a ParamSpec over the constructor (`commands/calls.py`).
 """
 
 from __future__ import annotations

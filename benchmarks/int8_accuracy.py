@@ -1,7 +1,7 @@
 """How far each quantizer's INT8 is from float32, on the same images, and at what speed.
 
     python -m benchmarks.int8_accuracy resnet20-digits
-    python -m benchmarks.int8_accuracy model.onnx --data photos/ --mean 123,117,104 --bgr
+    python -m benchmarks.int8_accuracy model.onnx --data photos/ --preprocessing caffe.json
 
 Judged by logits: where the model ends in a softmax, everything is compared before it (on a trained
 network a few images carry most of the error of the probabilities). `--draws` repeats everything on
@@ -13,14 +13,14 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from benchmarks.command_line import finish
-from benchmarks.int8_data import blue_first, draws_of, with_preprocessing
+from benchmarks.int8_data import draws_of
 from benchmarks.int8_recipes import OURS, RECIPES, STATIC, Draw, Quantized
 from benchmarks.int8_verdict import goals_of, table_of
 from benchmarks.logit_errors import Answers, Floats, ratio_of, stack
@@ -31,6 +31,8 @@ from exporter.errors import BuildError
 from exporter.graph.files import save
 from exporter.graph.optimize import optimize
 from exporter.graph.to_onnx import export
+from exporter.images.contract import with_contract
+from exporter.images.contract_file import read_contract
 from exporter.images.samples import Samples, open_data
 from exporter.measure.interleaved import EngineToMeasure, OnnxBaseline, measure
 from exporter.measure.timing import Conditions, Latency
@@ -38,7 +40,6 @@ from exporter.models.sources import define
 from exporter.passes.values import is_op
 from exporter.progress import Progress, Terminal, make_console
 from exporter.prove.parity import run_all
-from exporter.runtime.layout import layout_of
 from exporter.targets.ort.session import OrtSession, make_session, session_options
 
 if TYPE_CHECKING:
@@ -112,12 +113,9 @@ def run(
     calibration_samples: Annotated[int, typer.Option(min=1, help="Images of each draw.")] = 128,
     draws: Annotated[int, typer.Option(min=1, help="How many disjoint calibration sets.")] = 3,
     samples: Annotated[int, typer.Option(min=2, help="Evaluation images at most.")] = 512,
-    mean: Annotated[
-        str, typer.Option(help="For an ONNX file: of red, green and blue, 0 to 255: 123,117,104.")
-    ] = "",
-    std: Annotated[str, typer.Option(help="The same for what is divided by: 58,57,57.")] = "1,1,1",
-    resize: Annotated[int | None, typer.Option(help="The images' shorter side first.")] = None,
-    bgr: Annotated[bool, typer.Option("--bgr", help="Blue first.")] = False,
+    preprocessing: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="As exporter export's.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seeds weights, draws and resampling.")] = 0,
     threads: Annotated[int | None, typer.Option(min=1, help="Default: the cores granted.")] = None,
     out: Annotated[Path | None, typer.Option(help="JSON with every figure.")] = None,
@@ -128,11 +126,9 @@ def run(
     """Compare INT8 quantizers on a model and images of yours."""
     progress = Terminal(make_console(stderr=True))
     model = define(model_source, weights, seed=seed, progress=progress)
-    if mean:
-        model = with_preprocessing(model, mean, std, resize)
+    if preprocessing is not None:
+        model = replace(model, spec=with_contract(model.spec, read_contract(preprocessing)))
     opened = open_data(model.spec, data, seed=seed, progress=progress)
-    if bgr:
-        opened = blue_first(opened, layout_of(model.spec.image_shape))
     for note in (*model.notes, *opened.notes):
         progress.note(note)
     threads = threads or host.usable_threads()

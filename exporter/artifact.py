@@ -137,23 +137,75 @@ class TensorSpec:
     shape: tuple[int | str, ...]
 
 
+class Interpolation(StrEnum):
+    """How a picture is resized: Pillow's filters, which are antialiased, all but `nearest`."""
+
+    BILINEAR = "bilinear"
+    BICUBIC = "bicubic"
+    LANCZOS = "lanczos"
+    BOX = "box"
+    NEAREST = "nearest"
+    NONE = "none"
+    """Nothing is resized."""
+
+
+class Channels(StrEnum):
+    """What a picture's channels are, in the order that the model takes them."""
+
+    RGB = "RGB"
+    BGR = "BGR"
+    """As OpenCV and Caffe have them."""
+    GREY = "grey"
+    """One: Rec. 601's luma of red, green and blue."""
+
+
+Pixels = int | tuple[int, int]
+"""A length, or (height, width)."""
+
+
 @dataclass(frozen=True)
 class Preprocessing:
-    """How an 8-bit RGB image becomes the model's input: resize, centre crop, scale, normalise.
+    """How an 8-bit picture becomes the model's input: resize, centre crop, scale, normalise.
 
-    `x = (pixel / 255 - mean) / std`, channel order RGB, laid out as the model's input is.
+    `x = (pixel / 255 - mean) / std`, channel by channel, laid out as the model's input is.
     """
 
-    resize: int | None
-    """Shorter side after resizing, in pixels; None: the image already has the input's size."""
-    crop: int
-    """Side of the centre crop, in pixels."""
-    interpolation: str
-    """"bilinear" or "bicubic", antialiased (Pillow's); "none" where nothing is resized."""
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    resize: Pixels | None
+    """The shorter side after resizing, or both; None: the picture already has the input's size."""
+    crop: Pixels
+    """The centre's side, or (height, width) where the two differ."""
+    interpolation: Interpolation
+    mean: tuple[float, ...]
+    """Of each channel of the model's input, in its order; of pixels in 0..1."""
+    std: tuple[float, ...]
     source: str
     """Where the contract comes from, for example a weights name."""
+    channels: Channels = Channels.RGB
+
+    @property
+    def crop_size(self) -> tuple[int, int]:
+        """(height, width) of what is left of a picture."""
+        return self.crop if isinstance(self.crop, tuple) else (self.crop, self.crop)
+
+    @property
+    def in_words(self) -> str:
+        """What is done to a picture, for people."""
+        height, width = self.crop_size
+        picture = f"8-bit {'grey' if self.channels is Channels.GREY else 'RGB'} image"
+        match self.resize:
+            case None:
+                steps = [f"{picture} of {height} x {width} pixels (height x width)"]
+            case (high, wide):
+                steps = [f"{picture}, resized to {high} x {wide} pixels ({self.interpolation})"]
+            case side:
+                steps = [f"{picture}, shorter side resized to {side} pixels ({self.interpolation})"]
+        if self.resize not in (None, (height, width)):
+            steps.append(f"centre {height} x {width} cropped")
+        if self.channels is Channels.BGR:
+            steps.append("channels reversed to BGR")
+        mean, std = (", ".join(f"{value:.6g}" for value in v) for v in (self.mean, self.std))
+        steps.append(f"(pixel / 255 - mean) / std with mean {mean} and std {std}")
+        return ", ".join(steps)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from exporter.artifact import Dialect, Model, Precision, Skipped
 from exporter.builds import manifest as manifests
 from exporter.builds.describe import describe_build
 from exporter.builds.folder import sha256_of, staged
+from exporter.builds.given_preprocessing import given_preprocessing, with_file_read
 from exporter.builds.records import (
     NOT_MEASURED,
     EngineRecord,
@@ -39,6 +40,7 @@ from exporter.graph.files import save
 from exporter.graph.lower import Lowering, lower
 from exporter.graph.optimize import OptimizedModel, optimize
 from exporter.graph.to_onnx import export
+from exporter.images.contract import with_contract
 from exporter.images.samples import Samples, open_data
 from exporter.lowerings import LoweredGraph, Lowerings, make_lowerings
 from exporter.measure.stage import measure_engines
@@ -89,6 +91,7 @@ def export_model(
         BuildError: a step that all engines need failed; nothing was written.
     """
     host.check_single_onnxruntime()
+    request = with_file_read(request)
     planned = plan(request)
     clock = Clock()
     model = define_model(request, live, clock, progress)
@@ -124,18 +127,20 @@ def export_model(
 def define_model(
     request: ExportRequest, live: LiveModule | None, clock: Clock, progress: Progress
 ) -> Model:
-    """What was handed over, or what the request names, with its weights."""
+    """What was handed over, or what the request names, with its weights and preprocessing."""
     with clock.time("define"), progress.stage(f"define {request.source}"):
         if live is not None:
-            return from_module(live, request.weights, request.seed)
-        return define(
-            request.source,
-            request.weights,
-            num_classes=request.num_classes,
-            image_size=request.image_size,
-            seed=request.seed,
-            progress=progress,
-        )
+            model = from_module(live, request.weights, request.seed)
+        else:
+            model = define(
+                request.source,
+                request.weights,
+                num_classes=request.num_classes,
+                image_size=request.image_size,
+                seed=request.seed,
+                progress=progress,
+            )
+        return replace(model, spec=with_contract(model.spec, given_preprocessing(request)))
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from exporter.artifact import (
     Dialect,
     ElementType,
     EngineFile,
+    Interpolation,
     Kernel,
     ModelKind,
     ModelSpec,
@@ -248,7 +249,12 @@ def build(
         input=TensorSpec("input", "float32", ("batch", 3, 224, 224)),
         output=TensorSpec("logits", "float32", ("batch", 1000)),
         preprocessing=Preprocessing(
-            256, 224, "bilinear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "ImageNet's usual"
+            256,
+            224,
+            Interpolation.BILINEAR,
+            (0.485, 0.456, 0.406),
+            (0.229, 0.224, 0.225),
+            "ImageNet's usual",
         ),
         weights=WeightsInfo("IMAGENET1K_V2" if trained else "random, seed 0", "c5e5" * 16, trained),
         residual_blocks=BLOCKS,

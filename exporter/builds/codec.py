@@ -18,7 +18,7 @@ from typing import Any, Final, Literal, TypeVar, Union, get_args, get_origin
 import cattrs
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
-from exporter.artifact import Skipped
+from exporter.artifact import Pixels, Skipped
 from exporter.builds.option import declarations
 from exporter.builds.records import EngineRecord
 from exporter.builds.request import ExportRequest
@@ -106,6 +106,10 @@ def _converter(*, strict: bool) -> cattrs.Converter:
     converter.register_structure_hook(Path, lambda value, _: Path(_exactly(str)(value, str)))
     converter.register_unstructure_hook(Path, str)
     converter.register_structure_hook_func(_is_size, _read_size)
+    converter.register_structure_hook_func(_is_pixels, _read_pixels)
+    converter.register_unstructure_hook_func(
+        _is_pixels, lambda value: list(value) if isinstance(value, tuple) else value
+    )
     converter.register_structure_hook_factory(_may_be_skipped, _skipped_or(converter))
     converter.register_unstructure_hook_func(
         _may_be_skipped, lambda value: converter.unstructure(value, type(value))
@@ -230,6 +234,20 @@ def _read_size(value: Any, _: Any) -> int | str:
     named = isinstance(value, str) and bool(value)
     _expect(named or (type(value) is int and value > 0), value, "a size or the name of one")
     return value  # type: ignore[no-any-return]
+
+
+def _is_pixels(kind: Any) -> bool:
+    return _is_union(kind) and set(get_args(Pixels)) <= set(get_args(kind))
+
+
+def _read_pixels(value: Any, kind: Any) -> Pixels | None:
+    """A length, or a list of height and width."""
+    if value is None and type(None) in get_args(kind):
+        return None
+    lengths = value if isinstance(value, list) and len(value) == 2 else [value]
+    fits = all(type(length) is int and length > 0 for length in lengths)
+    _expect(fits, value, "a length in pixels, or a list of height and width")
+    return (lengths[0], lengths[1]) if len(lengths) == 2 else lengths[0]
 
 
 def _may_be_skipped(kind: Any) -> bool:

@@ -7,6 +7,7 @@ it takes is what type checkers let a caller give.
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Iterable, Mapping
@@ -15,9 +16,10 @@ from os import PathLike
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from exporter.artifact import CalibrationMethod, Correction, Precision
+from exporter.artifact import CalibrationMethod, Channels, Correction, Interpolation, Precision
 from exporter.errors import UsageError, unknown_name
 
+T = TypeVar("T")
 Member = TypeVar("Member", bound=StrEnum)
 FloatPrecision = Literal[Precision.FP32, Precision.FP16]
 
@@ -43,6 +45,53 @@ def batches(given: str | Iterable[int]) -> tuple[int, ...]:
     if not all(count > 0 for count in found):
         raise UsageError(problem)
     return found
+
+
+def numbers(given: str | float | Iterable[float]) -> tuple[float, ...]:
+    """Finite numbers; one alone is a list of one."""
+    try:
+        found = tuple(float(word) for word in listed(given))
+    except (TypeError, ValueError):
+        found = (math.nan,)
+    if not all(math.isfinite(number) for number in found):
+        raise UsageError(f"--mean or --std {given!r}: give numbers, as in 0.485,0.456,0.406")
+    return found
+
+
+def lengths(given: str | int | Iterable[int]) -> tuple[int, ...]:
+    """Whole numbers of pixels; one alone is a list of one."""
+    try:
+        return tuple(
+            int(word) if isinstance(word, str) else operator.index(word) for word in listed(given)
+        )
+    except (TypeError, ValueError):
+        raise UsageError(
+            f"--resize or --crop {given!r}: give one length in pixels, or HEIGHT,WIDTH"
+        ) from None
+
+
+def listed(given: str | T | Iterable[T]) -> list[str] | list[T]:
+    """The items of a list, of a text with commas, or of something single."""
+    if isinstance(given, str):
+        return [word.strip() for word in given.split(",") if word.strip()]
+    return list(given) if isinstance(given, Iterable) else [given]
+
+
+def interpolation(given: str | None) -> Interpolation | None:
+    """A filter by its name."""
+    return None if given is None else member(Interpolation, given)
+
+
+def channels(given: str | None) -> Channels | None:
+    """What a picture's channels are, by its name."""
+    return None if given is None else member(Channels, given)
+
+
+def contract_source(
+    given: str | PathLike[str] | Mapping[str, object] | None,
+) -> Path | Mapping[str, object] | None:
+    """A file with a contract, or what it would hold."""
+    return given if given is None or isinstance(given, Mapping) else path(given)
 
 
 def precisions(given: str | Iterable[str]) -> tuple[Precision, ...]:

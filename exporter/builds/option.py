@@ -93,7 +93,9 @@ class Declaration:
         return get_origin(self.kind) is Mapping
 
     def read(self, given: Any) -> Any:
-        """The value of what was typed: lists are one text, settings one each, all others done.
+        """The value of what was typed: settings are a text each, all others done.
+
+        A list is left as one text: the field's converter reads it.
 
         Raises:
             UsageError: the text does not have the form.
@@ -102,10 +104,9 @@ class Declaration:
             return self._settings(given or ())
         if self.item is None:
             return given
-        listed = converters.batches(given) if self.item is int else converters.words(given)
-        if given and not listed:
+        if given and not converters.words(given):
             raise UsageError(f"{self.flag} {given!r}: give at least one, or leave it out")
-        return listed
+        return given
 
     def check(self, value: Any) -> None:
         """Refuses what the command line's parser refuses, in a value that a program gave.

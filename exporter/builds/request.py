@@ -14,7 +14,7 @@ from typing import Annotated, Final
 
 from attrs import field, frozen
 
-from exporter.artifact import CalibrationMethod, Correction, Precision
+from exporter.artifact import CalibrationMethod, Channels, Correction, Interpolation, Precision
 from exporter.builds import converters
 from exporter.builds.converters import FloatPrecision
 from exporter.builds.option import Option
@@ -28,6 +28,7 @@ class Panel(StrEnum):
 
     INT8 = "INT8"
     MEASUREMENT = "Measurement"
+    PREPROCESSING = "Preprocessing: how pictures become the input (default: as the model's own)"
     TARGETS = "Targets"
     GATES = "Gates"
 
@@ -126,9 +127,66 @@ class ExportRequest:
         Option(
             metavar="PATH",
             help="Images to calibrate and to evaluate on: a folder of pictures (run through the "
-            "model's own preprocessing) or an .npz/.npy of ready tensors.",
+            "model's preprocessing, see below) or an .npz/.npy of ready tensors.",
         ),
     ] = field(default=None, converter=converters.optional_path)
+    preprocessing: Annotated[
+        Path | Mapping[str, object] | None,
+        Option(
+            metavar="FILE.json",
+            help="What follows in a file (mean, std, resize, ...), a preprocessor_config.json of "
+            "transformers, or a config.json of timm.",
+            panel=Panel.PREPROCESSING,
+            not_recorded="it is recorded as the options that it stands for",
+        ),
+    ] = field(default=None, converter=converters.contract_source)
+    mean: Annotated[
+        tuple[float, ...],
+        Option(
+            metavar="LIST",
+            help="x = (pixel - mean) / std: 0.485,0.456,0.406, or one value for all channels.",
+            panel=Panel.PREPROCESSING,
+        ),
+    ] = field(default=(), converter=converters.numbers)
+    std: Annotated[
+        tuple[float, ...],
+        Option(metavar="LIST", help="As --mean.", panel=Panel.PREPROCESSING),
+    ] = field(default=(), converter=converters.numbers)
+    pixel_range: Annotated[
+        int | None,
+        Option(
+            metavar="1|255",
+            help="What a white pixel is before mean and std (default: 1).",
+            panel=Panel.PREPROCESSING,
+        ),
+    ] = None
+    resize: Annotated[
+        tuple[int, ...],
+        Option(
+            metavar="PIXELS",
+            help="The shorter side after resizing, or HEIGHT,WIDTH (default: the input's size).",
+            panel=Panel.PREPROCESSING,
+        ),
+    ] = field(default=(), converter=converters.lengths)
+    crop: Annotated[
+        tuple[int, ...],
+        Option(
+            metavar="PIXELS",
+            help="The centre that is cropped: the input's size, which is checked.",
+            panel=Panel.PREPROCESSING,
+        ),
+    ] = field(default=(), converter=converters.lengths)
+    interpolation: Annotated[
+        Interpolation | None,
+        Option(help="How pictures are resized.", panel=Panel.PREPROCESSING),
+    ] = field(default=None, converter=converters.interpolation)
+    channels: Annotated[
+        Channels | None,
+        Option(
+            help="What the model takes (default: RGB, or grey where it takes one channel).",
+            panel=Panel.PREPROCESSING,
+        ),
+    ] = field(default=None, converter=converters.channels)
     out: Annotated[
         Path | None,
         Option(
@@ -243,7 +301,7 @@ class ExportRequest:
     bake_preprocess: Annotated[
         bool,
         Option(
-            help="Engines take uint8 images (N, H, W, 3) at the crop size; the graph normalises "
+            help="Engines take uint8 images (N, H, W, C) at the crop size; the graph normalises "
             "them.",
         ),
     ] = False

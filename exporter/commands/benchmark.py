@@ -117,7 +117,9 @@ def _same_model(
             f"{defined.spec.weights.source!r} with another hash; give the build's with --weights"
         )
     if spec.input.dtype != defined.spec.input.dtype:
-        defined = from_images(defined)
+        # The preprocessing may have been given with the request.
+        contract = replace(defined.spec, preprocessing=spec.preprocessing)
+        defined = from_images(replace(defined, spec=contract))
     # The blocks are known once the graph is, and the build has them.
     return replace(defined, spec=replace(defined.spec, residual_blocks=spec.residual_blocks))
 

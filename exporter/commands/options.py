@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+import operator
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, TypeVar, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import attrs
 import typer
@@ -79,7 +82,13 @@ def _typed(declared: Declaration) -> Any:
     """The type that Typer reads: a list is one text, between commas."""
     if declared.item is not None:
         return str
-    return list[str] | None if declared.is_nested else declared.kind
+    if declared.is_nested:
+        return list[str] | None
+    if get_origin(declared.kind) in (Union, UnionType):
+        # A program may give a mapping for a file's path; on the command line it is the path.
+        typed = [one for one in get_args(declared.kind) if get_origin(one) is not Mapping]
+        return functools.reduce(operator.or_, typed)
+    return declared.kind
 
 
 def _typed_default(declared: Declaration) -> Any:

@@ -2,7 +2,7 @@
 
 Calibration, correction and the portable files under `onnx/` know nothing of it: each lowered graph
 is baked last. All that is compared or timed is given the same images, and eager PyTorch normalises
-them first, so that parity is against the two-step path.
+them first (so does an ONNX file, in front of what was given): parity is against the two-step path.
 """
 
 from __future__ import annotations
@@ -12,18 +12,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import onnx
+import onnx_ir as ir
 from onnx_ir.passes import common
 
 from exporter.artifact import Model, PassReport, Preprocessing, Skipped, TensorSpec
 from exporter.errors import UsageError
 from exporter.graph.files import check
 from exporter.images.pixels import nearest_pixels
+from exporter.passes.bake.float_forms import prefix
+from exporter.passes.bake.image_input import ImageInput
 from exporter.passes.bake.preprocess import bake_preprocess
 from exporter.progress import Progress
+from exporter.runtime.layout import height_width_channels
 
 if TYPE_CHECKING:
-    import onnx_ir as ir
-
     from exporter.images.samples import Samples
 
 _BATCH: Final = 32
@@ -31,26 +34,28 @@ _BATCH: Final = 32
 
 
 def from_images(model: Model) -> Model:
-    """The same model, taking (N, H, W, 3) uint8 images at the crop size.
+    """The same model, taking (N, H, W, C) uint8 images at the crop size.
 
     Raises:
-        UsageError: it is an ONNX file, or does not say how images become its input.
+        UsageError: it takes pixels itself, or does not say how images become its input.
     """
+    if model.spec.input.dtype == "uint8":
+        raise UsageError(
+            f"--bake-preprocess: {model.spec.name} takes 8-bit pixels itself; leave it out"
+        )
     contract = _contract(model)
-    assert model.module is not None
+    batch, *image = model.spec.input.shape
+    images = TensorSpec(model.spec.input.name, "uint8", (batch, *height_width_channels(image)))
+    spec = replace(model.spec, input=images)
+    if model.module is None:
+        return replace(model, spec=spec, given=_taking_images(model, contract))
     from exporter.models.from_images import FromImages
 
-    batch, _, height, width = model.spec.input.shape
-    images = TensorSpec(model.spec.input.name, "uint8", (batch, height, width, 3))
-    return replace(
-        model,
-        spec=replace(model.spec, input=images),
-        module=FromImages(model.module, contract.mean, contract.std),
-    )
+    return replace(model, spec=spec, module=FromImages(model.module, contract))
 
 
 def with_images(model: Model, inputs: Samples, progress: Progress) -> tuple[Model, Samples]:
-    """The model taking images, and its normalised inputs, each (3, H, W), as images (H, W, 3).
+    """The model taking images, and its normalised inputs as images (H, W, C).
 
     Where they were none to begin with (synthetic inputs, ready tensors), each value becomes the
     nearest pixel, and a note says so.
@@ -58,14 +63,15 @@ def with_images(model: Model, inputs: Samples, progress: Progress) -> tuple[Mode
     Raises:
         UsageError: see `from_images`.
     """
+    taking_images = from_images(model)
     contract = _contract(model)
 
     def nearest(batch: npt.NDArray[Any]) -> tuple[npt.NDArray[np.uint8], bool]:
-        return nearest_pixels(batch, contract.mean, contract.std)
+        return nearest_pixels(batch, contract)
 
     if not all(nearest(batch)[1] for batch in inputs.batches(_BATCH)):
         progress.note("the evaluation inputs were rounded to 8-bit pixels, for engines take images")
-    return from_images(model), inputs.map(lambda image: nearest(image[None])[0][0])
+    return taking_images, inputs.map(lambda image: nearest(image[None])[0][0])
 
 
 def bake(model: Model, graph: ir.Model, exact: ir.Model) -> tuple[ir.Model, PassReport]:
@@ -86,12 +92,21 @@ def bake(model: Model, graph: ir.Model, exact: ir.Model) -> tuple[ir.Model, Pass
     return baked, report
 
 
+def _taking_images(model: Model, contract: Preprocessing) -> bytes:
+    """The ONNX file that was given, which normalises images in front of what it does."""
+    assert model.given is not None
+    graph = ir.from_proto(onnx.load_model_from_string(model.given))
+    image = ImageInput.of(graph.graph, contract)
+    prefix(image)
+    taking: bytes = ir.to_proto(graph).SerializeToString(deterministic=True)
+    return taking
+
+
 def _contract(model: Model) -> Preprocessing:
-    contract = model.spec.preprocessing
-    if isinstance(contract, Skipped) or model.module is None:
-        why = contract.skipped if isinstance(contract, Skipped) else "it is an ONNX file"
+    spec = model.spec
+    if isinstance(spec.preprocessing, Skipped):
         raise UsageError(
-            f"--bake-preprocess: how images become the input of {model.spec.name} is not known "
-            f"({why}); leave it out, or export a built-in or timm model"
+            f"--bake-preprocess: how images become the input of {spec.name} is not known "
+            f"({spec.preprocessing.skipped}); give --mean and --std, or --preprocessing FILE.json"
         )
-    return contract
+    return spec.preprocessing

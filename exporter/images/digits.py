@@ -13,7 +13,7 @@ from importlib import resources
 import numpy as np
 import numpy.typing as npt
 
-from exporter.artifact import Preprocessing
+from exporter.artifact import Interpolation, Preprocessing
 from exporter.images.preprocess import scale
 
 HELD_OUT = 540
@@ -23,7 +23,7 @@ MEAN, STD = 0.306, 0.323
 PREPROCESSING = Preprocessing(
     resize=None,
     crop=32,
-    interpolation="none",
+    interpolation=Interpolation.NONE,
     mean=(MEAN,) * 3,
     std=(STD,) * 3,
     source="resnet20-digits: uint8 RGB 32x32, the grey digit in all three channels",
@@ -56,7 +56,10 @@ def splits() -> tuple[Split, Split]:
     )
 
 
-def normalise(images: Images) -> npt.NDArray[np.float32]:
-    """(N, 32, 32, 3) uint8 -> (N, 3, 32, 32) float32 as the model takes it."""
-    scaled = scale(images, PREPROCESSING.mean, PREPROCESSING.std)
+def normalise(images: Images, contract: Preprocessing = PREPROCESSING) -> npt.NDArray[np.float32]:
+    """(N, 32, 32, 3) uint8 -> (N, 3, 32, 32) float32 as the model takes it.
+
+    The three channels are equal, so their order does not matter.
+    """
+    scaled = scale(images, contract.mean, contract.std)
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))

@@ -7,12 +7,13 @@ takes images (a baked engine, the browser) then replays the very same goldens.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from exporter.artifact import Preprocessing
+from exporter.images.preprocess import in_model_order
 from exporter.runtime.layout import Layout, height_width_channels, layout_of
 
 _EXACT: Final = 1e-3
@@ -20,27 +21,29 @@ _EXACT: Final = 1e-3
 
 
 def recover_pixels(
-    inputs: npt.NDArray[Any], mean: Sequence[float], std: Sequence[float]
+    inputs: npt.NDArray[Any], contract: Preprocessing
 ) -> npt.NDArray[np.uint8] | None:
-    """(N, 3, H, W) or (N, H, W, 3) normalised inputs -> (N, H, W, 3) uint8 images.
+    """(N, C, H, W) or (N, H, W, C) normalised inputs -> (N, H, W, C) uint8 images.
 
     None where the inputs came from no 8-bit images: synthetic noise, ready tensors.
     """
-    if inputs.ndim != 4 or height_width_channels(inputs.shape[1:])[-1] != 3:
+    if inputs.ndim != 4 or height_width_channels(inputs.shape[1:])[-1] != len(contract.mean):
         return None
-    images, exact = nearest_pixels(inputs, mean, std)
+    images, exact = nearest_pixels(inputs, contract)
     return images if exact else None
 
 
 def nearest_pixels(
-    inputs: npt.NDArray[Any], mean: Sequence[float], std: Sequence[float]
+    inputs: npt.NDArray[Any], contract: Preprocessing
 ) -> tuple[npt.NDArray[np.uint8], bool]:
-    """(N, 3, H, W) or (N, H, W, 3) normalised inputs -> (N, H, W, 3) uint8 images, and whether
+    """(N, C, H, W) or (N, H, W, C) normalised inputs -> (N, H, W, C) uint8 images, and whether
     the inputs were images to begin with; where not, each value becomes the nearest pixel.
     """
     nchw = layout_of(inputs.shape[1:]) is Layout.NCHW
     channels_last = inputs.transpose(0, 2, 3, 1) if nchw else inputs
-    values = (channels_last.astype(np.float64) * np.array(std) + np.array(mean)) * 255
+    exact = channels_last.astype(np.float64)
+    values = (exact * np.array(contract.std) + np.array(contract.mean)) * 255
+    values = in_model_order(values, contract.channels)
     pixels = np.clip(np.rint(values), 0, 255)
-    exact = bool((np.abs(values - pixels) <= _EXACT).all())
-    return np.ascontiguousarray(pixels.astype(np.uint8)), exact
+    were_images = bool((np.abs(values - pixels) <= _EXACT).all())
+    return np.ascontiguousarray(pixels.astype(np.uint8)), were_images

@@ -119,7 +119,7 @@ def open_data(
         InputError: nothing there, unreadable, or not what the model takes.
     """
     if path is None:
-        return _digits() if _is_digits(spec) else _synthetic(spec, seed)
+        return _digits(spec) if _is_digits(spec) else _synthetic(spec, seed)
     if path.is_dir():
         return _folder(spec, path, progress or Silent())
     if path.suffix in {".npz", ".npy"}:
@@ -133,20 +133,18 @@ def _is_digits(spec: ModelSpec) -> bool:
     return spec.source == "resnet20-digits" and spec.image_shape == (3, 32, 32)
 
 
-def _digits() -> Data:
+def _digits(spec: ModelSpec) -> Data:
     from exporter.images import digits
 
+    contract = spec.preprocessing
+    assert isinstance(contract, Preprocessing)
+
+    def samples(name: str, split: digits.Split) -> Samples:
+        inputs = digits.normalise(split.images, contract)
+        return Samples.of(f"scikit-learn's digits, {name} split", inputs, split.labels)
+
     train, held_out = digits.splits()
-    return Data(
-        Samples.of(
-            "scikit-learn's digits, training split", digits.normalise(train.images), train.labels
-        ),
-        Samples.of(
-            "scikit-learn's digits, held-out split",
-            digits.normalise(held_out.images),
-            held_out.labels,
-        ),
-    )
+    return Data(samples("training", train), samples("held-out", held_out))
 
 
 def _synthetic(spec: ModelSpec, seed: int) -> Data:
@@ -173,7 +171,8 @@ def _folder(spec: ModelSpec, path: Path, progress: Progress) -> Data:
     if isinstance(contract, Skipped):
         raise InputError(
             f"--data {path}: {spec.name} does not say how images become its input "
-            f"({contract.skipped}); give ready tensors as .npz"
+            f"({contract.skipped}); give --mean and --std (and --resize, --channels, ...) or a "
+            "--preprocessing FILE.json, or ready tensors as .npz"
         )
     files = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
     if not files:

@@ -136,8 +136,8 @@ def _published(
     with weights.fetched(checkpoint.url, progress) as file:
         state = weights.read_checkpoint(file)
     contract = checkpoint.preprocessing
-    if size != contract.crop and contract.resize is not None:
-        resize = round(contract.resize * size / contract.crop)
+    if size != contract.crop and isinstance(contract.resize, int):
+        resize = round(contract.resize * size / contract.crop_size[0])
         scaled = f"{contract.source}, scaled to {size} px"
         contract = replace(contract, resize=resize, crop=size, source=scaled)
     return _with_state(name, state, f"torchvision {checkpoint.name}", num_classes, contract)

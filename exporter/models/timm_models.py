@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +9,7 @@ import torch
 
 from exporter.artifact import Model, ModelKind, Preprocessing, Skipped, WeightsInfo
 from exporter.errors import MissingDependencyError, unknown_name
-from exporter.images.preprocess import FILTERS
+from exporter.images.contract_file import timm_contract
 from exporter.models import weights
 from exporter.models.describe import Loaded, describe, file_name, one_line
 from exporter.models.modules import randomised, with_weights
@@ -75,16 +74,16 @@ def _pretrained(
 
 def _preprocessing(name: str, config: Mapping[str, Any], size: int) -> Preprocessing | Skipped:
     """The evaluation transform of timm, in our terms where we have them."""
-    if config["crop_mode"] != "center" or config["interpolation"] not in FILTERS:
-        return Skipped(
-            f"timm prepares images for {name} by {config['crop_mode']} crop and "
-            f"{config['interpolation']} interpolation, which this tool does not do"
-        )
+    given = timm_contract(config, size)
+    if isinstance(given, str):
+        return Skipped(f"timm prepares images for {name} by {given}")
+    assert given.interpolation is not None
+    shorter = given.resize[0]
     return Preprocessing(
-        resize=math.floor(size / config["crop_pct"]),
+        resize=shorter if len(given.resize) == 1 else (shorter, shorter),
         crop=size,
-        interpolation=config["interpolation"],
-        mean=tuple(config["mean"]),
-        std=tuple(config["std"]),
+        interpolation=given.interpolation,
+        mean=given.mean,
+        std=given.std,
         source=f"timm's configuration of {name}",
     )

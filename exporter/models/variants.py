@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from exporter.artifact import Preprocessing
+from exporter.artifact import Interpolation, Preprocessing
 from exporter.errors import UsageError, unknown_name
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def default_preprocessing(variant: Variant, image_size: int) -> Preprocessing:
     return Preprocessing(
         resize=round(image_size * 256 / 224) if resized else None,
         crop=image_size,
-        interpolation="bilinear" if resized else "none",
+        interpolation=Interpolation.BILINEAR if resized else Interpolation.NONE,
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
         source="ImageNet's usual mean and deviation",
@@ -121,7 +121,7 @@ def _published() -> Mapping[str, tuple[PublishedWeights, ...]]:
                 preprocessing=Preprocessing(
                     resize=entry["resize"],
                     crop=entry["crop"],
-                    interpolation="bilinear",
+                    interpolation=Interpolation.BILINEAR,
                     mean=IMAGENET_MEAN,
                     std=IMAGENET_STD,
                     source=f"torchvision {name}",

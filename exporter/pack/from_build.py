@@ -118,15 +118,15 @@ def _goldens(build: Path, model: ModelSpec) -> Goldens:
     if images is None and inputs.dtype == np.uint8:
         images = _as_images(inputs)
     elif images is None and not isinstance(known, Skipped):
-        images = recover_pixels(inputs, known.mean, known.std)
+        images = recover_pixels(inputs, known)
     return replace(found, outputs=found.outputs.astype(np.float32), images=images, answers={})
 
 
 def _as_images(inputs: np.ndarray) -> np.ndarray | None:
-    """(N, 3, H, W) or (N, H, W, 3) pixels -> (N, H, W, 3) images; None where they are not RGB."""
+    """(N, C, H, W) or (N, H, W, C) pixels -> (N, H, W, C) images; None: neither RGB nor grey."""
     if layout_of(inputs.shape[1:]) is Layout.NCHW:
         inputs = np.ascontiguousarray(inputs.transpose(0, 2, 3, 1))
-    return inputs if inputs.shape[-1] == 3 else None
+    return inputs if inputs.shape[-1] in (1, 3) else None
 
 
 def _labels(path: Path | None, count: int) -> tuple[str, ...]:

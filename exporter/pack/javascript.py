@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from exporter.artifact import Skipped
+from exporter.artifact import Channels, Skipped
 from exporter.builds.records import EngineRecord
 from exporter.errors import UsageError
 from exporter.pack.checksums import write_sums
@@ -159,7 +159,7 @@ def _contract(
     """model.json."""
     model, goldens = release.manifest.model, release.goldens
     shape = model.image_shape
-    height, width, _ = height_width_channels(shape)
+    height, width, channels = height_width_channels(shape)
     known = None if isinstance(model.preprocessing, Skipped) else model.preprocessing
     normalised = known is not None and model.input.dtype != "uint8"
     options, fallback = _session_options(engine)
@@ -178,12 +178,18 @@ def _contract(
         "answers": release.bundle.answers,
         "normalisation": {"mean": known.mean, "std": known.std} if known and normalised else None,
         "resize": known.resize if known else None,
+        "channels": known.channels if known and normalised else _channels_of(channels),
         "tolerance": release.bundle.tolerances[engine.id].rel_l2,
         "goldens": {"samples": len(goldens.inputs), "images": goldens.images is not None},
         "session": options,
         "sessionWithoutVnni": fallback,
         "files": dict(hashes),
     }
+
+
+def _channels_of(count: int) -> Channels:
+    """Of images that an engine takes as they are."""
+    return Channels.GREY if count == 1 else Channels.RGB
 
 
 def _session_options(engine: EngineRecord) -> tuple[dict[str, object], dict[str, object] | None]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from exporter.artifact import Engine, ModelSpec, Preprocessing, Skipped
+from exporter.artifact import Channels, Engine, ModelSpec, Preprocessing, Skipped
 from exporter.errors import BuildError, ExporterError
 from exporter.graph.files import load, save
 from exporter.passes.blocks import ResidualBlock, find_residual_blocks
@@ -29,7 +29,7 @@ from exporter.progress import Progress
 from exporter.prove.certificate import BlockDrift
 from exporter.prove.parity import relative_l2, sqnr_db
 from exporter.runtime.images import Normalisation
-from exporter.runtime.layout import Layout
+from exporter.runtime.layout import Layout, layout_of
 from exporter.targets import (
     COPY_TOLERANCE,
     Array,
@@ -65,7 +65,8 @@ def measure_drift(
     found, failures = {}, []
     with tempfile.TemporaryDirectory(prefix="exporter-drift-") as scratch:
         place = _Place(folder, Path(scratch), threads, spec.input.shape[0])
-        prepared = _prepared(inputs, spec.preprocessing)
+        layout = layout_of(list(portable.graph.inputs[0].shape or ())[1:])
+        prepared = _prepared(inputs, spec.preprocessing, layout)
         exact = _exact_values(portable, tensors, prepared, expected, place)
         for engine in engines:
             if engine.rejected or why_not_here(engine.target):
@@ -113,7 +114,7 @@ class _Place:
         return {name: np.concatenate([p[name] for p in parts])[:count] for name in parts[0]}
 
 
-def _prepared(inputs: Array, preprocessing: Preprocessing | Skipped) -> Array:
+def _prepared(inputs: Array, preprocessing: Preprocessing | Skipped, layout: Layout) -> Array:
     """What the portable graph takes: images normalised, where the engines take images."""
     if inputs.dtype != np.uint8 or isinstance(preprocessing, Skipped):
         return inputs
@@ -121,7 +122,8 @@ def _prepared(inputs: Array, preprocessing: Preprocessing | Skipped) -> Array:
         preprocessing.mean,
         preprocessing.std,
         dtype=np.dtype(np.float32),
-        layout=Layout.NCHW,  # only PyTorch modules are baked
+        layout=layout,
+        reversed=preprocessing.channels is Channels.BGR,
     )
     return normalise(inputs)
 

@@ -57,12 +57,14 @@ class Description:
 
     model: str
     input_dtype: str
-    mean: tuple[float, float, float] | None
-    """Of the normalisation; None where the preprocessing is not known."""
-    std: tuple[float, float, float] | None
+    mean: tuple[float, ...] | None
+    """Of each channel, in the model's order; None where the preprocessing is not known."""
+    std: tuple[float, ...] | None
     answers: str
     """"logits" or "probabilities": what the engine's output is."""
     engines: tuple[EngineEntry, ...]
+    reversed: bool = False
+    """The model takes BGR, and images are RGB."""
 
 
 def read_description(contents: bytes) -> Description:
@@ -84,6 +86,7 @@ def read_description(contents: bytes) -> Description:
     model = manifest["model"]
     preprocessing = model["preprocessing"]
     known = preprocessing.get("skipped") is None
+    channels = preprocessing.get("channels")  # bundles from before it was a choice lack it
     return Description(
         model=model["name"].text(),
         input_dtype=model["input"]["dtype"].text(),
@@ -91,6 +94,7 @@ def read_description(contents: bytes) -> Description:
         std=preprocessing["std"].channels() if known else None,
         answers=bundle["answers"].one_of("logits", "probabilities"),
         engines=tuple(_engine(engine, bundle["tolerances"]) for engine in manifest["engines"]),
+        reversed=channels is not None and channels.one_of("RGB", "BGR", "grey") == "BGR",
     )
 
 
@@ -171,11 +175,11 @@ class _Value:
             raise self.unfit("a finite number")
         return float(self.value)
 
-    def channels(self) -> tuple[float, float, float]:
-        values = [item.number() for item in self]
-        if len(values) != 3:
-            raise self.unfit("a number for each of 3 channels")
-        return values[0], values[1], values[2]
+    def channels(self) -> tuple[float, ...]:
+        values = tuple(item.number() for item in self)
+        if len(values) not in (1, 3):
+            raise self.unfit("a number for each of 1 or 3 channels")
+        return values
 
     def texts_by_name(self) -> Mapping[str, str]:
         if not isinstance(self.value, dict):

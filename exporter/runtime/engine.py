@@ -68,7 +68,7 @@ class Engine:
         """(H, W, C) of the images that the engine takes; None: any size."""
 
     def __call__(self, images: Images) -> Floats:
-        """(N, H, W, 3) uint8 RGB images of the model's size -> (N, classes) logits.
+        """(N, H, W, C) uint8 images, RGB or grey, of the model's size -> (N, classes) logits.
 
         Resizing and cropping to `image_shape` are the caller's part. N may be anything, 0 too.
 
@@ -82,7 +82,7 @@ class Engine:
         return np.concatenate([self._run(self._prepare(part)) for part in _parts(images)])
 
     def prepare(self, images: Images) -> Array:
-        """(N, H, W, 3) uint8 images -> what `run` takes: normalised, where the engine wants that.
+        """(N, H, W, C) uint8 images -> what `run` takes: normalised, where the engine wants that.
 
         Raises:
             InputError: another type or shape, or the model's preprocessing is not known.
@@ -243,7 +243,11 @@ def _normalisation(description: Description, session: Session) -> Normalisation 
     if session.input.dtype == np.uint8 or description.mean is None or description.std is None:
         return None
     return Normalisation(
-        description.mean, description.std, dtype=session.input.dtype, layout=layout_of(shape[1:])
+        description.mean,
+        description.std,
+        dtype=session.input.dtype,
+        layout=layout_of(shape[1:]),
+        reversed=description.reversed,
     )
 
 

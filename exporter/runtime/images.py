@@ -1,6 +1,6 @@
 """8-bit images to model input: `x = (pixel / 255 - mean) / std`, by table.
 
-There are 256 pixel values and 3 channels, so all 768 results are computed once, in float64, and
+There are 256 pixel values and 1 or 3 channels, so all results are computed once, in float64, and
 rounded once; looking them up is exact where computing them in float32 rounds three times.
 """
 
@@ -19,15 +19,26 @@ Images = npt.NDArray[np.uint8]
 
 
 class Normalisation:
-    """Turns uint8 images (N, H, W, 3) into the input that the model was trained on."""
+    """Turns uint8 images (N, H, W, C) into the input that the model was trained on.
+
+    `mean` and `std` are in the order of the input's channels; where that is `reversed`, the images
+    have the other one.
+    """
 
     def __init__(
-        self, mean: Sequence[float], std: Sequence[float], *, dtype: np.dtype[Any], layout: Layout
+        self,
+        mean: Sequence[float],
+        std: Sequence[float],
+        *,
+        dtype: np.dtype[Any],
+        layout: Layout,
+        reversed: bool = False,  # noqa: A002 - what it is
     ) -> None:
         pixels = np.arange(256, dtype=np.float64)[:, None] / 255
         exact = (pixels - np.array(mean, np.float64)) / np.array(std, np.float64)
-        self.table: Array = np.ascontiguousarray(exact.T.astype(dtype))  # (3, 256)
+        self.table: Array = np.ascontiguousarray(exact.T.astype(dtype))  # (C, 256)
         self._layout = layout
+        self._reversed = reversed
 
     @property
     def range(self) -> tuple[float, float]:
@@ -35,7 +46,9 @@ class Normalisation:
         return float(self.table.min()), float(self.table.max())
 
     def __call__(self, images: Images) -> Array:
-        """(N, H, W, 3) uint8 -> (N, 3, H, W) or (N, H, W, 3), by the layout."""
+        """(N, H, W, C) uint8 -> (N, C, H, W) or (N, H, W, C), by the layout."""
+        if self._reversed:
+            images = images[..., ::-1]
         count, height, width, channels = images.shape
         result = np.empty((count, channels, height, width), self.table.dtype)
         for channel in range(channels):

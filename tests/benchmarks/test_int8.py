@@ -6,14 +6,12 @@ import numpy as np
 import pytest
 
 from benchmarks.int8_accuracy import without_softmax
-from benchmarks.int8_data import blue_first, draws_of
+from benchmarks.int8_data import draws_of
 from benchmarks.int8_recipes import FLOAT_HEAD, NNCF, STATIC
 from benchmarks.int8_verdict import goals_of
 from benchmarks.logit_errors import Answers, Ratio, ratio_of
 from exporter.errors import InputError
-from exporter.images.samples import Data
 from exporter.measure.timing import Latency, Speedup
-from exporter.runtime.layout import Layout
 from tests.graphs import graph, operators, random, run
 from tests.samples import samples_of
 
@@ -49,15 +47,6 @@ def test_draws_share_no_image_and_say_when_there_are_too_few() -> None:
     assert len({draw.sha256 for draw in draws}) == 3
     with pytest.raises(InputError, match="4 draws of 6 need 24"):
         draws_of(samples, 4, 6, seed=1)
-
-
-def test_blue_first_turns_the_channels_round() -> None:
-    images = random(2, 3, 4, 4)
-    data = blue_first(Data(samples_of(images), samples_of(images)), Layout.NCHW)
-    assert np.array_equal(next(data.calibration.batches(2)), images[:, ::-1])
-    images = random(2, 4, 4, 3)
-    data = blue_first(Data(samples_of(images), samples_of(images)), Layout.NHWC)
-    assert np.array_equal(next(data.calibration.batches(2)), images[..., ::-1])
 
 
 def test_a_softmax_at_the_end_goes_and_nothing_else() -> None:

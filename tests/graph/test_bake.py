@@ -12,7 +12,7 @@ import onnx
 import pytest
 import torch
 
-from exporter.artifact import Precision
+from exporter.artifact import Interpolation, Precision, Preprocessing
 from exporter.builds.request import BenchmarkRequest, ExportRequest
 from exporter.commands.benchmark import benchmark_build
 from exporter.commands.validate import validate_build
@@ -192,7 +192,10 @@ def test_inputs_that_were_no_images_are_rounded_and_that_is_said() -> None:
 
 
 def test_the_eager_side_normalises() -> None:
-    module = FromImages(torch.nn.Identity(), (0.5, 0.25, 0.0), (0.5, 1.0, 2.0))
+    contract = Preprocessing(
+        None, 1, Interpolation.NONE, (0.5, 0.25, 0.0), (0.5, 1.0, 2.0), "a test"
+    )
+    module = FromImages(torch.nn.Identity(), contract)
     pixels = torch.tensor([0, 51, 255], dtype=torch.uint8).reshape(1, 1, 1, 3)
     answer = module(pixels).reshape(-1)
     assert torch.allclose(answer, torch.tensor([-1.0, 0.2 - 0.25, 0.5]))

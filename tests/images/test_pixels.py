@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from exporter.artifact import Interpolation, Preprocessing
 from exporter.images.pixels import recover_pixels
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CONTRACT = Preprocessing(None, 16, Interpolation.NONE, MEAN, STD, "a test")
 
 
 @pytest.mark.parametrize("nhwc", [False, True])
@@ -17,7 +19,7 @@ def test_every_pixel_value_comes_back(nhwc: bool, dtype: type) -> None:
     images = np.concatenate([images, 255 - images])
     scaled = images.astype(dtype) / dtype(255) - np.array(MEAN).astype(dtype)
     inputs = (scaled / np.array(STD).astype(dtype)).astype(dtype)
-    found = recover_pixels(inputs if nhwc else inputs.transpose(0, 3, 1, 2), MEAN, STD)
+    found = recover_pixels(inputs if nhwc else inputs.transpose(0, 3, 1, 2), CONTRACT)
     assert found is not None
     assert found.dtype == np.uint8
     assert (found == images).all()
@@ -36,4 +38,4 @@ def test_every_pixel_value_comes_back(nhwc: bool, dtype: type) -> None:
 )
 def test_what_came_from_no_image_gives_none(inputs: np.ndarray) -> None:
     with np.errstate(invalid="ignore"):
-        assert recover_pixels(inputs, MEAN, STD) is None
+        assert recover_pixels(inputs, CONTRACT) is None

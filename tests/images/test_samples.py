@@ -11,12 +11,20 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from exporter.artifact import ModelKind, ModelSpec, Preprocessing, Skipped, TensorSpec, WeightsInfo
+from exporter.artifact import (
+    Interpolation,
+    ModelKind,
+    ModelSpec,
+    Preprocessing,
+    Skipped,
+    TensorSpec,
+    WeightsInfo,
+)
 from exporter.errors import InputError
 from exporter.images.samples import Samples, open_data
 from exporter.images.synthetic import synthetic_inputs
 
-CONTRACT = Preprocessing(40, 32, "bilinear", (0.5, 0.4, 0.3), (0.2, 0.25, 0.5), "test")
+CONTRACT = Preprocessing(40, 32, Interpolation.BILINEAR, (0.5, 0.4, 0.3), (0.2, 0.25, 0.5), "test")
 
 
 def spec(

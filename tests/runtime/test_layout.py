@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from exporter.artifact import Preprocessing
+from exporter.artifact import Interpolation, Preprocessing
 from exporter.images.pixels import recover_pixels
 from exporter.images.synthetic import synthetic_inputs
 from exporter.passes.bake.preprocess import bake_preprocess
@@ -15,6 +15,7 @@ from exporter.runtime.layout import Layout, height_width_channels, layout_of
 from tests.graphs import graph, random
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CONTRACT = Preprocessing(None, 8, Interpolation.NONE, MEAN, STD, "a test")
 RGB = [
     ((3, 8, 10), Layout.NCHW),
     ((8, 10, 3), Layout.NHWC),
@@ -59,7 +60,7 @@ def test_pixels_come_back_in_every_layout(image: tuple[int, ...], layout: Layout
     pixels = np.random.RandomState(0).randint(0, 256, (2, height, width, 3)).astype(np.uint8)
     inputs = Normalisation(MEAN, STD, dtype=np.dtype(np.float32), layout=layout)(pixels)
     assert inputs.shape[1:] == image
-    recovered = recover_pixels(inputs, MEAN, STD)
+    recovered = recover_pixels(inputs, CONTRACT)
     assert recovered is not None
     assert (recovered == pixels).all()
 
@@ -70,10 +71,7 @@ def test_baking_puts_the_channels_last(image: tuple[int, ...], layout: Layout) -
     model = graph(
         f"net (float[N,{sizes}] x) => (float[N,{sizes}] y) {{ y = Add (x, k) }}", k=random(1)
     )
-    contract = Preprocessing(
-        resize=None, crop=8, interpolation="none", mean=MEAN, std=STD, source="a test"
-    )
-    assert bake_preprocess(model, contract).fired == 1
+    assert bake_preprocess(model, CONTRACT).fired == 1
     expected = ("N", *height_width_channels(image))
     assert model.graph.inputs[0].dtype is ir.DataType.UINT8
     assert (

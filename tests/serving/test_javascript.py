@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from PIL import Image
 
+import exporter
 from exporter.artifact import Precision
 from exporter.pack.formats import pack
 from exporter.pack.request import PackRequest
@@ -31,6 +33,7 @@ from tests.serving.environment import (
     run_node,
     static_server,
 )
+from tests.test_preprocessing import Net
 
 pytestmark = [pytest.mark.serving, needs_node]
 
@@ -105,6 +108,31 @@ def test_the_goldens(tmp_path: Path, kind: str, engine: str) -> None:
         assert [one["index"] for one in predictions] == order.tolist()
         assert [one["label"] for one in predictions] == [str(index) for index in order]
         assert [one["probability"] for one in predictions] == pytest.approx(exact[order])
+
+
+@both
+@pytest.mark.parametrize(
+    ("channels", "given"),
+    [(3, {"mean": [0.2, 0.4, 0.6], "std": 0.3, "channels": "BGR"}), (1, {"mean": 0.4, "std": 0.3})],
+    ids=["BGR", "grey"],
+)
+def test_channels_are_as_the_model_takes_them(
+    tmp_path: Path, kind: str, channels: int, given: dict[str, Any]
+) -> None:
+    build = exporter.export(
+        Net(channels), example=torch.zeros(1, channels, 20, 20), targets=["ort-cpu"],
+        precisions=["fp32"], samples=8, measure=False, out=tmp_path / "build", **given,
+    )  # fmt: skip
+    build.pack("bundle", tmp_path / "bundle", allow_untrained=True)
+    request = PackRequest(build.path, format=kind, out=tmp_path / kind, allow_untrained=True)
+    package = installed(pack(request, Silent()).path)
+    images = np.random.default_rng(0).integers(0, 256, (4, 20, 20, 3), np.uint8)
+    asked = (in_node if kind == "node" else in_chromium)(package, images)
+    found = (asked if kind == "node" else asked["asked"])["answers"]
+    if channels == 1:
+        images = np.stack([np.asarray(Image.fromarray(i).convert("L"))[..., None] for i in images])
+    expected = exporter.load(tmp_path / "bundle")(images)
+    assert worst_error(np.array(found), expected) <= ROUNDING[Precision.FP32]
 
 
 @both

@@ -30,9 +30,11 @@ def fold(image: ImageInput) -> str | None:
         return f"the input's reader is {conv.op_type}, no convolution in NCHW"
     weight = conv.inputs[1]
     kernel = float_constant(weight)
-    if weight is None or kernel is None or len(weight.uses()) != 1 or kernel.shape[1] != 3:
-        return f"the weight of {conv.name} is no constant of its own for three channels"
-    folded = (kernel.astype(np.float64) / image.std[:, None, None]).astype(kernel.dtype)
+    channels = image.channels
+    if weight is None or kernel is None or len(weight.uses()) != 1 or kernel.shape[1] != channels:
+        return f"the weight of {conv.name} is no constant of its own for {channels} channels"
+    exact = image.in_image_order(kernel).astype(np.float64)
+    folded = (exact / image.std[:, None, None]).astype(kernel.dtype)
     weight.const_value = ir.tensor(folded, name=weight.name)
     conv.replace_input_with(0, _centred(image))
     image.insert_before(conv)
@@ -45,6 +47,11 @@ def prefix(image: ImageInput) -> None:
     centred = _centred(image)
     factor = _per_channel(image, "one_over_std", 1 / image.std)
     normalised = image.add("Mul", [centred, factor], f"{image.name}.normalised")
+    if image.reversed:
+        order = np.arange(image.channels, dtype=np.int64)[::-1].copy()
+        indices = add_constant(image.body, f"{image.name}.order", order)
+        axis = 1 if image.layout is Layout.NCHW else 3
+        normalised = image.add("Gather", [normalised, indices], f"{image.name}.reversed", axis=axis)
     for node, index in readers:
         node.replace_input_with(index, normalised)
     image.insert_before(image.body[0])
@@ -63,6 +70,6 @@ def _centred(image: ImageInput) -> ir.Value:
 
 
 def _per_channel(image: ImageInput, name: str, values: Floats) -> ir.Value:
-    shape = (1, 3, 1, 1) if image.layout is Layout.NCHW else (1, 1, 1, 3)
+    shape = (1, -1, 1, 1) if image.layout is Layout.NCHW else (1, 1, 1, -1)
     array = values.reshape(shape).astype(image.dtype.numpy())
     return add_constant(image.body, f"{image.name}.{name}", array)

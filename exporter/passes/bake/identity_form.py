@@ -42,7 +42,7 @@ class _Stem:
     dequantize: ir.Node
     conv: ir.Node
     kernel: Floats
-    """(O, 3, kH, kW)."""
+    """(O, C, kH, kW), of channels in the order of the images'."""
     bias: Floats
 
 
@@ -85,20 +85,21 @@ def _find_stem(image: ImageInput, exact: ir.Model | None) -> _Stem | str:
     if exact is not None:
         twin = next((node for node in exact.graph if node.name == conv.name), None)
     kernel = float_constant(twin.inputs[1]) if twin is not None else None
-    if twin is None or kernel is None or len(conv.inputs) != 3 or kernel.shape[1] != 3:
+    if twin is None or kernel is None or len(conv.inputs) != 3 or kernel.shape[1] != image.channels:
         return f"the exact float weights of {conv.name} are not at hand"
     given = float_constant(twin.inputs[2]) if len(twin.inputs) > 2 else None
     bias = np.zeros(len(kernel)) if given is None else given.astype(np.float64).reshape(-1)
-    return _Stem(quantize, dequantize, conv, kernel.astype(np.float64), bias)
+    kernel = image.in_image_order(kernel).astype(np.float64)
+    return _Stem(quantize, dequantize, conv, kernel, bias)
 
 
 def _quantize_stem(image: ImageInput, stem: _Stem, zero: int, filler: int) -> None:
-    """Makes the convolution read the pixels themselves, with a fourth channel for the mean."""
+    """Makes the convolution read the pixels themselves, with one more channel for the mean."""
     body, conv = image.body, stem.conv
-    rest = image.mean - zero  # (3,)
+    rest = image.mean - zero  # (C,)
     scaled = stem.kernel / (image.std * float(_SCALE))[:, None, None]
-    fourth = -(scaled * rest[:, None, None]).sum(axis=1, keepdims=True) / (filler - zero)
-    wide = np.concatenate([scaled, fourth], axis=1)  # (O, 4, kH, kW)
+    last = -(scaled * rest[:, None, None]).sum(axis=1, keepdims=True) / (filler - zero)
+    wide = np.concatenate([scaled, last], axis=1)  # (O, C + 1, kH, kW)
     weight = quantize_weight(wide, 0, bias=stem.bias, x_scale=_SCALE)
     values = weight.codes * weight.scale.astype(np.float64)[:, None, None, None]
     offsets = np.append(rest, filler - zero)
@@ -144,7 +145,7 @@ def _pixels(image: ImageInput, zero: int, filler: int) -> ir.Value:
         ],
         f"{name}.padded",
     )
-    target = np.array([0, 4, height, width], np.int64)
+    target = np.array([0, image.channels + 1, height, width], np.int64)
     codes = image.add(
         "Reshape", [padded, add_constant(body, f"{name}.shape", target)], f"{name}.codes"
     )

@@ -1,4 +1,4 @@
-"""Put the preprocessing into the graph: it then takes uint8 images (N, H, W, 3) at the crop size.
+"""Put the preprocessing into the graph: it then takes uint8 images (N, H, W, C) at the crop size.
 
     x = (p / 255 - mean) / std,   y = Conv(x, W, b) with zero padding
 
@@ -8,7 +8,7 @@ Three forms, the first that applies:
     identity   INT8 `u8-asymmetric`: the pixel is the code             `identity_form.py`
     prefix     anything else: FP16, other dialects, NHWC inputs        `float_forms.py`
 
-Must not fire: the input is no float image of three channels.
+Must not fire: the input is no float image with as many channels as are normalised.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from exporter.passes.bake.image_input import ImageInput, why_no_image
 def bake_preprocess(
     graph: ir.Model, preprocessing: Preprocessing, exact: ir.Model | None = None
 ) -> PassReport:
-    """Makes the graph's first input uint8 (N, H, W, 3); its name and the output stay.
+    """Makes the graph's first input uint8 (N, H, W, C); its name and the output stay.
 
     `exact` is the optimized float graph, whose weights the identity form quantizes. Where it came
     to the prefix, `refused` says why to no better form.
     """
     name = str(graph.graph.inputs[0].name)
-    reason = why_no_image(graph.graph.inputs[0])
+    reason = why_no_image(graph.graph.inputs[0], preprocessing)
     if reason:
         return PassReport("bake_preprocess", 0, ((name, reason),))
     image = ImageInput.of(graph.graph, preprocessing)

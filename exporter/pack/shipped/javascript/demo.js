@@ -8,10 +8,15 @@ function fail(error) {
   status.textContent = `${error.name}: ${error.message}`;
 }
 
-/** The centre of the image at the engine's size: the shorter side resized to `resize`, then cropped. */
+/**
+ * The centre of the image at the engine's size: its shorter side resized to `resize`, or its height
+ * and width to the two of it, then cropped.
+ */
 function toPixels(bitmap, { width, height }, resize) {
   const scale = (resize ?? Math.min(width, height)) / Math.min(bitmap.width, bitmap.height);
-  const drawn = { width: bitmap.width * scale, height: bitmap.height * scale };
+  const drawn = Array.isArray(resize)
+    ? { width: resize[1], height: resize[0] }
+    : { width: bitmap.width * scale, height: bitmap.height * scale };
   const context = preview.getContext("2d", { willReadFrequently: true });
   preview.width = width;
   preview.height = height;

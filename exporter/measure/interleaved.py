@@ -17,12 +17,13 @@ import pickle
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from exporter.artifact import Model, Skipped, TensorSpec
 from exporter.errors import BuildError, UsageError
+from exporter.measure.load import LoadWatch
 from exporter.measure.process import WorkerProcess
 from exporter.measure.statistics import (
     is_stable,
@@ -206,6 +207,7 @@ class _Run:
                     warm[worker.name] = worker.ask({"warm_up": batch})
                 advance(1)
             racing = list(self._workers)
+            watch = LoadWatch(worker.pid for worker in racing)
             samples: dict[str, list[list[float]]] = {worker.name: [] for worker in racing}
             for order in orders(len(racing), rounds, seed):
                 for worker in (racing[index] for index in order):
@@ -215,9 +217,12 @@ class _Run:
                         reply = worker.ask(round_request(warm[worker.name]["median_s"]))
                         samples[worker.name].append(reply["samples_s"])
                 advance(1)
+            load = watch.others()
+        eager = samples[self.baseline.name]
         return {
-            worker.name: self._latency(
-                batch, warm[worker.name], samples[worker.name], samples[self.baseline.name]
+            worker.name: replace(
+                self._latency(batch, warm[worker.name], samples[worker.name], eager),
+                other_load=load,
             )
             for worker in self._workers[1:]
         }
@@ -244,6 +249,7 @@ class _Run:
             baseline=self.baseline.name,
             speedup=speedup,
             stable=is_stable(speedup, p90 / p50, eager_p90 / eager_p50),
+            eager_p90_ms=eager_p90,
         )
 
     @contextmanager

@@ -44,6 +44,10 @@ class Latency:
     """"torch-eager" or, for an ONNX input, "onnxruntime-as-given"."""
     speedup: Speedup
     stable: bool
+    eager_p90_ms: float | None = None
+    """The baseline's; builds from before it was kept have none."""
+    other_load: float | None = None
+    """The share of the machine's processor time that other processes took meanwhile, 0 to 1."""
 
 
 @dataclass(frozen=True)

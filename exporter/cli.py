@@ -183,6 +183,17 @@ def report(folder: Folder) -> None:
 
 
 @command(app)
+def schema() -> None:
+    """Print the JSON Schema of manifest.json, for tools that read builds.
+
+    Example: exporter schema > manifest.schema.json
+    """
+    from exporter.builds.json_schema import manifest_schema
+
+    print(json.dumps(manifest_schema(), indent=1, ensure_ascii=False))  # noqa: T201
+
+
+@command(app)
 def compare(
     old: Annotated[
         Path,

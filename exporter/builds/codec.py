@@ -26,8 +26,8 @@ from exporter.errors import ExporterError, InputError
 
 RENAMED: Final[Mapping[str, str]] = {"built_from": "graph"}
 """Fields that have another name in the file."""
-_NOT_FINITE: Final = {"inf", "-inf", "nan"}
-_VIEWS: Final = ("path", "sha256", "bytes")
+NOT_FINITE: Final = {"inf", "-inf", "nan"}
+VIEWS: Final = ("path", "sha256", "bytes")
 """Of an engine's files, for other tools; they follow from `files`."""
 
 T = TypeVar("T")
@@ -105,10 +105,10 @@ def _converter(*, strict: bool) -> cattrs.Converter:
     converter.register_structure_hook_factory(_is_tuple, _list_of(converter))
     converter.register_structure_hook(Path, lambda value, _: Path(_exactly(str)(value, str)))
     converter.register_unstructure_hook(Path, str)
-    converter.register_structure_hook_func(_is_size, _read_size)
-    converter.register_structure_hook_func(_is_pixels, _read_pixels)
+    converter.register_structure_hook_func(is_size, _read_size)
+    converter.register_structure_hook_func(is_pixels, _read_pixels)
     converter.register_unstructure_hook_func(
-        _is_pixels, lambda value: list(value) if isinstance(value, tuple) else value
+        is_pixels, lambda value: list(value) if isinstance(value, tuple) else value
     )
     converter.register_structure_hook_factory(_may_be_skipped, _skipped_or(converter))
     converter.register_unstructure_hook_func(
@@ -147,7 +147,7 @@ def _register_engines(converter: cattrs.Converter) -> None:
 
     def read_engine(value: Any, kind: type[EngineRecord]) -> EngineRecord:
         _expect(isinstance(value, Mapping), value, "an object")
-        record = read({key: item for key, item in value.items() if key not in _VIEWS}, kind)
+        record = read({key: item for key, item in value.items() if key not in VIEWS}, kind)
         _expect(bool(record.files), value.get("files"), "at least one file")
         return record
 
@@ -184,7 +184,7 @@ def _read_int(value: Any, _: Any) -> int:
 
 
 def _read_float(value: Any, _: Any) -> float:
-    if isinstance(value, str) and value in _NOT_FINITE:
+    if isinstance(value, str) and value in NOT_FINITE:
         return float(value)
     _expect(type(value) in (int, float), value, "a number")
     try:
@@ -221,12 +221,12 @@ def _list_of(converter: cattrs.Converter) -> Callable[[Any], Callable[[Any, Any]
     return factory
 
 
-def _is_union(kind: Any) -> bool:
+def is_union(kind: Any) -> bool:
     return get_origin(kind) in (Union, UnionType)
 
 
-def _is_size(kind: Any) -> bool:
-    return _is_union(kind) and set(get_args(kind)) == {int, str}
+def is_size(kind: Any) -> bool:
+    return is_union(kind) and set(get_args(kind)) == {int, str}
 
 
 def _read_size(value: Any, _: Any) -> int | str:
@@ -236,8 +236,8 @@ def _read_size(value: Any, _: Any) -> int | str:
     return value  # type: ignore[no-any-return]
 
 
-def _is_pixels(kind: Any) -> bool:
-    return _is_union(kind) and set(get_args(Pixels)) <= set(get_args(kind))
+def is_pixels(kind: Any) -> bool:
+    return is_union(kind) and set(get_args(Pixels)) <= set(get_args(kind))
 
 
 def _read_pixels(value: Any, kind: Any) -> Pixels | None:
@@ -251,7 +251,7 @@ def _read_pixels(value: Any, kind: Any) -> Pixels | None:
 
 
 def _may_be_skipped(kind: Any) -> bool:
-    return _is_union(kind) and Skipped in get_args(kind)
+    return is_union(kind) and Skipped in get_args(kind)
 
 
 def _skipped_or(converter: cattrs.Converter) -> Callable[[Any], Callable[[Any, Any], Any]]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SCHEMA: Final = 1
 FILE_NAME: Final = "manifest.json"
 
-_NAME: Final = re.compile(r"\w[\w.+-]*")
+MODEL_NAME: Final = re.compile(r"\w[\w.+-]*")
 """A model's name is part of file names."""
 
 
@@ -97,7 +97,7 @@ def from_json(content: Any, name: str) -> Manifest:
 
 def _check_names(manifest: Manifest, name: str) -> None:
     """Refuses names with which a file would be read or written outside the build."""
-    if not _NAME.fullmatch(manifest.model.name):
+    if not MODEL_NAME.fullmatch(manifest.model.name):
         raise InputError(
             f"{name}: the model's name {manifest.model.name!r} is no file name; "
             "export the model again"

@@ -26,7 +26,7 @@ OPTIONS = $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(PRECISION),--precision 
 BUILD = $(or $(OUT),build/$(or $(notdir $(basename $(subst :,/,$(MODEL)))),resnet20-digits))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup export models trace validate benchmark bench bench-quick report doctor digits \
+.PHONY: help docs setup export models trace validate benchmark bench bench-quick report doctor digits \
 	test lint test-variants test-gpu test-browser test-serving clean
 
 help: ## This list
@@ -81,11 +81,18 @@ doctor: $(READY) ## What this machine can build and run
 digits: $(READY_DEV) ## Train resnet20-digits again from its embedded data
 	@$(BIN)/python -m exporter.models.digits $(ARGS)
 
+docs: $(READY_DEV) ## This project's site, from the pages and the code, into build/site
+	@$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -d build/doctrees docs build/site
+	@echo "build/site/index.html"
+
 lint: $(READY_DEV) ## Formatter, linter, strict types, and which part may import which
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/zizmor --offline --quiet .github/workflows
+	@if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint docker/*.Dockerfile; \
+		else echo "no hadolint for this kind of machine: the Dockerfiles are not linted"; fi
 
 test: lint ## Everything that continuous integration runs
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile \

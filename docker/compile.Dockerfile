@@ -1,0 +1,21 @@
+# Compiles: the exporter with the cpu extra. From the checkout:
+#   docker build -f docker/compile.Dockerfile -t resnet-exporter .
+#   docker run --rm -v "$PWD/build:/work/build" resnet-exporter export resnet20-digits
+FROM python:3.13-slim-trixie
+
+# An index of CPU wheels of PyTorch, where PyPI's CUDA build (gigabytes) is too large.
+ARG TORCH_INDEX=""
+
+WORKDIR /src
+COPY pyproject.toml README.md LICENSE ./
+COPY constraints constraints
+COPY exporter exporter
+RUN python -m pip install --no-cache-dir -c constraints/cpu.txt \
+        ${TORCH_INDEX:+--extra-index-url "${TORCH_INDEX}"} '.[cpu]' \
+    && rm -rf /src/*
+
+RUN useradd --create-home --uid 10001 exporter && install -d -o exporter /work/build
+USER 10001
+WORKDIR /work
+ENTRYPOINT ["exporter"]
+CMD ["--help"]

@@ -75,7 +75,9 @@ def write_schema(sphinx: Sphinx, error: Exception | None) -> None:
         Path(sphinx.outdir, SCHEMA_FILE).write_text(text + "\n", encoding="utf-8")
 
 
-def escape(sphinx: Sphinx, what: str, name: str, one: object, options: object, lines: list[str]) -> None:
+def escape(
+    sphinx: Sphinx, what: str, name: str, one: object, options: object, lines: list[str]
+) -> None:
     """An asterisk in a docstring is itself (*.tar.zst), and a colon in an attribute's no type."""
     lines[:] = [line.replace("*", r"\*") for line in lines]
     if what == "attribute":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,14 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from tests.docs.pages import blocks
+
 ROOT = Path(__file__).parents[1]
 LAST = """
+import torch
+
+net = torch.nn.Sequential(torch.nn.Conv2d(1, 8, 3), torch.nn.Flatten(), torch.nn.Linear(5408, 10))
+
 class Net(torch.nn.Sequential):
     pass
 
@@ -51,11 +56,9 @@ def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NotebookClient:
 
 
 def readme() -> list[str]:
-    """The cells of the section From Python."""
-    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## From Python")[2]
-    code = re.search(r"```python\n(.*?)```", section, re.DOTALL)
-    assert code is not None
-    return code[1].split("\n\n")
+    """Each paragraph of its Python is a cell."""
+    (code,) = blocks(ROOT / "README.md", "python")
+    return code.split("\n\n")
 
 
 def test_the_readme_runs_in_a_notebook(kernel: NotebookClient) -> None:

@@ -159,5 +159,7 @@ def _documented(kind: type[Any]) -> dict[str, str]:
                     name = before.target.id if isinstance(before, ast.AnnAssign) else ""  # type: ignore[union-attr]
                     found[name] = " ".join(words.split())
     for name, hint in get_type_hints(kind, include_extras=True).items():
-        found |= {name: one.help for one in get_args(hint)[1:] if isinstance(one, Option)}
+        for one in get_args(hint)[1:]:
+            if isinstance(one, Option):
+                found[name] = one.help
     return found

@@ -35,7 +35,9 @@ def test_it_is_a_schema_and_the_command_prints_it(capsys: pytest.CaptureFixture[
 
 
 def test_every_kind_of_build_is_valid() -> None:
-    assert not list(VALIDATOR.iter_errors(json.loads((digits_build() / "manifest.json").read_text())))
+    assert not list(
+        VALIDATOR.iter_errors(json.loads((digits_build() / "manifest.json").read_text()))
+    )
     for content in (
         manifests.resnet50(trained=True),
         manifests.resnet50(drift=False),
@@ -67,7 +69,9 @@ def accepted(content: Any) -> bool:
 def test_both_agree_on_every_edit() -> None:
     """In one entry of each list, with what JSON and a schema tell apart: 1e308 is whole there."""
     content = as_json(small())
-    each = {tuple(key for key in path if not isinstance(key, int)): path for path in places(content)}
+    each = {
+        tuple(key for key in path if not isinstance(key, int)): path for path in places(content)
+    }
     changed = {
         (path, repr(value)): edited(content, path, value)
         for path in each.values()
@@ -77,9 +81,7 @@ def test_both_agree_on_every_edit() -> None:
     }
     assert len(changed) > 2000
     assert not [
-        place
-        for place, edit in changed.items()
-        if VALIDATOR.is_valid(edit) != accepted(edit)
+        place for place, edit in changed.items() if VALIDATOR.is_valid(edit) != accepted(edit)
     ]
 
 

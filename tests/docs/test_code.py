@@ -46,7 +46,7 @@ def furnish(folder: Path) -> None:
     """What a page may take for given: a network, an ONNX file, pictures and the classes' names."""
     (folder / "my_network.py").write_text(NETWORK)
     (folder / "classes.txt").write_text("".join(f"class {number}\n" for number in range(10)))
-    onnx.save(foreign.resnet(), folder / "model.onnx")
+    onnx.save(foreign.resnet(channels_last=False), folder / "model.onnx")
     pictures = folder / "pictures"
     pictures.mkdir()
     for number, image in enumerate(np.asarray(digits.splits()[1].images)[:24]):

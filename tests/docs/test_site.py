@@ -29,7 +29,9 @@ class Loads(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         for name, value in attrs:
-            loads = name in {"src", "srcset", "poster", "data"} or (name == "href" and tag == "link")
+            loads = name in {"src", "srcset", "poster", "data"} or (
+                name == "href" and tag == "link"
+            )
             if loads and value is not None:
                 self.addresses.append(value)
 
@@ -37,7 +39,7 @@ class Loads(HTMLParser):
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
-    options = ["--fail-on-warning", "--keep-going", "--quiet", "-d", folder / "doctrees"]
+    options = ["--fail-on-warning", "--keep-going", "--quiet", "-d", str(folder / "doctrees")]
     done = subprocess.run(
         [sys.executable, "-m", "sphinx", *options, "docs", folder / "html"],
         cwd=ROOT,
@@ -56,7 +58,9 @@ def test_a_page_loads_nothing_from_elsewhere(site: Path) -> None:
     loaded = {path: Loads(path.read_text(encoding="utf-8")).addresses for path in pages}
     assert any("_static/" in address for address in loaded[site / "index.html"])
     outside = re.compile(r"\s*(\w+:)?//")
-    assert not {path: found for path in pages if (found := list(filter(outside.match, loaded[path])))}
+    assert not {
+        path: found for path in pages if (found := list(filter(outside.match, loaded[path])))
+    }
     for path in site.rglob("*.css"):
         assert not re.search(r"(url\(|@import)[\s'\"]*(\w+:)?//", path.read_text(encoding="utf-8"))
 

@@ -6,10 +6,13 @@ Whatever a page loads lies in the site itself, and the build asks no network.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+from sphinx.ext.napoleon.docstring import GoogleDocstring
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # this tree, whatever is installed
@@ -25,7 +28,6 @@ version = release = exporter.__version__
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
-    "sphinx.ext.napoleon",
     "sphinx_copybutton",
 ]
 exclude_patterns = ["_build"]
@@ -53,8 +55,6 @@ autodoc_class_signature = "separated"
 autodoc_default_options = {"exclude-members": "__init__, __new__"}
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 80
-napoleon_use_rtype = False
-
 SCHEMA_FILE: Final = "manifest.schema.json"
 
 
@@ -75,17 +75,26 @@ def write_schema(sphinx: Sphinx, error: Exception | None) -> None:
         Path(sphinx.outdir, SCHEMA_FILE).write_text(text + "\n", encoding="utf-8")
 
 
-def escape(
-    sphinx: Sphinx, what: str, name: str, one: object, options: object, lines: list[str]
+def read_docstring(
+    sphinx: Sphinx, what: Any, name: str, one: object, options: object, lines: list[str]
 ) -> None:
-    """An asterisk in a docstring is itself (*.tar.zst), and a colon in an attribute's no type."""
+    """Google's sections; an asterisk is itself (*.tar.zst), an attribute's text has no type."""
     lines[:] = [line.replace("*", r"\*") for line in lines]
-    if what == "attribute":
-        lines.insert(0, "")  # Napoleon takes what stands before a colon in the first line for one
+    if what != "attribute":
+        lines[:] = GoogleDocstring(lines, what=what, name=name, obj=one).lines()
+
+
+def set_dashes(
+    sphinx: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object
+) -> None:
+    """Between a parameter and its text; elsewhere two hyphens begin an option."""
+    if "body" in context:
+        context["body"] = re.sub(r"(?<=>) -- ", " \N{EN DASH} ", context["body"])
 
 
 def setup(sphinx: Sphinx) -> None:
     """Called by Sphinx."""
-    sphinx.connect("autodoc-process-docstring", escape, priority=0)
+    sphinx.connect("autodoc-process-docstring", read_docstring)
+    sphinx.connect("html-page-context", set_dashes)
     sphinx.connect("source-read", fill_in)
     sphinx.connect("build-finished", write_schema)

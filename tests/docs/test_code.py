@@ -12,7 +12,7 @@ import onnx
 import pytest
 from PIL import Image
 
-import exporter
+from exporter import runtime
 from exporter.images import digits
 from tests import foreign
 from tests.docs.pages import ROOT, blocks
@@ -39,7 +39,7 @@ class Net(torch.nn.Module):
 
 net = Net()
 '''
-LANDED = "mean" in inspect.signature(exporter.export).parameters
+LANDED = "pictures" in inspect.signature(runtime.Engine.predict).parameters
 
 
 def furnish(folder: Path) -> None:
@@ -57,7 +57,7 @@ def furnish(folder: Path) -> None:
 @pytest.mark.parametrize("page", RUN, ids=lambda page: page.stem)
 def test_a_page_runs(page: Path, python: Path, tmp_path: Path) -> None:
     if page.stem == "your-module" and not LANDED:
-        pytest.skip("exporter.export does not take mean= yet")
+        pytest.skip("Engine.predict takes no path yet")
     furnish(tmp_path)
     (tmp_path / "page.py").write_text("\n".join(blocks(page, "python")))
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import onnx
 
 from exporter.disk.writing import whole_file
-from exporter.errors import InputError, MissingDependencyError
+from exporter.errors import InputError, MissingDependencyError, install_command
 from exporter.images.samples import Samples
 from exporter.quantize.one_at_a_time import images
 
@@ -92,7 +92,7 @@ def quantize_nncf(graph: Path, samples: Samples, out: Path) -> Path:
     except ImportError:
         raise MissingDependencyError(
             "NNCF is not installed, which the comparison with it needs; "
-            "install it with: pip install 'resnet-exporter[cpu,bench]'"
+            f"run: {install_command('cpu,bench')}"
         ) from None
     _, shape = _input_of(onnx.load(graph, load_external_data=False))
     nncf.set_log_level(logging.ERROR)

@@ -99,11 +99,11 @@ def __getattr__(name: str) -> Any:
             try:
                 module = importlib.import_module(home)
             except ModuleNotFoundError as missing:
-                from exporter.errors import MissingDependencyError
+                from exporter.errors import MissingDependencyError, install_command
 
                 raise MissingDependencyError(
-                    f"exporter.{name} needs {missing.name}; install the compiler with "
-                    "pip install 'resnet-exporter[cpu]' (exporter.load works without it)"
+                    f"exporter.{name} needs {missing.name} (exporter.load works without it); "
+                    f"run: {install_command('cpu')}"
                 ) from None
             globals()[name] = getattr(module, name)
             return globals()[name]

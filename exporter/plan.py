@@ -8,7 +8,7 @@ from exporter import host
 from exporter.artifact import Precision
 from exporter.builds.request import ExportRequest
 from exporter.builds.unused import refuse_unused
-from exporter.errors import MissingDependencyError, UsageError
+from exporter.errors import MissingDependencyError, UsageError, install_command
 from exporter.targets import (
     TARGETS,
     MachineKind,
@@ -17,7 +17,7 @@ from exporter.targets import (
     settings_of,
     target_class,
 )
-from exporter.targets.diagnosis import INSTALL_CPU, INSTALL_GPU, import_problem
+from exporter.targets.diagnosis import import_problem
 
 Pair = tuple[Target, Precision]
 
@@ -105,7 +105,7 @@ def _missing_tool(target: Target, precision: Precision) -> str | None:
     if problem is None:
         return None
     does = "calibrates INT8" if precision is Precision.INT8 else "proves what does not run here"
-    install = INSTALL_GPU if host.describe_host().gpu else INSTALL_CPU
+    install = install_command("gpu" if host.describe_host().gpu else "cpu")
     return (
         f"{target.name}.{precision} needs ONNX Runtime, which {does} and {problem}; run: {install}"
     )

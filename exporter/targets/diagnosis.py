@@ -7,11 +7,9 @@ from enum import StrEnum
 from importlib import import_module, util
 from typing import Final
 
-from exporter.errors import MissingDependencyError
+from exporter.errors import MissingDependencyError, install_command
 from exporter.host import Host
 
-INSTALL_CPU: Final = "pip install 'resnet-exporter[cpu]'"
-INSTALL_GPU: Final = "pip install 'resnet-exporter[gpu]'"
 NO_GPU: Final = "needs an NVIDIA GPU; no driver answers here"
 
 
@@ -52,7 +50,7 @@ def import_problem(module: str) -> str | None:
     return None
 
 
-def require(target: str, library: str, module: str, install: str = INSTALL_CPU) -> None:
+def require(target: str, library: str, module: str, install: str | None = None) -> None:
     """Imports a target's library.
 
     Raises:
@@ -60,6 +58,7 @@ def require(target: str, library: str, module: str, install: str = INSTALL_CPU) 
     """
     problem = import_problem(module)
     if problem is not None:
+        install = install or install_command("cpu")
         raise MissingDependencyError(
             f"target {target} needs {library}, which {problem}; run: {install}"
         )
@@ -78,13 +77,15 @@ def require_installed(target: str, library: str, module: str, install: str) -> N
 
 
 def diagnose_library(
-    name: str, module: str, here: Host, install: str = INSTALL_CPU
+    name: str, module: str, here: Host, install: str | None = None
 ) -> TargetDiagnosis:
     """Available where the library imports, else missing with the reason."""
     problem = import_problem(module)
     if problem is None:
         return TargetDiagnosis(name, Status.AVAILABLE, with_version(module, here))
-    return TargetDiagnosis(name, Status.MISSING, f"{module} {problem}", install)
+    return TargetDiagnosis(
+        name, Status.MISSING, f"{module} {problem}", install or install_command("cpu")
+    )
 
 
 def with_version(module: str, here: Host) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import importlib.util
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import onnx
 import pytest
 
 from benchmarks.quantizers import quantize_nncf, quantize_static
-from exporter.errors import InputError, MissingDependencyError
+from exporter.errors import InputError, MissingDependencyError, install_command
 from exporter.graph.files import save
 from exporter.graph.optimize import optimize
 from exporter.graph.to_onnx import export
@@ -133,5 +134,5 @@ def test_without_nncf_the_error_says_how_to_install_it(
         return real(name, *rest, **more)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'resnet-exporter\[cpu,bench\]'"):
+    with pytest.raises(MissingDependencyError, match=re.escape(install_command("cpu,bench"))):
         quantize_nncf(digits[0], digits[1], tmp_path / "q.xml")

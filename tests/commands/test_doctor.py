@@ -18,7 +18,7 @@ from rich.console import Console
 
 from exporter import host
 from exporter.commands import doctor
-from exporter.errors import UsageError
+from exporter.errors import UsageError, install_command
 from exporter.targets import TargetDiagnosis
 
 
@@ -142,11 +142,11 @@ def test_a_gpu_that_rtx_does_not_support(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_gpu_with_the_cpu_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
     found = on(monkeypatch, gpu="NVIDIA L4", capability="8.9", absent=("tensorrt",))
-    assert target(found, "tensorrt").command == "pip install 'resnet-exporter[gpu]'"
+    assert target(found, "tensorrt").command == install_command("gpu")
     assert target(found, "tensorrt").detail == "tensorrt is not installed"
     cuda = target(found, "ort-cuda")
     assert "has no CUDAExecutionProvider" in cuda.detail
-    assert cuda.command == ("pip uninstall -y onnxruntime && pip install 'resnet-exporter[gpu]'")
+    assert cuda.command == f"pip uninstall -y onnxruntime && {install_command('gpu')}"
 
 
 def test_a_library_that_is_installed_and_broken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +159,7 @@ def test_a_bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     found = on(monkeypatch, absent=("onnxruntime", "openvino", "tensorrt_rtx", "torch"))
     for name in ("ort-cpu", "openvino", "tensorrt-rtx"):
         assert target(found, name).status == "missing"
-    assert target(found, "ort-cpu").command == "pip install 'resnet-exporter[cpu]'"
+    assert target(found, "ort-cpu").command == install_command("cpu")
     assert [part.name for part in found.compiler if part.status == "missing"] == ["torch"]
 
 

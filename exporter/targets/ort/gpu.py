@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from exporter import host
 from exporter.artifact import Skipped
-from exporter.errors import BuildError, MissingDependencyError, UsageError
+from exporter.errors import BuildError, MissingDependencyError, UsageError, install_command
 from exporter.targets.diagnosis import (
-    INSTALL_GPU,
     NO_GPU,
     Status,
     TargetDiagnosis,
@@ -64,14 +63,14 @@ class OrtGpuTarget(Target):
 
 def require_provider(provider: str, target: str) -> None:
     """Raises MissingDependencyError where this machine cannot offer a GPU provider."""
-    require(target, "onnxruntime-gpu", "onnxruntime", INSTALL_GPU)
+    require(target, "onnxruntime-gpu", "onnxruntime", install_command("gpu"))
     import onnxruntime as ort
 
     if provider not in ort.get_available_providers():
         replace = "pip uninstall -y onnxruntime && " if _installed("onnxruntime") else ""
         raise MissingDependencyError(
             f"target {target} needs onnxruntime-gpu, and the onnxruntime {version()} here "
-            f"has no {provider}; run: {replace}{INSTALL_GPU}"
+            f"has no {provider}; run: {replace}{install_command('gpu')}"
         )
     if host.describe_host().gpu is None:
         raise MissingDependencyError(
@@ -93,12 +92,14 @@ def _diagnose_provider(name: str, provider: str, here: host.Host) -> TargetDiagn
         return TargetDiagnosis(name, Status.MISSING, NO_GPU)
     problem = import_problem("onnxruntime")
     if problem is not None:
-        return TargetDiagnosis(name, Status.MISSING, f"onnxruntime {problem}", INSTALL_GPU)
+        return TargetDiagnosis(
+            name, Status.MISSING, f"onnxruntime {problem}", install_command("gpu")
+        )
     import onnxruntime as ort
 
     found = with_version("onnxruntime", here)
     if provider not in ort.get_available_providers():
-        swap = f"pip uninstall -y onnxruntime && {INSTALL_GPU}"
+        swap = f"pip uninstall -y onnxruntime && {install_command('gpu')}"
         return TargetDiagnosis(name, Status.MISSING, f"{found} has no {provider}", swap)
     return TargetDiagnosis(name, Status.AVAILABLE, found)
 

@@ -23,9 +23,8 @@ from typing import Any, Final
 from exporter import host
 from exporter.artifact import Dialect, Kernel, Precision, Skipped, Verdict
 from exporter.disk.writing import write_whole
-from exporter.errors import BuildError, MissingDependencyError, UsageError
+from exporter.errors import BuildError, MissingDependencyError, UsageError, install_command
 from exporter.targets.diagnosis import (
-    INSTALL_GPU,
     NO_GPU,
     Status,
     TargetDiagnosis,
@@ -49,7 +48,6 @@ from exporter.targets.tensorrt.settings import ALL_KEYS, Profile, TensorRtSettin
 from exporter.targets.tensorrt.types import asked_types, check_types
 
 TIMES: Final = "timing.cache"
-_INSTALL: Final = f"run: {INSTALL_GPU} (its libraries come from NVIDIA's index)"
 
 
 class TensorRt(Target):
@@ -66,8 +64,9 @@ class TensorRt(Target):
                 f"target tensorrt builds for the GPU that is here and has no variant {variant!r}; "
                 f"for another GPU use tensorrt-rtx:{variant}"
             )
-        require_installed(self.name, "TensorRT", self.library, _INSTALL)
-        require_installed(self.name, "Polygraphy", "polygraphy", _INSTALL)
+        install = f"it comes from NVIDIA's index; run: {install_command('gpu')}"
+        require_installed(self.name, "TensorRT", self.library, install)
+        require_installed(self.name, "Polygraphy", "polygraphy", install)
         if host.describe_host().gpu is None:
             raise MissingDependencyError(
                 "target tensorrt builds on an NVIDIA GPU, and no driver answers here; "
@@ -82,7 +81,7 @@ class TensorRt(Target):
     def diagnose(cls, here: host.Host) -> tuple[TargetDiagnosis, ...]:
         if here.gpu is None:
             return (TargetDiagnosis(cls.family, Status.MISSING, NO_GPU),)
-        return (diagnose_library(cls.family, cls.library, here, INSTALL_GPU),)
+        return (diagnose_library(cls.family, cls.library, here, install_command("gpu")),)
 
     def dialect(self, precision: Precision) -> Dialect:
         return Dialect.S8_SYMMETRIC if precision is Precision.INT8 else Dialect.FLOAT

@@ -29,9 +29,8 @@ from exporter.artifact import (
     Skipped,
     Verdict,
 )
-from exporter.errors import BuildError, UsageError, unknown_name
+from exporter.errors import BuildError, UsageError, install_command, unknown_name
 from exporter.targets.diagnosis import (
-    INSTALL_CPU,
     Status,
     TargetDiagnosis,
     import_problem,
@@ -109,7 +108,7 @@ class TensorRtRtx(Target):
             return (TargetDiagnosis(cls.family, Status.MISSING, _NO_WHEELS),)
         if problem is not None:
             detail = f"{cls.library} {problem}"
-            return (TargetDiagnosis(cls.family, Status.MISSING, detail, INSTALL_CPU),)
+            return (TargetDiagnosis(cls.family, Status.MISSING, detail, install_command("cpu")),)
         version = with_version(cls.library, here)
         if here.gpu is None or here.compute_capability is None:
             detail = f"{version}; no NVIDIA GPU to run its plans on"

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from exporter.errors import BuildError, MissingDependencyError
+from exporter.errors import BuildError, MissingDependencyError, install_command
 from exporter.targets import Array
 
 WARM_UP = 20
@@ -138,8 +138,7 @@ class TensorRtSession:
 
         if not torch.cuda.is_available():
             raise MissingDependencyError(
-                "timing on the GPU needs a CUDA build of PyTorch; "
-                "run: pip install 'resnet-exporter[gpu]'"
+                f"timing on the GPU needs a CUDA build of PyTorch; run: {install_command('gpu')}"
             )
         cuda: Any = torch.cuda  # without annotations in part
         context = self._engine.create_execution_context()

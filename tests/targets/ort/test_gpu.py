@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from exporter import host
 from exporter.artifact import Dialect, ElementType, Kernel, Operation, Precision
-from exporter.errors import BuildError, MissingDependencyError, UsageError
+from exporter.errors import BuildError, MissingDependencyError, UsageError, install_command
 from exporter.targets import UnreadableKernels, get_target
 from exporter.targets.ort.cuda import OPTIONS, OrtCuda, unfused_where_shown
 from exporter.targets.ort.gpu import (
@@ -61,7 +61,7 @@ def test_without_the_library_the_error_says_what_to_install(name: str) -> None:
     message = str(caught.value)
     assert f"target {name} needs onnxruntime-gpu" in message
     # The two distributions overwrite each other: one goes before the other comes.
-    assert "pip uninstall -y onnxruntime && pip install 'resnet-exporter[gpu]'" in message
+    assert f"pip uninstall -y onnxruntime && {install_command('gpu')}" in message
 
 
 @pytest.mark.parametrize("name", ["ort-cuda", "ort-tensorrt"])

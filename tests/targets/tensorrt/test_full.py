@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from exporter import host
-from exporter.errors import BuildError, MissingDependencyError, UsageError
+from exporter.errors import BuildError, MissingDependencyError, UsageError, install_command
 from exporter.targets import UnreadableKernels, get_target
 from exporter.targets.tensorrt.full import (
     fetch_times,
@@ -44,7 +45,7 @@ def test_without_the_library_the_error_says_how_to_install_it() -> None:
     try:
         import tensorrt  # noqa: F401
     except ImportError:
-        with pytest.raises(MissingDependencyError, match=r"pip install 'resnet-exporter\[gpu\]'"):
+        with pytest.raises(MissingDependencyError, match=re.escape(install_command("gpu"))):
             get_target("tensorrt")
     else:
         pytest.skip("TensorRT is installed")

@@ -22,7 +22,7 @@ from exporter import host
 from exporter.artifact import Dialect, Model, Precision, Skipped
 from exporter.builds import manifest as manifests
 from exporter.builds.describe import describe_build
-from exporter.builds.folder import sha256_of, staged
+from exporter.builds.folder import destination_for, sha256_of, staged
 from exporter.builds.given_preprocessing import given_preprocessing, with_file_read
 from exporter.builds.records import (
     NOT_MEASURED,
@@ -37,7 +37,7 @@ from exporter.builds.unused import refuse_unused_by_model
 from exporter.errors import BuildError, ExporterError
 from exporter.graph.bake import with_images
 from exporter.graph.files import save
-from exporter.graph.lower import Lowering, lower
+from exporter.graph.lower import Lowering, check_kept, lower
 from exporter.graph.optimize import OptimizedModel, optimize
 from exporter.graph.to_onnx import export
 from exporter.images.contract import with_contract
@@ -93,15 +93,16 @@ def export_model(
     host.check_single_onnxruntime()
     request = with_file_read(request)
     planned = plan(request)
+    destination = destination_for(request.out, request.source)
     clock = Clock()
     model = define_model(request, live, clock, progress)
     refuse_unused_by_model(request, model.spec)
     data = open_data(model.spec, request.data, seed=request.seed, progress=progress)
     for note in (*planned.notes, *model.notes, *data.notes):
         progress.note(note)
-    destination = request.out or Path("build") / model.spec.name
     with opened_run(request, destination, model.spec.name, clock, progress) as run:
         network = optimize_model(run, model, export_to_onnx(run, model))
+        check_kept(network.graph, request.keep)
         save_portable_files(run, network.graph)
         network, reference = make_goldens(run, network, data.evaluation)
         calibration = data.calibration.take(request.calibration_samples)

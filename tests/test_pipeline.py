@@ -5,6 +5,8 @@ from __future__ import annotations
 import getpass
 import hashlib
 import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -262,3 +264,24 @@ def test_as_many_inputs_are_compared_as_were_asked_for(
     assert inputs.count == taken
     assert (inputs.labels is not None) == labelled
     assert [f"--samples {count}" in note for note in progress.notes] == [True] * noted
+
+
+class Stages(Silent):
+    """Keeps the titles of what was begun."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.titles: list[str] = []
+
+    @contextmanager
+    def stage(self, title: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+        self.titles.append(title)
+        yield lambda _steps: None
+
+
+def test_a_layer_that_is_not_there_is_refused_once_the_graph_is_known(tmp_path: Path) -> None:
+    stages = Stages()
+    with pytest.raises(UsageError, match=r"'layer9'; did you mean layer"):
+        export_model(request(tmp_path / "out", keep=("layer9",), measure=False), stages)
+    assert stages.titles[-1] == "optimize"
+    assert list(tmp_path.iterdir()) == []

@@ -7,6 +7,8 @@ report.json, manifest.json. A destination that holds anything else is left alone
 from __future__ import annotations
 
 import hashlib
+import os
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,8 +17,9 @@ from pathlib import Path
 
 from exporter.artifact import REJECTED, Dialect, EngineFile, Precision
 from exporter.builds import manifest as manifests
-from exporter.builds.staging import is_scratch, staged_folder
-from exporter.errors import UsageError
+from exporter.builds.staging import check_writable, is_scratch, staged_folder
+from exporter.errors import InputError, UsageError
+from exporter.models.names import model_name
 from exporter.targets import folder_name
 
 CONTENTS = (
@@ -28,6 +31,48 @@ CONTENTS = (
     "report.json",
     manifests.FILE_NAME,  # last: without it the folder is no build
 )
+
+
+def default_folder(model: str) -> Path:
+    """Where the build of a model of that name lies, unless `--out` says otherwise."""
+    return Path("build") / model
+
+
+def find_build(given: str | os.PathLike[str]) -> Path:
+    """The folder of a build: what was given, or the default one of the model that was.
+
+    Raises:
+        InputError: neither is a folder.
+    """
+    folder = Path(given)
+    if folder.is_dir():
+        return folder
+    source = os.fspath(given)
+    if folder.name != source and not source.endswith(".onnx"):  # a path, and no model's name
+        raise InputError(
+            f"{source} is no folder; give one that `exporter export` wrote, or its MODEL"
+        )
+    default = default_folder(model_name(source))
+    if default.is_dir():
+        return default
+    raise InputError(
+        f"there is no build of {source} in {default}; "
+        f"run: exporter export {shlex.quote(source)}, or give the folder that it is in"
+    )
+
+
+def destination_for(out: Path | None, source: str) -> Path:
+    """Where the build of the model that `source` names will lie; `out`: what was asked for.
+
+    Raises:
+        UsageError: see `check_destination`.
+        InputError: it cannot be written.
+    """
+    model = model_name(source)
+    destination = out or default_folder(model)
+    check_destination(destination, model)
+    check_writable(destination)
+    return destination
 
 
 @dataclass(frozen=True)

@@ -71,19 +71,36 @@ def staged_file(destination: Path) -> Iterator[Path]:
             raise InputError(f"cannot write {destination}: {error.strerror}") from None
 
 
+def check_writable(destination: Path) -> None:
+    """Refuses now what `staged_folder` and `staged_file` could not write later.
+
+    Raises:
+        InputError: the destination cannot be written.
+    """
+    place = Path(os.path.realpath(destination))
+    if not place.is_dir():  # then in the folder that is there of those that lead to it
+        place = next(folder for folder in (place, *place.parents) if folder.exists()) / "build"
+    with _scratch(place, destination):
+        pass
+
+
 def is_scratch(name: str) -> bool:
     """Whether a name is that of a scratch folder, left behind by a process that was killed."""
     return name.startswith(".") and name.endswith(_SUFFIX)
 
 
 @contextmanager
-def _scratch(destination: Path) -> Iterator[Path]:
-    """A folder for content that will be renamed into its place, removed in the end."""
+def _scratch(destination: Path, named: Path | None = None) -> Iterator[Path]:
+    """A folder for content that will be renamed into its place, removed in the end.
+
+    `named` is what an error names, if that is another.
+    """
     try:
         scratch = _make_scratch(destination)
     except OSError as error:
+        place = named or destination
         raise InputError(
-            f"cannot write to {destination}: {error.strerror}; choose another place with --out"
+            f"cannot write to {place}: {error.strerror}; choose another place with --out"
         ) from None
     try:
         yield scratch

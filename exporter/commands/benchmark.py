@@ -15,6 +15,7 @@ from exporter.builds.describe import describe_host
 from exporter.builds.folder import BuildFolder
 from exporter.builds.records import Manifest, with_measurement
 from exporter.builds.request import BenchmarkRequest
+from exporter.builds.staging import check_writable
 from exporter.builds.unused import refuse_batches
 from exporter.errors import UsageError
 from exporter.graph.bake import from_images
@@ -54,6 +55,7 @@ def benchmark_build(
     folder = request.build
     manifest = manifests.read(folder)
     refuse_batches(request.batches, manifest.model)
+    check_writable(folder)
     defined = _same_model(manifest, request, module, progress)
     conditions = Conditions(
         threads=request.threads or host.usable_threads(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 import torch
@@ -90,11 +89,6 @@ def macs_of(part: nn.Module, output: torch.Tensor) -> int:
     if isinstance(part, nn.Conv2d):
         return output.numel() * part.weight[0].numel()
     return output.numel() * part.in_features if isinstance(part, nn.Linear) else 0
-
-
-def file_name(text: str) -> str:
-    """A name that is safe in file names on every system."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.") or "model"
 
 
 def one_line(error: BaseException) -> str:

@@ -20,8 +20,9 @@ from torch import nn
 
 from exporter.artifact import Model, ModelKind, Skipped
 from exporter.errors import InputError, UsageError
-from exporter.models.describe import describe, file_name, one_line
+from exporter.models.describe import describe, one_line
 from exporter.models.modules import with_weights
+from exporter.models.names import model_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -94,7 +95,7 @@ def from_module(live: LiveModule, weights_name: str, seed: int) -> Model:
         loaded = replace(loaded, info=replace(loaded.info, source="as the program held them"))
     loaded = replace(loaded, notes=(*notes, *loaded.notes))
     return describe(
-        loaded, name=file_name(name), source=name, kind=ModelKind.LIVE, shape=live.shape
+        loaded, name=model_name(name), source=name, kind=ModelKind.LIVE, shape=live.shape
     )
 
 

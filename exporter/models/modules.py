@@ -19,8 +19,9 @@ from torch import nn
 from exporter.artifact import Model, ModelKind, Preprocessing, Skipped, WeightsInfo
 from exporter.errors import InputError, UsageError, unused_option
 from exporter.models import weights
-from exporter.models.describe import Loaded, describe, file_name, one_line
+from exporter.models.describe import Loaded, describe, one_line
 from exporter.models.initialise import initialise, statistics_images
+from exporter.models.names import model_name
 
 DEFAULT_SIZE = 224
 """The image size of a module that comes without one: ImageNet's usual."""
@@ -46,7 +47,7 @@ def from_factory(
     contract = Skipped("a module does not say how images become its input")
     shape = (3, size, size)
     loaded = with_weights(module.eval(), source, weights_name, contract, shape, seed)
-    name = file_name(source.rpartition(":")[2])
+    name = model_name(source)
     return describe(loaded, name=name, source=source, kind=ModelKind.MODULE, shape=shape)
 
 

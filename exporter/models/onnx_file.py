@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 import stat
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from onnx_ir.passes import common
 from exporter.artifact import Model, ModelKind, ModelSpec, Skipped, TensorSpec, WeightsInfo
 from exporter.errors import InputError
 from exporter.models import onnx_checks as checks
+from exporter.models.names import model_name
 from exporter.models.onnx_format import IR_VERSION, LARGEST_BYTES, OPSET
 from exporter.models.onnx_weights import check_tensors, inline_external_data
 from exporter.passes.values import constant, dims, is_op
@@ -208,7 +208,7 @@ def _describe(graph: ir.Model, path: Path, dtype: str, given: bytes) -> ModelSpe
     x, y = graph.graph.inputs[0], graph.graph.outputs[0]
     weights = [v.const_value for v in graph.graph.initializers.values()]
     return ModelSpec(
-        name=re.sub(r"[^A-Za-z0-9._-]+", "_", path.stem).strip("._") or "model",
+        name=model_name(path.name),
         source=path.name,
         kind=ModelKind.ONNX,
         parameters=sum(w.size for w in weights if w is not None and w.dtype is ir.DataType.FLOAT),

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 from exporter.artifact import Model, ModelKind, Preprocessing, Skipped, WeightsInfo
-from exporter.errors import MissingDependencyError, unknown_name
+from exporter.errors import MissingDependencyError, install_command, unknown_name
 from exporter.images.contract_file import timm_contract
 from exporter.models import weights
-from exporter.models.describe import Loaded, describe, file_name, one_line
+from exporter.models.describe import Loaded, describe, one_line
 from exporter.models.modules import randomised, with_weights
+from exporter.models.names import model_name
 
 
 def from_timm(
@@ -29,8 +32,8 @@ def from_timm(
         import timm
     except Exception as error:  # a torchvision that does not fit this torch raises RuntimeError
         raise MissingDependencyError(
-            f"{source} needs timm, which cannot be imported here ({one_line(error)}); "
-            "pip install 'resnet-exporter[timm]' with a torchvision that fits this torch"
+            f"{source} needs timm with a torchvision that fits this torch, which cannot be "
+            f"imported here ({one_line(error)}); run: {install_command('timm')}"
         ) from None
     name = source.removeprefix("timm:")
     if not timm.is_model(name):
@@ -52,7 +55,8 @@ def from_timm(
             loaded = _pretrained(name, source, contract, size, seed)
     else:
         loaded = with_weights(module.eval(), source, weights_name, contract, shape, seed)
-    return describe(loaded, name=file_name(name), source=source, kind=ModelKind.TIMM, shape=shape)
+    named = model_name(source)
+    return describe(loaded, name=named, source=source, kind=ModelKind.TIMM, shape=shape)
 
 
 def _pretrained(
@@ -61,7 +65,8 @@ def _pretrained(
     import timm
 
     try:
-        module = timm.create_model(name, pretrained=True).eval()
+        with _impatient_hub():
+            module = timm.create_model(name, pretrained=True).eval()
     except Exception as error:  # no network, no such weights, no huggingface_hub: timm's own errors
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -70,6 +75,28 @@ def _pretrained(
         return randomised(module, source, contract, (3, size, size), seed, why)
     info = WeightsInfo(f"timm {name}", weights.state_sha256(module), trained=True)
     return Loaded(module, info, contract)
+
+
+@contextmanager
+def _impatient_hub() -> Iterator[None]:
+    """Without a network, huggingface_hub looks into its cache alone; else it retries for a minute.
+
+    It says nothing meanwhile: what could not be had is in our note.
+    """
+    try:
+        from huggingface_hub import constants
+    except ImportError:  # then timm says that it needs it
+        yield
+        return
+    logger = logging.getLogger("huggingface_hub")
+    level, offline = logger.level, constants.HF_HUB_OFFLINE
+    logger.setLevel(logging.CRITICAL)
+    constants.HF_HUB_OFFLINE = offline or not weights.answers(constants.ENDPOINT)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        constants.HF_HUB_OFFLINE = offline
 
 
 def _preprocessing(name: str, config: Mapping[str, Any], size: int) -> Preprocessing | Skipped:

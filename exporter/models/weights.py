@@ -11,6 +11,7 @@ import hashlib
 import http.client
 import pickle
 import re
+import urllib.error
 import urllib.request
 import warnings
 import zipfile
@@ -204,6 +205,18 @@ def fetched(url: str, progress: Progress) -> Iterator[Path]:
                     "it is not what was published"
                 )
         yield folder / name
+
+
+def answers(url: str) -> bool:
+    """Whether a server, or the proxy on the way to it, can be reached."""
+    head = urllib.request.Request(url, method="HEAD")  # noqa: S310 - https, or the user's own
+    try:
+        urllib.request.urlopen(head, timeout=TIMEOUT_S).close()  # noqa: S310
+    except urllib.error.HTTPError:  # a refusal is an answer
+        return True
+    except (http.client.HTTPException, OSError, ValueError):
+        return False
+    return True
 
 
 def _download(url: str, file: Path, progress: Progress) -> None:

@@ -6,9 +6,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from exporter.builds.staging import staged_file, staged_folder
+from exporter.builds.staging import check_writable, staged_file, staged_folder
 from exporter.errors import InputError, UsageError
 from exporter.runtime.bundle_files import SUMS
+
+
+def check_out(out: Path) -> None:
+    """Refuses a place that is not ours to replace, or that cannot be written.
+
+    Raises:
+        UsageError: a folder that `exporter pack` did not write.
+        InputError: it cannot be written.
+    """
+    if out.is_dir() and any(out.iterdir()) and not (out / SUMS).is_file():
+        raise UsageError(f"--out {out} is not empty and was not packed by us; give a new folder")
+    check_writable(out)
 
 
 @contextmanager
@@ -21,8 +33,7 @@ def packed_folder(out: Path) -> Iterator[Path]:
     """
     if out.is_file():
         raise UsageError(f"--out {out} is a file; give a folder, or a name in .tar.zst")
-    if out.is_dir() and any(out.iterdir()) and not (out / SUMS).is_file():
-        raise UsageError(f"--out {out} is not empty and was not packed by us; give a new folder")
+    check_out(out)
     with _naming(out), staged_folder(out) as folder:
         yield folder
 

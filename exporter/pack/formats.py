@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from exporter.builds import manifest as manifests
 from exporter.builds.option import first_unused
 from exporter.errors import UsageError, unknown_name, unused_option
 from exporter.pack.bundle import ARCHIVE
+from exporter.pack.destination import check_out
 from exporter.pack.from_build import open_release
 from exporter.pack.packable import Release, Written
 from exporter.pack.request import Concern, PackRequest
@@ -72,6 +74,9 @@ def pack(request: PackRequest, progress: Progress) -> Packed:
         )
     if request.out is not None:
         _check_suffix(request.out, request.format)
+    named = f"{manifests.model_name(request.build)}-{request.format}"
+    out = request.out or Path("dist") / named
+    check_out(out)
     release = open_release(
         request.build,
         engines=request.engines,
@@ -79,7 +84,6 @@ def pack(request: PackRequest, progress: Progress) -> Packed:
         allow_untrained=request.allow_untrained,
         progress=progress,
     )
-    out = request.out or Path("dist") / f"{release.name}-{request.format}"
     write: Writer = getattr(importlib.import_module(chosen.module), chosen.function)
     with progress.stage(f"pack {release.name} as {request.format}"):
         written = write(release, request, out)

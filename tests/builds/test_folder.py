@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from exporter.artifact import Precision
-from exporter.builds.folder import BuildFolder, check_destination, sha256_of, staged
+from exporter.builds.folder import BuildFolder, check_destination, find_build, sha256_of, staged
 from exporter.errors import InputError, UsageError
 
 
@@ -104,3 +104,34 @@ def test_a_portable_graph_survives_the_rejection_of_its_engine(tmp_path: Path) -
     rejected = folder.reject(folder.entry(graph))
     assert graph.read_bytes() == (tmp_path / rejected.path).read_bytes() == b"onnx"
     assert rejected.path.endswith(".rejected")
+
+
+@pytest.mark.parametrize(
+    ("source", "folder"),
+    [
+        ("resnet50", "build/resnet50"),
+        ("timm:resnet10t.c3_in1k", "build/resnet10t.c3_in1k"),
+        ("nets.thin:Thin", "build/Thin"),
+        ("models/thin v2.onnx", "build/thin_v2"),
+        ("some/where", "some/where"),
+    ],
+)
+def test_a_build_is_found_by_its_folder_or_by_its_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, folder: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(folder).mkdir(parents=True)
+    assert find_build(source) == find_build(Path(source)) == Path(folder)
+
+
+def test_a_build_that_is_not_there_names_the_folder_and_what_makes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    expected = r"in build/Thin; run: exporter export nets:Thin"
+    with pytest.raises(InputError, match=expected):
+        find_build("nets:Thin")
+    with pytest.raises(InputError, match=r"in build/a_b; run: exporter export 'x/a b.onnx'"):
+        find_build("x/a b.onnx")
+    with pytest.raises(InputError, match=r"^build/resnet5 is no folder; give one"):
+        find_build("build/resnet5")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.builds.staging import staged_file, staged_folder
+from exporter.builds.staging import check_writable, staged_file, staged_folder
 from exporter.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -227,3 +227,14 @@ def test_a_mount_point_is_filled(tmp_path: Path, kind: str) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [*"abcdef", "x" * 6]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "volume"]
+
+
+def test_a_place_is_tried_before_anything_is_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "here").mkdir()
+    for good in ("here", "new", "new/deeper", "here/new"):
+        check_writable(tmp_path / good)
+    for bad in (tmp_path / "file" / "out", Path("/proc/out"), Path("/proc")):
+        with pytest.raises(InputError, match=f"cannot write to {bad}: .* --out"):
+            check_writable(bad)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "here"]

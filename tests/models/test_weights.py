@@ -282,3 +282,9 @@ def test_a_download_with_other_bytes_leaves_nothing(
 def test_an_unknown_weights_name_lists_the_published_ones() -> None:
     with pytest.raises(UsageError, match="known: IMAGENET1K_V1, IMAGENET1K_V2"):
         define("resnet50", "IMAGENET1K_V9", progress=Silent())
+
+
+def test_a_server_answers_where_it_can_be_reached(server: str) -> None:
+    assert weights.answers(server)
+    assert weights.answers(f"{server}/absent")  # it says no: that is an answer
+    assert not weights.answers("http://127.0.0.1:9")

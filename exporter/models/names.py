@@ -1,0 +1,18 @@
+"""A model's name, from what `MODEL` says: it names the build's default folder and its files."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+
+def model_name(source: str) -> str:
+    """The name of the model that `source` names, known before the model is.
+
+    >>> model_name("timm:resnet10t.c3_in1k"), model_name("nets.thin:Thin"), model_name("a/b 1.onnx")
+    ('resnet10t.c3_in1k', 'Thin', 'b_1')
+    """
+    # In either case a name that is safe in file names on every system.
+    if source.endswith(".onnx"):
+        return re.sub(r"[^A-Za-z0-9._-]+", "_", Path(source).stem).strip("._") or "model"
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", source.rpartition(":")[2]).strip("-.") or "model"

@@ -96,6 +96,8 @@ def render(diagnosis: Diagnosis, console: Console) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from exporter.commands.print_table import print_table
+
     here = diagnosis.host
     machine = Table(title="this machine", title_justify="left", show_header=False)
     yes_no = ", ".join(
@@ -112,7 +114,7 @@ def render(diagnosis: Diagnosis, console: Console) -> None:
         ("versions", ", ".join(f"{name} {v}" for name, v in here.versions.items())),
     ):
         machine.add_row(row[0], escape(row[1]))
-    console.print(machine)
+    print_table(machine, console)
     targets = Table(title="targets", title_justify="left")
     for heading in ("name", "status", "detail", "what would add it"):
         targets.add_column(heading)
@@ -120,6 +122,6 @@ def render(diagnosis: Diagnosis, console: Console) -> None:
     for target in (*diagnosis.targets, *absent):
         status = f"[{_COLOURS[target.status]}]{target.status}[/]"
         targets.add_row(target.name, status, escape(target.detail), escape(target.command or "-"))
-    console.print(targets)
+    print_table(targets, console)
     for problem in diagnosis.problems:
         console.print(f"[red]problem:[/red] {escape(problem)}")

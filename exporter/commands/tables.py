@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +10,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from exporter.artifact import Precision, Skipped
+from exporter.commands.print_table import print_table
 from exporter.measure.timing import Latency
 from exporter.prove.certificate import Receipt, Scope
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console
 
     from exporter.builds.records import EngineRecord, Manifest
@@ -40,12 +44,25 @@ def engines(manifest: Manifest, console: Console) -> None:
         )
     for failed in manifest.failed_engines:
         table.add_row(escape(failed.id), "-", f"[bold red]FAILED[/] to {failed.stage}", "", "", "")
-    console.print(table)
+    print_table(table, console)
     if best:
         console.print("[green]*[/] the fastest engine here that passed every gate")
     for engine in manifest.engines:
         for note in engine.notes:
             console.print(f"[dim]{escape(engine.id)}: {escape(note)}[/]")
+
+
+def next_steps(folder: Path, manifest: Manifest) -> str:
+    """What one does with a build that was just made, in one line."""
+    name = shlex.quote(str(folder))
+    steps = [f"open {shlex.quote(str(folder / 'report.html'))}"]
+    if manifest.failures:
+        steps.append(f"exporter explain {name}")
+    if not manifest.model.weights.trained:
+        steps.append("export with trained weights (--weights FILE) to pack for production")
+    elif any(engine.passed for engine in manifest.engines):
+        steps.append(f"exporter pack {name}")
+    return f"next: {'; '.join(steps)}"
 
 
 def receipt_summary(receipt: Receipt) -> str:
@@ -70,7 +87,7 @@ def variant_rows(variants: Mapping[str, Variant]) -> list[dict[str, Any]]:
             "stages": list(variant.layers),
             "image_size": variant.image_size,
             "num_classes": variant.num_classes,
-            "weights": [weights.name for weights in variant.weights],
+            "weights": list(variant.weights_names),
         }
         for name, variant in variants.items()
     ]
@@ -89,7 +106,7 @@ def variants(registry: Mapping[str, Variant], console: Console) -> None:
             str(row["num_classes"]),
             ", ".join(row["weights"]) or "[dim]random[/]",
         )
-    console.print(table)
+    print_table(table, console)
 
 
 def _title(manifest: Manifest) -> str:

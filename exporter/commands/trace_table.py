@@ -16,6 +16,8 @@ def render(traced: Trace, console: Console) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from exporter.commands.print_table import print_table
+
     shape = _shape(traced.input)
     table = Table(
         title=Text(f"{traced.model}, input {shape}"),
@@ -45,7 +47,7 @@ def render(traced: Trace, console: Console) -> None:
             f"{row.parameters / 1e3:,.1f} k" if row.parameters else "",
             f"{row.macs / 1e6:,.1f} M" if row.macs else "",
         )
-    console.print(table, markup=False)
+    print_table(table, console, markup=False)
     summary = Table(
         title="stage by stage", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
     )
@@ -64,7 +66,7 @@ def render(traced: Trace, console: Console) -> None:
             f"{stage.parameters / 1e3:,.1f} k",
             f"{stage.macs / 1e6:,.1f} M",
         )
-    console.print(summary, markup=False)
+    print_table(summary, console, markup=False)
     console.print(f"{traced.parameters:,} parameters, {traced.macs:,} MACs an image")
 
 

@@ -49,6 +49,12 @@ class Variant:
     weights: tuple[PublishedWeights, ...] = ()
     """Best last."""
 
+    @property
+    def weights_names(self) -> tuple[str, ...]:
+        """What trained weights there are, in words; none: they will be random."""
+        embedded = ("embedded",) if self.family == "digits" else ()
+        return (*embedded, *(one.name for one in self.weights))
+
 
 def build_variant(name: str, num_classes: int | None = None) -> ResNet:
     """The named network with uninitialised weights, in training mode.

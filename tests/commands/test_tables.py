@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from pathlib import Path
 
 from rich.console import Console
 
 from exporter.artifact import ModelKind
 from exporter.builds.records import Manifest
 from exporter.commands import tables
+from exporter.models.variants import VARIANTS
 from tests import manifests
 
 
@@ -45,3 +47,25 @@ def test_the_heading_names_the_baseline() -> None:
     assert "speedup over eager PyTorch" in printed(build)
     own = replace(build, model=replace(build.model, kind=ModelKind.ONNX))
     assert "speedup over the given file in ONNX Runtime, all optimizations on" in printed(own)
+
+
+def test_trained_weights_are_never_called_random() -> None:
+    stream = io.StringIO()
+    tables.variants(VARIANTS, Console(file=stream, width=140))
+    assert "embedded" in line(stream.getvalue(), "resnet20-digits")
+    assert "random" in line(stream.getvalue(), " resnet20 ")
+    rows = {row["name"]: row["weights"] for row in tables.variant_rows(VARIANTS)}
+    assert rows["resnet20-digits"] == ["embedded"]
+
+
+def test_what_to_do_next_is_what_can_be_done() -> None:
+    folder = Path("build/my net")
+    good, failed = manifests.resnet50(trained=True), manifests.failed()
+    opened = "next: open 'build/my net/report.html'"
+    assert tables.next_steps(folder, good) == f"{opened}; exporter pack 'build/my net'"
+    untrained = tables.next_steps(folder, manifests.resnet50())
+    assert untrained.startswith(f"{opened}; export with trained weights")
+    assert failed.failures
+    assert tables.next_steps(folder, failed).startswith(
+        f"{opened}; exporter explain 'build/my net'"
+    )

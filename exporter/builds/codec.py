@@ -38,6 +38,11 @@ def plain(value: Any) -> Any:
     return _converter(strict=True).unstructure(value)
 
 
+def json_text(record: Any) -> str:
+    """A record as JSON, for programs."""
+    return json.dumps(plain(record), indent=1, ensure_ascii=False)
+
+
 def structure(
     content: Any,
     kind: type[T],

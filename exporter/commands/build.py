@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.builds import manifest as manifests
+from exporter.builds.folder import find_build
 from exporter.builds.option import arguments, narrowed, refuse_unusable
 from exporter.builds.records import EngineRecord, Manifest
 from exporter.builds.request import (
@@ -219,10 +220,10 @@ class Build(Mapping[str, EngineRecord]):
         Raises:
             UsageError: the build has no such engine.
         """
-        from exporter.commands.explain import explain
+        from exporter.commands.explain import explain, render
 
         console, text = text_console()
-        explain(self._manifest, engine, console)
+        render(explain(self._manifest, engine), console)
         return text.getvalue()
 
     def __repr__(self) -> str:
@@ -306,7 +307,7 @@ def export(  # noqa: D417
 
 
 def open_build(path: str | os.PathLike[str]) -> Build:
-    """The build in a folder that `export` wrote.
+    """The build in a folder that `export` wrote, or of a model that it was given (`build/MODEL`).
 
     Raises:
         InputError: no build there, one of another version, or a damaged one.
@@ -316,5 +317,5 @@ def open_build(path: str | os.PathLike[str]) -> Build:
     >>> build.manifest.model.name
     'resnet20-digits'
     """
-    folder = Path(path)
+    folder = find_build(path)
     return Build(folder, manifests.read(folder))

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from exporter.builds import manifest as manifests
-from exporter.builds.codec import structure
+from exporter.builds.codec import json_text, structure
+from exporter.builds.folder import find_build
 from exporter.commands.compare_engine import (
     Change,
     ErrorChange,
@@ -24,7 +25,7 @@ from exporter.commands.compare_engine import (
     error_change,
     speed_changes,
 )
-from exporter.errors import InputError, UsageError, unused_option
+from exporter.errors import InputError, UsageError, unknown_name, unused_option
 from exporter.report.flat import KIND, EngineRow, FlatReport, Rows, flat
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 BENCHMARK = "benchmark"
 """The kind of a result file of the benchmark suite: rows of engines as in a report.json."""
+ALL: Final = "all"
+"""Stands for every engine of OLD that passed its gates, among those that are required."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,10 @@ class Comparison:
     failures: tuple[str, ...]
     """Each limit that was passed, in words; the command then ends with exit code 1."""
 
+    def to_json(self) -> str:
+        """The same, for programs."""
+        return json_text(self)
+
 
 def load(path: Path) -> Rows:
     """What is compared of a build folder, a manifest.json, a report.json or a benchmark result.
@@ -57,7 +64,8 @@ def load(path: Path) -> Rows:
     Raises:
         InputError: nothing there, not JSON, another schema, or fields that do not fit.
     """
-    if path.is_dir():
+    if not path.is_file() and path.suffix != ".json":
+        path = find_build(path)
         names = (manifests.FILE_NAME, "report.json")
         found = [path / name for name in names if (path / name).is_file()]
         if not found:
@@ -95,13 +103,14 @@ def compare(
     *,
     max_slowdown: float | None = None,
     max_error_growth: float | None = None,
+    require: Collection[str] = (),
     allow_other_host: bool = False,
 ) -> Comparison:
-    """Compares two builds of one model.
+    """Compares two builds of one model; `require`: engines that NEW must have, or `ALL` of OLD's.
 
     Raises:
-        UsageError: two models, a limit that is negative or that nothing in OLD is held to, or
-            timings of two hosts without `allow_other_host`.
+        UsageError: two models, a limit that is negative or that nothing in OLD is held to, an
+            engine that neither has, or timings of two hosts without `allow_other_host`.
     """
     for option, limit in (("slowdown", max_slowdown), ("error-growth", max_error_growth)):
         if limit is not None and not limit >= 0:
@@ -144,6 +153,7 @@ def compare(
         failures=(
             *_slowdowns(speeds, before, lost, max_slowdown),
             *_error_growths(errors, before, lost, max_error_growth),
+            *_missing(require, before, after, lost),
         ),
     )
 
@@ -152,6 +162,8 @@ def render(comparison: Comparison, console: Console) -> None:
     """Prints a comparison; what changed is in colour, and in words."""
     from rich.markup import escape
     from rich.table import Table
+
+    from exporter.commands.print_table import print_table
 
     console.print(f"[bold]{escape(comparison.model)}[/]: OLD against NEW")
     for note in comparison.notes:
@@ -162,19 +174,27 @@ def render(comparison: Comparison, console: Console) -> None:
         console.print(f"[red]lost[/] {escape(name)}: {escape(why)}")
     if comparison.speeds:
         table = Table(
-            "engine", "batch", "old speedup", "new speedup", "time now / then", "95 %", "change"
-        )
+            "engine", "batch", "old p50", "new p50", "old speedup", "new speedup",
+            "old / new speedup", "95 %", "change",
+        )  # fmt: skip
         for speed in comparison.speeds:
             table.add_row(
                 escape(speed.engine),
                 str(speed.batch),
+                f"{speed.old_p50_ms:.3g} ms",
+                f"{speed.new_p50_ms:.3g} ms",
                 f"{speed.old_speedup:.3g}x",
                 f"{speed.new_speedup:.3g}x",
                 f"{speed.relative_time:.3f}",
                 f"{speed.ci95[0]:.3f} to {speed.ci95[1]:.3f}",
                 _coloured(speed.change) + ("" if speed.stable else " [yellow](unstable)[/]"),
             )
-        console.print(table)
+        print_table(table, console)
+        console.print(
+            "old / new speedup: the time it takes now over the time it took, each against the "
+            "baseline of its own run; above 1 is slower. p50s of two runs differ with the machine.",
+            style="dim",
+        )
     if comparison.errors:
         table = Table("engine", "old rel_l2", "new rel_l2", "growth", "top-1", "change")
         for error in comparison.errors:
@@ -186,7 +206,7 @@ def render(comparison: Comparison, console: Console) -> None:
                 f"{_percent(error.old_top1)} to {_percent(error.new_top1)}",
                 _coloured(error.change),
             )
-        console.print(table)
+        print_table(table, console)
     for name, why in comparison.not_compared:
         console.print(f"[dim]not compared: {escape(name)}: {escape(why)}[/]")
 
@@ -266,6 +286,21 @@ def _error_growths(
         if name not in compared:
             why = gone.get(name, "NEW has no error that compares")
             yield f"{name} cannot be held to --max-error-growth: {why}"
+
+
+def _missing(
+    require: Iterable[str],
+    before: Mapping[str, EngineRow],
+    after: Mapping[str, EngineRow],
+    lost: Iterable[tuple[str, str]],
+) -> Iterable[str]:
+    gone = dict(lost)
+    passed = [name for name, row in before.items() if not row.rejected]
+    for name in dict.fromkeys(n for one in require for n in (passed if one == ALL else [one])):
+        if name not in before and name not in after:
+            raise unknown_name("engine", name, [*before, *after, ALL])
+        if name in gone or after[name].rejected:
+            yield f"{name} is lost (--require): {gone.get(name, 'it failed a gate')}"
 
 
 def _notes(old: Rows, new: Rows, other_host: str) -> Iterable[str]:

@@ -49,10 +49,12 @@ class SpeedChange:
 
     engine: str
     batch: int
+    old_p50_ms: float
+    new_p50_ms: float
     old_speedup: float
     new_speedup: float
     relative_time: float
-    """Time now / time then, through the two speedups: more than 1 is slower."""
+    """Old speedup / new speedup, each over the baseline of its own run: more than 1 is slower."""
     ci95: tuple[float, float]
     change: Change
     stable: bool
@@ -118,6 +120,8 @@ def _speed_change(
     return SpeedChange(
         engine=old.id,
         batch=now.batch,
+        old_p50_ms=then.p50_ms,
+        new_p50_ms=now.p50_ms,
         old_speedup=then.speedup,
         new_speedup=now.speedup,
         relative_time=ratio,

@@ -2,50 +2,88 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.table import Table
 
-from exporter.builds.records import EngineRecord, Manifest
+from exporter.artifact import Skipped
+from exporter.builds.codec import json_text
+from exporter.builds.records import FailedEngine, Manifest
+from exporter.commands.print_table import print_table
 from exporter.commands.tables import receipt_summary
 from exporter.errors import unknown_name
 from exporter.measure.timing import BlockTime, Profile
+from exporter.prove.certificate import Receipt
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-def explain(manifest: Manifest, engine_id: str, console: Console) -> None:
-    """Prints the receipt of one engine, or of all where `engine_id` is empty.
+@dataclass(frozen=True)
+class ExplainedEngine:
+    """What became of the network in one engine."""
+
+    id: str
+    receipt: Receipt
+    profile: Profile | Skipped
+    """Where the time goes, block by block."""
+    failures: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What `exporter explain` tells."""
+
+    model: str
+    engines: tuple[ExplainedEngine, ...]
+    failed_engines: tuple[FailedEngine, ...]
+
+    def to_json(self) -> str:
+        """The same, for programs."""
+        return json_text(self)
+
+
+def explain(manifest: Manifest, engine_id: str = "") -> Explanation:
+    """The receipt of one engine, or of all where `engine_id` is empty.
 
     Raises:
         UsageError: no such engine was asked for when the build was made.
     """
-    known = [engine.id for engine in manifest.engines]
-    known += [failed.id for failed in manifest.failed_engines]
-    if engine_id and engine_id not in known:
+    explanation = Explanation(
+        manifest.model.name,
+        tuple(
+            ExplainedEngine(engine.id, engine.receipt, engine.profile, engine.failures)
+            for engine in manifest.engines
+            if engine_id in ("", engine.id)
+        ),
+        tuple(failed for failed in manifest.failed_engines if engine_id in ("", failed.id)),
+    )
+    if engine_id and not (explanation.engines or explanation.failed_engines):
+        known = [engine.id for engine in manifest.engines]
+        known += [failed.id for failed in manifest.failed_engines]
         raise unknown_name("engine", engine_id, known)
-    for engine in manifest.engines:
-        if engine_id in ("", engine.id):
-            _explain(engine, console)
-    for failed in manifest.failed_engines:
-        if engine_id in ("", failed.id):
-            reason = escape(failed.reason)
-            console.print(
-                f"[bold]{escape(failed.id)}[/]  [red]failed to {failed.stage}[/]: {reason}"
-            )
+    return explanation
 
 
-def _explain(engine: EngineRecord, console: Console) -> None:
-    receipt = engine.receipt
+def render(explanation: Explanation, console: Console) -> None:
+    """Prints the receipts, a block a row."""
+    for engine in explanation.engines:
+        _render_engine(engine, console)
+    for failed in explanation.failed_engines:
+        reason = escape(failed.reason)
+        console.print(f"[bold]{escape(failed.id)}[/]  [red]failed to {failed.stage}[/]: {reason}")
+
+
+def _render_engine(engine: ExplainedEngine, console: Console) -> None:
+    receipt, profile = engine.receipt, engine.profile
     console.print(f"[bold]{escape(engine.id)}[/]  {receipt_summary(receipt)}")
     for failure in engine.failures:
         console.print(f"  [red]failed[/]: {escape(failure)}")
     console.print(f"  read from: {escape(receipt.source)}")
     if receipt.reason:
         console.print(f"  reason: {escape(receipt.reason)}")
-    profile = engine.profile
     spent = {b.name: b for b in profile.blocks} if isinstance(profile, Profile) else {}
     table = Table("block", "kernels", "dtype", "add fused", "time")
     for block in receipt.blocks:
@@ -56,8 +94,8 @@ def _explain(engine: EngineRecord, console: Console) -> None:
             "yes" if block.add_fused else f"[yellow]no[/] {escape(block.reason or '')}",
             _time_of(spent.get(block.name)),
         )
-    console.print(table)
-    console.print(f"  {escape(_source_of(engine))}")
+    print_table(table, console)
+    console.print(f"  {escape(_source_of(profile))}")
     for kernel, block_name, reason in receipt.leftovers:
         console.print(f"  left over: {escape(f'{kernel} ({block_name}): {reason}')}")
 
@@ -66,8 +104,7 @@ def _time_of(block: BlockTime | None) -> str:
     return f"{block.microseconds:.0f} us, {block.share:.1%}" if block else "-"
 
 
-def _source_of(engine: EngineRecord) -> str:
-    profile = engine.profile
+def _source_of(profile: Profile | Skipped) -> str:
     if not isinstance(profile, Profile):
         return f"no time per block: {profile.skipped}"
     return (

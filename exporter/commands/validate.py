@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 from exporter import host
 from exporter.artifact import Skipped
 from exporter.builds import manifest as manifests
+from exporter.builds.codec import json_text
 from exporter.builds.folder import BuildFolder, sha256_of
 from exporter.builds.records import EngineRecord, Manifest
+from exporter.builds.staging import check_writable
 from exporter.errors import ExporterError, MissingDependencyError
 from exporter.progress import Progress
 from exporter.prove.certificate import Parity, Scope
-from exporter.prove.drift import measure_drift
+from exporter.prove.drift import Drift, measure_drift
 from exporter.prove.engine import check_engine
 from exporter.prove.limits import LIMITS
 from exporter.prove.parity import Reference, read_goldens
@@ -42,12 +44,30 @@ class Replay:
 
 
 @dataclass(frozen=True)
+class Validated:
+    """What `exporter validate --json` prints."""
+
+    model: str
+    engines: tuple[Replay, ...]
+    failures: tuple[str, ...]
+
+    def to_json(self) -> str:
+        """The same, for programs."""
+        return json_text(self)
+
+
+@dataclass(frozen=True)
 class Validation:
     """What `exporter validate` found."""
 
     manifest: Manifest
     replays: tuple[Replay, ...]
     failures: tuple[str, ...]
+
+    @property
+    def outcome(self) -> Validated:
+        """Without the build's record."""
+        return Validated(self.manifest.model.name, self.replays, self.failures)
 
 
 def validate_build(
@@ -62,6 +82,8 @@ def validate_build(
         InputError: no build there, or its goldens are missing or changed beyond reading.
     """
     manifest = manifests.read(folder)
+    if blocks:
+        check_writable(folder)
     declared = manifest.model.input.shape[0]
     goldens = read_goldens(
         BuildFolder(folder, manifest.model.name).golden,
@@ -75,16 +97,19 @@ def validate_build(
     if blocks:
         drift = measure_drift(folder, manifest.engines, manifest.model, threads, progress)
         failures.extend(drift.failures)
-        engines = tuple(
-            replace(engine, parity=replace(engine.parity, blocks=drift.blocks[engine.id]))
-            if isinstance(engine.parity, Parity) and engine.id in drift.blocks
-            else engine
-            for engine in manifest.engines
-        )
+        replays = [replace(one, parity=_with_blocks(one, drift)) for one in replays]
+        engines = tuple(replace(one, parity=_with_blocks(one, drift)) for one in manifest.engines)
         manifest = replace(manifest, engines=engines)
         manifests.write(folder, manifest)
         write_report(folder, manifest)
     return Validation(manifest, tuple(replays), tuple(failures))
+
+
+def _with_blocks(engine: EngineRecord | Replay, drift: Drift) -> Parity | Skipped:
+    """The engine's parity with the error at each residual block, where that was measured."""
+    if isinstance(engine.parity, Parity) and engine.id in drift.blocks:
+        return replace(engine.parity, blocks=drift.blocks[engine.id])
+    return engine.parity
 
 
 def _replay(
@@ -124,13 +149,15 @@ def _replay(
     return replace(found, parity=proof.parity, failure=failure)
 
 
-def render(validation: Validation, console: Console) -> None:
+def render(validated: Validated, console: Console) -> None:
     """What was found, an engine a row."""
     from rich.markup import escape
     from rich.table import Table
 
+    from exporter.commands.print_table import print_table
+
     table = Table("engine", "files", "golden inputs", "rel_l2", "SQNR", "verdict")
-    for replay in validation.replays:
+    for replay in validated.engines:
         parity = replay.parity
         figures = ("", "", "")
         if isinstance(parity, Parity):
@@ -141,13 +168,15 @@ def render(validation: Validation, console: Console) -> None:
         elif isinstance(parity, Skipped):
             verdict = f"[yellow]{escape(parity.skipped)}[/]"
         table.add_row(escape(replay.id), replay.files, *figures, verdict)
-    console.print(table)
+    print_table(table, console)
 
 
 def render_drift(manifest: Manifest, console: Console) -> None:
     """The error at each residual block's output: built up so far, and added by the block alone."""
     from rich.markup import escape
     from rich.table import Table
+
+    from exporter.commands.print_table import print_table
 
     for engine in manifest.engines:
         if not isinstance(engine.parity, Parity) or not engine.parity.blocks:
@@ -166,4 +195,4 @@ def render_drift(manifest: Manifest, console: Console) -> None:
                 f"{block.added_sqnr_db:.1f}",
                 style="bold yellow" if block.added_rel_l2 == most else "",
             )
-        console.print(table)
+        print_table(table, console)

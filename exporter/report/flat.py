@@ -39,6 +39,7 @@ class TimingRow:
     batch: int
     threads: int
     baseline: str
+    p50_ms: float
     speedup: float
     speedup_low: float
     speedup_high: float
@@ -73,10 +74,9 @@ class Rows:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportTiming(TimingRow):
-    """The same with the milliseconds."""
+    """The same with the rounds and more milliseconds."""
 
     rounds: int
-    p50_ms: float
     p90_ms: float
     p99_ms: float
     eager_p50_ms: float

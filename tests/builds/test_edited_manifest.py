@@ -19,8 +19,7 @@ from rich.console import Console
 
 from exporter.builds import manifest
 from exporter.builds.records import Manifest
-from exporter.commands import compare, tables
-from exporter.commands.explain import explain
+from exporter.commands import compare, explain, tables
 from exporter.commands.validate import render_drift
 from exporter.errors import ExporterError
 from exporter.report import flat, write_report
@@ -88,7 +87,7 @@ def read_everywhere(content: Any, folder: Path, whole: Manifest) -> None:
     found = manifest.from_json(content, "manifest.json")
     write_report(folder, found)
     tables.engines(found, console)
-    explain(found, "", console)
+    explain.render(explain.explain(found), console)
     render_drift(found, console)
     for old, new in ((whole, found), (found, whole)):
         comparison = compare.compare(

@@ -350,3 +350,31 @@ def test_figures_that_are_not_finite_are_printed(tmp_path: Path) -> None:
             text = printed(result)
             assert "not compared: ort-cpu.fp16: batch 1" in text
             assert "no error in" in text
+
+
+def test_times_stand_beside_speedups_and_the_ratio_has_its_name() -> None:
+    text = printed(compared(digits(speedup=5.0), digits(speedup=4.0)))
+    heading, line = (next(x for x in text.splitlines() if s in x) for s in ("engine", INT8))
+    assert "old p50" in heading
+    assert "old / new speedup" in heading
+    assert "10.3 ms" in line
+    assert "12.9 ms" in line
+    assert "1.250" in line
+
+
+def test_a_lost_engine_fails_where_it_is_required() -> None:
+    both = digits()
+    one = replace(both, engines=both.engines[:1])
+    rejected = with_engine(both, INT8, files=(EngineFile("x.onnx.rejected", "0" * 64, 1),))
+    for require in (["all"], [INT8], ["ort-cpu.fp32", INT8]):
+        assert compared(both, both, require=require).failures == ()
+        assert compared(both, one, require=require).failures == (
+            f"{INT8} is lost (--require): NEW has no such engine",
+        )
+        (failure,) = compared(both, rejected, require=require).failures
+        assert failure == f"{INT8} is lost (--require): rejected now: it failed a gate"
+    assert compared(both, one, require=["ort-cpu.fp32"]).failures == ()
+    assert compared(rejected, rejected, require=["all"]).failures == ()
+    assert compared(rejected, rejected, require=[INT8]).failures != ()
+    with pytest.raises(UsageError, match=r"unknown engine 'ort-cpu.int4'; did you mean"):
+        compared(both, both, require=["ort-cpu.int4"])

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from exporter.builds.records import Manifest
-from exporter.commands.explain import explain
+from exporter.commands.explain import explain, render
 from exporter.errors import UsageError
 from exporter.measure.timing import Profile
 from tests import manifests
@@ -17,7 +17,7 @@ from tests import manifests
 
 def printed(manifest: Manifest, engine: str = "") -> str:
     stream = io.StringIO()
-    explain(manifest, engine, Console(file=stream, width=300))
+    render(explain(manifest, engine), Console(file=stream, width=300))
     return stream.getvalue()
 
 
@@ -30,7 +30,7 @@ def test_repeats_in_a_row_are_counted() -> None:
 
 def test_an_engine_that_is_not_there_is_named() -> None:
     with pytest.raises(UsageError, match=r"unknown engine 'ort-cpu\.int4'"):
-        explain(manifests.resnet50(), "ort-cpu.int4", Console(file=io.StringIO()))
+        explain(manifests.resnet50(), "ort-cpu.int4")
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("nan")])

@@ -144,12 +144,13 @@ def settings(given: Mapping[str, Mapping[str, str | int]]) -> Mapping[str, Mappi
 
 
 def member(kind: type[Member], given: str) -> Member:
-    """The member of an enum with that value.
+    """The member of an enum with that value, in small letters or capitals.
 
     Raises:
         UsageError: it has none; the message names the nearest.
     """
-    if given not in set(kind):
+    named = {str(one).lower(): one for one in kind}
+    if str(given).lower() not in named:
         name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind.__name__).lower()
         raise unknown_name(name, str(given), list(kind))
-    return kind(given)
+    return named[str(given).lower()]

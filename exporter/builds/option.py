@@ -33,6 +33,15 @@ _WANTED: Final[Mapping[Any, str]] = {
 }
 
 
+class Values(StrEnum):
+    """Names that a value is one of, or may be; a shell completes them."""
+
+    MODELS = "models"
+    BUILDS = "builds"
+    TARGETS = "targets"
+    FORMATS = "formats"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Option:
     """How a value is given on the command line, and when it means something."""
@@ -46,6 +55,7 @@ class Option:
     panel: str | None = None
     """The part of the help that lists it; None: with those of no part."""
     minimum: int | None = None
+    values: Values | None = None
     concerns: StrEnum | None = None
     """What it is about; where the request has none of that, it is refused."""
     not_recorded: str = ""

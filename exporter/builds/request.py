@@ -17,7 +17,7 @@ from attrs import field, frozen
 from exporter.artifact import CalibrationMethod, Channels, Correction, Interpolation, Precision
 from exporter.builds import converters
 from exporter.builds.converters import FloatPrecision
-from exporter.builds.option import Option
+from exporter.builds.option import Option, Values
 from exporter.targets import TARGETS
 
 DEFAULT_MODEL: Final = "resnet20-digits"
@@ -46,7 +46,13 @@ class Concern(StrEnum):
 
 
 Folder = Annotated[
-    Path, Option(positional=True, metavar="DIR", help="A folder that `exporter export` wrote.")
+    Path,
+    Option(
+        positional=True,
+        metavar="DIR|MODEL",
+        help="A folder that `exporter export` wrote, or the MODEL that it compiled (build/MODEL).",
+        values=Values.BUILDS,
+    ),
 ]
 Weights = Annotated[
     str,
@@ -95,6 +101,7 @@ Source = Annotated[
         metavar="MODEL",
         help="A built-in name (see `exporter models`), timm:NAME, package.module:factory, "
         "or the path of an .onnx file.",
+        values=Values.MODELS,
     ),
 ]
 
@@ -112,6 +119,7 @@ class ExportRequest:
             metavar="LIST",
             help=f"{', '.join(TARGETS)}; some have variants, after a colon (default: what this "
             "machine can build).",
+            values=Values.TARGETS,
         ),
     ] = field(default=(), converter=converters.words)
     precisions: Annotated[

@@ -13,6 +13,7 @@ import attrs
 import typer
 
 from exporter.builds.option import REQUIRED, Declaration, Option, declarations
+from exporter.commands.completion import completer
 
 Request = TypeVar("Request")
 
@@ -20,8 +21,10 @@ Quiet = Annotated[bool, Option(flags=("--quiet", "-q"), help="Print the result o
 AsJson = Annotated[bool, Option(flags=("--json",), help="Print JSON instead of a table.")]
 
 
-def command(app: typer.Typer) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Makes a function a command of `app`, named and described as it is.
+def command(
+    app: typer.Typer, epilog: str | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Makes a function a command of `app`, named and described as it is; `epilog` ends its help.
 
     A parameter is an option (`Annotated[type, Option(...)]`) or a whole request of them.
     """
@@ -48,7 +51,7 @@ def command(app: typer.Typer) -> Callable[[Callable[..., None]], Callable[..., N
         ]
         _sign(run, options)
         run.__name__, run.__doc__ = function.__name__, function.__doc__
-        app.command()(run)
+        app.command(epilog=epilog)(run)
         return function
 
     return register
@@ -101,8 +104,9 @@ def _typed_default(declared: Declaration) -> Any:
 
 def _typer_option(declared: Declaration) -> Any:
     option = declared.option
+    complete = completer(declared)
     if option.positional:
-        return typer.Argument(help=option.help, metavar=option.metavar)
+        return typer.Argument(help=option.help, metavar=option.metavar, autocompletion=complete)
     flags = option.flags or (declared.flag,)
     if declared.kind is bool and declared.default is True:
         flags = (f"{declared.flag}/{declared.negative_flag}", *flags[1:])
@@ -112,4 +116,6 @@ def _typer_option(declared: Declaration) -> Any:
         metavar=option.metavar,
         rich_help_panel=option.panel,
         min=option.minimum,
+        case_sensitive=False,
+        autocompletion=complete,
     )

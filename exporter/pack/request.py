@@ -9,7 +9,7 @@ from typing import Annotated
 from attrs import field, frozen
 
 from exporter.builds import converters
-from exporter.builds.option import Option
+from exporter.builds.option import Option, Values
 from exporter.builds.request import Folder
 
 
@@ -26,7 +26,9 @@ class PackRequest:
     """What `exporter pack` may be asked for; the defaults are those of the command line."""
 
     build: Folder = field(converter=converters.path)
-    format: Annotated[str, Option(help="bundle, triton, kserve, node or web.")] = "bundle"
+    format: Annotated[
+        str, Option(help="bundle, triton, kserve, node or web.", values=Values.FORMATS)
+    ] = "bundle"
     out: Annotated[
         Path | None,
         Option(help="Default: dist/MODEL-FORMAT. A bundle named *.tar.zst is one file."),

@@ -23,6 +23,8 @@ from exporter.pack.request import PackRequest
         ("keep", iter(["fc"]), ("fc",)),
         ("precisions", ["fp32", Precision.INT8], (Precision.FP32, Precision.INT8)),
         ("precisions", "int8", (Precision.INT8,)),
+        ("precisions", "FP32,Int8", (Precision.FP32, Precision.INT8)),
+        ("calibration_method", "MSE", CalibrationMethod.MSE),
         ("batches", [8, 1, 8], (8, 1)),
         ("batches", np.array([1, 8]), (1, 8)),
         ("batches", "1,8", (1, 8)),
@@ -48,7 +50,7 @@ def test_what_is_given_becomes_what_is_held(name: str, given: Any, held: Any) ->
     [
         ("precisions", ["fp33"], "unknown precision 'fp33'; did you mean fp32"),
         ("precisions", [8], "8 in .8.: give texts"),
-        ("calibration_method", "MSE", "unknown calibration method 'MSE'; did you mean mse"),
+        ("calibration_method", "MES", "unknown calibration method 'MES'; did you mean mse"),
         ("between", "int8", "'int8' is not one of 'fp32', 'fp16'"),
         ("batches", 8, "batches 8: give positive numbers, as in 1,8,32"),
         ("batches", [0], "batches .0.: give positive numbers"),

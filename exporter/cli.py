@@ -1,8 +1,4 @@
-"""The command line: parse, call, print. Exit codes are decided here and nowhere else.
-
-0 done; 1 a gate or a build failed (everything else was finished); 2 an unusable request or input;
-130 interrupted (Ctrl-C, SIGTERM).
-"""
+"""The command line: parse, call, print. Exit codes are decided here and nowhere else: `EXITS`."""
 
 from __future__ import annotations
 
@@ -14,20 +10,22 @@ import signal
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 try:
     import rich  # noqa: F401 - what prints
     import typer
 except ModuleNotFoundError as missing:
+    from exporter.errors import install_command
+
     sys.stderr.write(
-        f"error: the command line needs {missing.name}; install the compiler with "
-        "pip install 'resnet-exporter[cpu]' (exporter.runtime works without it)\n"
+        f"error: the command line needs {missing.name} (exporter.runtime works without it); "
+        f"run: {install_command('cpu')}\n"
     )
     raise SystemExit(2) from None
 
 import exporter
-from exporter.builds.option import Option, arguments
+from exporter.builds.option import Option, Values, arguments
 from exporter.builds.request import (
     BenchmarkRequest,
     ExportRequest,
@@ -39,7 +37,8 @@ from exporter.builds.request import (
 )
 from exporter.commands import options
 from exporter.commands.options import command
-from exporter.errors import ExporterError
+from exporter.commands.show import show
+from exporter.errors import ExporterError, UsageError, install_command
 from exporter.pack.request import PackRequest
 from exporter.progress import PIPE_WIDTH, Progress, Silent, Terminal, make_console, styled
 from exporter.targets import TARGETS
@@ -49,7 +48,18 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-NAME = "exporter"
+NAME: Final = "exporter"
+EXITS: Final = (
+    "Exit codes: 0 done; 1 something failed (an engine, a gate, a limit, the disk), and everything "
+    "else was finished; 2 the request or an input cannot be used; 130 interrupted."
+)
+"""What the console script ends with, as each command's help says."""
+
+
+def teaching(*examples: str) -> str:
+    """What ends a command's help; a paragraph is a line there."""
+    return "\n\n".join(("Examples:", *(f"  {example}" for example in examples), EXITS))
+
 
 app = typer.Typer(
     pretty_exceptions_enable=False,
@@ -58,7 +68,10 @@ app = typer.Typer(
 )
 
 
-@app.callback(invoke_without_command=True)
+@app.callback(
+    invoke_without_command=True,
+    epilog=teaching("exporter export resnet50", "exporter export --help"),
+)
 def root(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
@@ -72,12 +85,16 @@ def root(
         raise typer.Exit(2)
 
 
-@command(app)
+@command(
+    app,
+    teaching(
+        "exporter export resnet50",
+        "exporter export resnet50 --weights mine.pth --data images/ --precision fp32,int8",
+        "exporter export package.module:factory --image-size 128 --out build/mine",
+    ),
+)
 def export(request: ExportRequest, quiet: options.Quiet = False) -> None:
-    """Compile MODEL: engines, a fusion receipt and a parity certificate each, latency, a report.
-
-    Example: exporter export resnet50 --target ort-cpu,openvino --precision fp32,int8
-    """
+    """Compile MODEL: engines, a fusion receipt and a parity certificate each, latency, a report."""
     from exporter.commands import tables
 
     build = exporter.export(request.source, **arguments(request), progress=_progress(quiet))
@@ -85,12 +102,12 @@ def export(request: ExportRequest, quiet: options.Quiet = False) -> None:
     tables.engines(build.manifest, console)
     written = f"\n{build.path / 'report.html'}  {build.path / 'manifest.json'}"
     console.print(written, markup=False, soft_wrap=True)
-    _finish(build.failures)
+    _finish(build.failures, "" if quiet else tables.next_steps(build.path, build.manifest))
 
 
-@command(app)
+@command(app, teaching("exporter models", "exporter models --json"))
 def models(as_json: options.AsJson = False) -> None:
-    """List the built-in models."""
+    """List the built-in models: blocks, input, classes, and the weights there are for them."""
     from exporter.commands import tables
     from exporter.models.variants import VARIANTS
 
@@ -100,7 +117,7 @@ def models(as_json: options.AsJson = False) -> None:
         tables.variants(VARIANTS, _console())
 
 
-@command(app)
+@command(app, teaching("exporter trace resnet34", "exporter trace timm:resnet50d --image-size 256"))
 def trace(
     model: Source,
     weights: Annotated[
@@ -110,10 +127,7 @@ def trace(
     image_size: ImageSize = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Print how a tensor moves through MODEL: shapes, strides, parameters and MACs per module.
-
-    Example: exporter trace resnet34
-    """
+    """Print how a tensor moves through MODEL: shapes, strides, parameters and MACs per module."""
     from exporter.commands.trace_table import render
     from exporter.models.sources import define
     from exporter.models.trace import trace as trace_model
@@ -123,28 +137,31 @@ def trace(
     defined = define(
         model, chosen, num_classes=num_classes, image_size=image_size, progress=Silent()
     )
-    traced = trace_model(defined)
-    if as_json:
-        print(traced.to_json())  # noqa: T201
-    else:
-        render(traced, _console())
+    show(trace_model(defined), render, as_json, _console())
 
 
-@command(app)
-def validate(request: ValidateRequest, quiet: options.Quiet = False) -> None:
+@command(app, teaching("exporter validate build/resnet50", "exporter validate resnet50 --blocks"))
+def validate(
+    request: ValidateRequest, quiet: options.Quiet = False, as_json: options.AsJson = False
+) -> None:
     """Check every engine of a build: its files' hashes, and its answers on the golden inputs."""
     from exporter.commands.validate import render, render_drift
 
     build = exporter.open_build(request.build)
     outcome = build.validate(**arguments(request), progress=_progress(quiet))
-    console = _console()
-    render(outcome, console)
-    if request.blocks:
-        render_drift(outcome.manifest, console)
+    show(outcome.outcome, render, as_json, _console())
+    if request.blocks and not as_json:
+        render_drift(outcome.manifest, _console())
     _finish(outcome.failures)
 
 
-@command(app)
+@command(
+    app,
+    teaching(
+        "exporter benchmark resnet50 --batches 1,8,32",
+        "exporter benchmark build/mine --model package.module:factory --weights mine.pth",
+    ),
+)
 def benchmark(request: BenchmarkRequest, quiet: options.Quiet = False) -> None:
     """Measure a build again against eager PyTorch, and update its manifest and report.
 
@@ -158,61 +175,82 @@ def benchmark(request: BenchmarkRequest, quiet: options.Quiet = False) -> None:
     _finish(outcome.failures)
 
 
-@command(app)
+@command(
+    app,
+    teaching(
+        "exporter explain resnet50",
+        "exporter explain build/resnet50 --engine ort-cpu.int8 --json",
+    ),
+)
 def explain(
     folder: Folder,
     engine: Annotated[
         str, Option(help=f"One engine's id, for example {next(iter(TARGETS))}.fp32.")
     ] = "",
+    as_json: options.AsJson = False,
 ) -> None:
     """Print the fusion receipts: what each runtime made of each residual block."""
-    from exporter.builds import manifest
     from exporter.commands import explain as explaining
 
-    explaining.explain(manifest.read(folder), engine, _console())
+    explanation = explaining.explain(exporter.open_build(folder).manifest, engine)
+    show(explanation, explaining.render, as_json, _console())
 
 
-@command(app)
+@command(app, teaching("exporter report resnet50"))
 def report(folder: Folder) -> None:
     """Write report.html and report.json of a build again, from its manifest."""
-    from exporter.builds import manifest
     from exporter.report import write_report
 
-    for path in write_report(folder, manifest.read(folder)):
+    build = exporter.open_build(folder)
+    for path in write_report(build.path, build.manifest):
         _console().print(str(path), markup=False, soft_wrap=True)
 
 
-@command(app)
+@command(app, teaching("exporter schema > manifest.schema.json"))
 def schema() -> None:
-    """Print the JSON Schema of manifest.json, for tools that read builds.
-
-    Example: exporter schema > manifest.schema.json
-    """
+    """Print the JSON Schema of manifest.json, for tools that read builds."""
     from exporter.builds.json_schema import manifest_schema
 
     print(json.dumps(manifest_schema(), indent=1, ensure_ascii=False))  # noqa: T201
 
 
-@command(app)
+@command(
+    app,
+    teaching(
+        "exporter compare build/old build/new",
+        "exporter compare old.json new.json --require all --max-slowdown 0.05",
+    ),
+)
 def compare(
     old: Annotated[
         Path,
         Option(
             positional=True,
             metavar="OLD",
-            help="A build folder, its manifest.json, or a result of benchmarks/.",
+            help="A build folder, its MODEL, its manifest.json, or a result of benchmarks/.",
+            values=Values.BUILDS,
         ),
     ],
-    new: Annotated[Path, Option(positional=True, metavar="NEW", help="The one to judge.")],
+    new: Annotated[
+        Path, Option(positional=True, metavar="NEW", help="The one to judge.", values=Values.BUILDS)
+    ],
     max_slowdown: Annotated[
         float | None, Option(help="Fail where an engine is slower by more than this (0.05).")
     ] = None,
     max_error_growth: Annotated[
         float | None, Option(help="Fail where rel_l2 grows by more than this (0.1).")
     ] = None,
+    require: Annotated[
+        tuple[str, ...],
+        Option(
+            metavar="LIST|all",
+            help="Fail where NEW lacks one of these engines, or has it rejected; all: of OLD's.",
+        ),
+    ] = (),
     allow_other_host: Annotated[
         bool, Option(help="Compare timings although the hosts differ.")
     ] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Compare two builds or benchmark results: engines gained, lost, slower, less accurate."""
     from exporter.commands import compare as comparing
@@ -222,18 +260,22 @@ def compare(
         comparing.load(new),
         max_slowdown=max_slowdown,
         max_error_growth=max_error_growth,
+        require=require,
         allow_other_host=allow_other_host,
     )
-    comparing.render(comparison, _console())
+    show(comparison, comparing.render, as_json, _console())
     _finish(comparison.failures)
 
 
-@command(app)
+@command(
+    app,
+    teaching(
+        "exporter pack resnet20-digits --out digits.tar.zst",
+        "exporter pack build/resnet50 --format triton --out models --slo-ms 20",
+    ),
+)
 def pack(request: PackRequest, quiet: options.Quiet = False) -> None:
-    """Pack a build for production: engines, goldens, contract, model card, hashes.
-
-    Example: exporter pack build/resnet20-digits --format bundle --out digits.tar.zst
-    """
+    """Pack a build for production: engines, goldens, contract, model card, hashes."""
     packed = exporter.open_build(request.build).pack(
         **arguments(request), progress=_progress(quiet)
     )
@@ -243,16 +285,37 @@ def pack(request: PackRequest, quiet: options.Quiet = False) -> None:
     console.print(f"{packed.path}: {', '.join(packed.engines)}", markup=False, soft_wrap=True)
 
 
-@command(app)
+@command(app, teaching("exporter doctor", "exporter doctor --json"))
 def doctor(as_json: options.AsJson = False) -> None:
     """Say what this machine can build and run, and what would add the rest."""
     from exporter.commands import doctor as doctoring
 
-    diagnosis = doctoring.diagnose()
-    if as_json:
-        print(diagnosis.to_json())  # noqa: T201
-    else:
-        doctoring.render(diagnosis, _console())
+    show(doctoring.diagnose(), doctoring.render, as_json, _console())
+
+
+@command(app, teaching("exporter cache", "exporter cache --clear --yes"))
+def cache(
+    clear: Annotated[bool, Option(help="Remove what is in it, after a question.")] = False,
+    yes: Annotated[bool, Option(flags=("--yes", "-y"), help="Do not ask.")] = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Say where results are kept that can be made again, how large they are, and clear them.
+
+    It is $XDG_CACHE_HOME/resnet-exporter, else ~/.cache/resnet-exporter. Downloaded weights lie
+    elsewhere, in PyTorch's cache ($TORCH_HOME) and Hugging Face's ($HF_HOME), and are not touched.
+    A cache that cannot be used costs time and nothing else.
+    """
+    from exporter.commands import cache as caching
+
+    found = caching.look()
+    if clear and found.kept:
+        if not yes:
+            if not sys.stdin.isatty():
+                raise UsageError("--clear asks before it removes anything; here add --yes")
+            typer.confirm(f"remove {found.bytes / 1e6:.1f} MB in {found.folder}?", abort=True)
+        caching.clear(found)
+        found = caching.look()
+    show(found, caching.render, as_json, _console())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -280,7 +343,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         absent = isinstance(error, ModuleNotFoundError)
         _say_error(
             f"this needs {library}, which {'is not installed' if absent else f'fails: {error}'}; "
-            "run: pip install 'resnet-exporter[cpu]', or [gpu] on a machine with an NVIDIA GPU"
+            f"run (with gpu for cpu where an NVIDIA GPU is): {install_command('cpu')}"
         )
         code = 2
     except OSError as error:
@@ -300,9 +363,11 @@ def _silence_third_parties() -> None:
     os.environ.setdefault("TORCH_LOGS", "-all")
 
 
-def _finish(failures: Sequence[str]) -> None:
+def _finish(failures: Sequence[str], last: str = "") -> None:
     for failure in failures:
         _say_error(failure)
+    if last:
+        _console().print(last, markup=False, highlight=False, soft_wrap=True)
     if failures:
         raise typer.Exit(1)
 

@@ -114,17 +114,18 @@ def versions() -> dict[str, str]:
     return found
 
 
-def cache_folder(name: str) -> Path | None:
+def cache_folder(kind: str = "") -> Path | None:
     """Where results of one kind that can be made again are kept; None for a user without a home.
 
-    A folder in `resnet-exporter` in the user's cache. It may be missing, unwritable or full, and
-    what is in it may be damaged: that costs the time to make it again, and never more.
+    A folder in `resnet-exporter` in the user's cache; without a kind, that one itself. It may
+    be missing, unwritable or full, and what is in it damaged: that costs the time to make it again,
+    and never more.
     """
     try:
         base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     except RuntimeError:
         return None
-    return Path(base) / "resnet-exporter" / name
+    return Path(base) / "resnet-exporter" / kind
 
 
 def check_single_onnxruntime() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import pickle
@@ -11,6 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -18,7 +21,12 @@ import torch
 from onnx import TensorProto, helper
 
 import exporter
+from exporter.builds.codec import structure
 from exporter.cli import app, main
+from exporter.commands.cache import Cache
+from exporter.commands.compare import Comparison
+from exporter.commands.explain import Explanation
+from exporter.commands.validate import Validated
 from exporter.models.variants import build_variant
 from tests.packed import digits_build
 
@@ -89,9 +97,8 @@ def out(tmp_path: Path) -> Path:
         ("Did you mean 'export'", ["exprot"]),
         ("No such option", ["export", "--wieghts", "x"]),
         ("holds no manifest.json", ["validate", "."]),
-        ("did you mean int8", ["export", "--precision", "INT8"]),
         ("did you mean ort-cpu", ["export", "--target", "ORT-CPU"]),
-        ("'MSE' is not one of 'mse', 'minmax'", ["export", "--calibration-method", "MSE"]),
+        ("'MES' is not one of 'mse', 'minmax'", ["export", "--calibration-method", "MES"]),
         ("'int8' is not one of 'fp32', 'fp16'", ["export", "--between", "int8"]),
         ("greater than or equal to 0", ["export", "--seed", "-1"]),
         ("--weights concerns models", ["trace", "absent.onnx", "--weights", "random"]),
@@ -127,6 +134,102 @@ def test_unusable_requests(
 def test_an_error_says_which_help_tells_more(capsys: pytest.CaptureFixture[str]) -> None:
     check_refused(capsys, "(exporter export --help tells more)", "export", "--rounds", "1")
     check_refused(capsys, "(exporter --help tells more)", "exprot")
+
+
+@pytest.mark.parametrize(
+    ("message", "model"),
+    [
+        ("exporter export resnet50 --weights weights.pth", "weights.pth"),
+        ("run in nets: exporter export thin:Net", "nets/thin.py:Net"),
+        ("run: exporter export thin:FACTORY", "thin.py"),
+        ("notes.txt is a file, and no model", "notes.txt"),
+        ("or resnet50 or", "resnet5O"),
+    ],
+)
+def test_what_is_no_model_is_told_what_to_type(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    message: str,
+    model: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes.txt").write_text("")
+    for command in ("export", "trace"):
+        check_refused(capsys, message, command, model)
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_anything_else(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    inside = tmp_path / "file" / "out"
+    check_refused(capsys, f"cannot write to {inside}", "export", "no-such-model", "--out", inside)
+    pack = ("pack", digits_build(), "--engine", "no-such-engine", "--out", inside)
+    check_refused(capsys, f"cannot write to {inside}", *pack)
+
+
+def test_a_build_is_named_by_its_folder_or_by_its_model(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(digits_build(), "build/net.v1")
+    model = "timm:net.v1"
+    for command in ("explain", "report", "validate", "benchmark", "pack"):
+        options = ("--rounds", "0") if command == "benchmark" else ()  # found, then refused
+        code, _, err = call(capsys, command, model, *options)
+        assert code == (2 if options else 0), err
+        check_refused(capsys, "in build/net.v2; run: exporter export", command, "timm:net.v2")
+    assert call(capsys, "compare", model, "build/net.v1")[0] == 0
+
+
+def test_json_is_alone_on_standard_output_and_reads_back(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    build = tmp_path / "build"
+    shutil.copytree(digits_build(), build)
+    kinds: dict[tuple[str | Path, ...], type[Any]] = {
+        ("explain", build): Explanation,
+        ("validate", build, "--blocks"): Validated,
+        ("compare", build, build): Comparison,
+        ("cache",): Cache,
+    }
+    for command, kind in kinds.items():
+        code, printed, err = call(capsys, *command, "--json")
+        assert code == 0, err
+        found = structure(json.loads(printed), kind, "printed")
+        assert found.to_json() == printed.rstrip("\n")
+    (build / "engines" / "ort-cpu" / "fp32.onnx").write_bytes(b"other")
+    code, printed, err = call(capsys, "validate", build, "--json", "--quiet")
+    assert code == 1
+    assert "is not the file that was validated" in json.loads(printed)["failures"][0]
+    assert err.startswith("error: ort-cpu.fp32")
+
+
+def completions(monkeypatch: pytest.MonkeyPatch, *words: str) -> list[str]:
+    """What bash is offered for the last of the words."""
+    monkeypatch.setenv("_EXPORTER_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", " ".join(("exporter", *words)))
+    monkeypatch.setenv("COMP_CWORD", str(len(words)))
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output), pytest.raises(SystemExit):
+        main([])
+    return output.getvalue().split()
+
+
+def test_the_shell_completes_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(digits_build(), "build/mine")
+    assert completions(monkeypatch, "export", "resnet10") == ["resnet101"]
+    assert completions(monkeypatch, "export", "--target", "openvino,ort-c") == [
+        "openvino,ort-cpu",
+        "openvino,ort-cpu:amx",
+        "openvino,ort-cuda",
+    ]
+    assert completions(monkeypatch, "export", "--precision", "fp32,i") == ["fp32,int8"]
+    assert completions(monkeypatch, "export", "--correction", "b") == ["biases"]
+    assert completions(monkeypatch, "pack", "build/mine", "--format", "t") == ["triton"]
+    assert completions(monkeypatch, "validate", "b") == ["build/mine"]
 
 
 def test_without_a_command_the_help_is_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
@@ -313,6 +416,8 @@ def test_a_good_run_prints_nothing_of_third_parties(tmp_path: Path) -> None:
     done = run_cli(*arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "ort-cpu.fp32" in done.stdout
+    last = "next: open o/report.html; exporter pack o"
+    assert done.stdout.splitlines()[-1] == last
     known = ("define", "export", "optimize", "reference", "lower", "build", "parity", "load",
              "profile", "measure", "report", "note:")  # fmt: skip
     strangers = [
@@ -341,3 +446,13 @@ def test_every_command_is_in_the_readme_and_teaches(capsys: pytest.CaptureFixtur
         code, text, _ = call(capsys, name, "--help")
         assert code == 0
         assert len(text) > 200
+        assert f"exporter {name}" in text.partition("Examples:")[2], f"{name} --help has no example"
+        assert "Exit codes: 0 done; 1 " in text
+
+
+def test_choices_are_taken_in_capitals(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = ("--precision", "INT8", "--calibration-method", "MSE", "--between", "FP16")
+    check_refused(capsys, "--between concerns", "export", "--target", "ort-cpu", *given)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import torch
 
@@ -15,6 +16,7 @@ from exporter.models import digits, weights
 from exporter.models.describe import Loaded, describe
 from exporter.models.modules import from_factory, randomised
 from exporter.models.variants import (
+    VARIANTS,
     Variant,
     build_variant,
     default_preprocessing,
@@ -22,6 +24,9 @@ from exporter.models.variants import (
     published,
 )
 from exporter.progress import Progress
+
+CHECKPOINTS: Final = (".pth", ".pt", ".safetensors")
+"""How a checkpoint's file may end."""
 
 if TYPE_CHECKING:
     from exporter.models.variants import PublishedWeights
@@ -58,9 +63,37 @@ def define(
             from exporter.models.timm_models import from_timm
 
             return from_timm(source, weights, num_classes, image_size, seed)
+        _refuse_files(source)
         if ":" in source:
             return from_factory(source, weights, num_classes, image_size, seed)
         return _from_table(source, weights, num_classes, image_size, seed, progress)
+
+
+def _refuse_files(source: str) -> None:
+    """Says what to type instead of a file that names no model.
+
+    Raises:
+        UsageError: a checkpoint, a Python file, or whatever else lies there.
+    """
+    file, colon, attribute = source.partition(":")
+    path = Path(file)
+    if path.suffix in CHECKPOINTS and not colon:
+        raise UsageError(
+            f"{source} holds weights and does not say of which network; name that, as in: "
+            f"exporter export resnet50 --weights {shlex.quote(source)}"
+        )
+    if path.suffix == ".py":
+        folder = "" if path.parent == Path() else f" in {path.parent}"
+        raise UsageError(
+            f"{source}: a module is named as Python imports it; run{folder}: "
+            f"exporter export {path.stem}:{attribute or 'FACTORY'}"
+        )
+    if not colon and source not in VARIANTS and path.exists():
+        kind = "folder" if path.is_dir() else "file"
+        raise UsageError(
+            f"{source} is a {kind}, and no model; give a built-in name (exporter models), "
+            "timm:NAME, package.module:factory or an .onnx file"
+        )
 
 
 def _from_table(
@@ -99,7 +132,7 @@ def _load_variant(
 ) -> Loaded:
     if weights_name == "random":
         return _random(name, num_classes, size, seed, "as asked for")
-    if weights_name.endswith((".pth", ".pt", ".safetensors")):
+    if weights_name.endswith(CHECKPOINTS):
         state = weights.read_checkpoint(Path(weights_name))
         contract = _contract(variant, size)
         return _with_state(name, state, Path(weights_name).name, num_classes, contract)

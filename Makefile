@@ -1,6 +1,17 @@
 # Thin calls: each target makes the environment if it is missing and runs one command of the package.
-# Variables: MODEL WEIGHTS PRECISION TARGET DATA OUT (see `make help`), EXTRA (cpu or gpu),
-# PYTHON, TORCH_INDEX (an index of CPU wheels of PyTorch, where PyPI's CUDA build is too large).
+# `make help` shows the targets, and the variables from the lines that follow.
+#: MODEL        what to compile, or whose build is meant: resnet50, timm:NAME, module:factory, x.onnx
+#: WEIGHTS      auto, random, a torchvision name, or a .pth, .pt or .safetensors file
+#: PRECISION    fp32,fp16,int8
+#: TARGET       ort-cpu,openvino,tensorrt-rtx,... (make doctor lists them)
+#: DATA         images to calibrate and to evaluate on: a folder, an .npz or an .npy
+#: OUT          the build's folder, where it is not build/MODEL
+#: OLD NEW      the builds that `make compare` compares (NEW: MODEL's or OUT)
+#: ARGS         anything else for the command: ARGS="--batches 1,8", ARGS="--format triton --out models"
+#: PYTHON       the interpreter that .venv is made with (python3)
+#: EXTRA        cpu or gpu (gpu where an NVIDIA driver answers)
+#: TORCH_INDEX  an index of PyTorch's CPU wheels, where PyPI's CUDA build is too large
+#: WORKERS      processes that `make test` runs tests in, side by side (2)
 
 PYTHON ?= python3
 # The gpu extra where an NVIDIA driver answers, else cpu.
@@ -14,7 +25,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX),)
 SERVING := .venv-serving
 SERVING_PIP := $(SERVING)/bin/python -m pip install --quiet --disable-pip-version-check
-# Processes that `make test` runs files of tests in, side by side; PyTorch gets one thread in each.
+# Processes of `make test`; PyTorch gets one thread in each.
 WORKERS ?= 2
 READY := $(VENV)/.ready-$(EXTRA)
 READY_DEV := $(VENV)/.ready-$(EXTRA)-dev
@@ -23,14 +34,17 @@ READY_BENCH := $(VENV)/.ready-$(EXTRA)-bench
 # A variable that is not set adds nothing to the command line: the command's own defaults hold.
 OPTIONS = $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(PRECISION),--precision "$(PRECISION)") \
 	$(if $(TARGET),--target "$(TARGET)") $(if $(DATA),--data "$(DATA)") $(ARGS)
-BUILD = $(or $(OUT),build/$(or $(notdir $(basename $(subst :,/,$(MODEL)))),resnet20-digits))
+# A build is named by its folder or by its model: the command knows where that one's lies.
+BUILD = $(or $(OUT),$(MODEL),resnet20-digits)
 
 .DEFAULT_GOAL := help
-.PHONY: help docs setup export models trace validate benchmark bench bench-quick report doctor digits \
-	test lint test-variants test-gpu test-browser test-serving clean
+.PHONY: help docs setup export models trace validate benchmark explain compare report pack doctor \
+	cache schema bench bench-quick digits test lint test-variants test-gpu test-browser test-serving clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo; echo "with VARIABLE=value after the target:"
+	@sed -n 's/^#: /  /p' $(MAKEFILE_LIST)
 
 $(READY): pyproject.toml constraints/cpu.txt
 	@echo "making $(VENV) with the $(EXTRA) extra (a few minutes on a new machine)"
@@ -62,6 +76,21 @@ validate: $(READY) ## Replay the goldens through every engine of MODEL's build (
 
 benchmark: $(READY) ## Measure MODEL's build (or OUT) again against eager PyTorch
 	@$(RUN) benchmark "$(BUILD)" $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(ARGS)
+
+explain: $(READY) ## What each runtime made of each residual block in MODEL's build (or OUT)
+	@$(RUN) explain "$(BUILD)" $(ARGS)
+
+compare: $(READY) ## What changed from the build OLD to NEW (or MODEL's, or OUT)
+	@$(RUN) compare $(if $(OLD),"$(OLD)") "$(or $(NEW),$(BUILD))" $(ARGS)
+
+pack: $(READY) ## Pack MODEL's build (or OUT) for production
+	@$(RUN) pack "$(BUILD)" $(ARGS)
+
+cache: $(READY) ## What is kept from one export to the next (ARGS="--clear")
+	@$(RUN) cache $(ARGS)
+
+schema: $(READY) ## The JSON Schema of manifest.json
+	@$(RUN) schema
 
 bench-quick: $(READY_BENCH) ## Two models against the peers, with intervals (minutes)
 	@$(BIN)/python -m benchmarks run --quick $(ARGS)

@@ -83,6 +83,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     where = ["--wheel-dir", str(folder), str(folder / "source")]
     subprocess.run([sys.executable, "-m", "pip", *command, *where], check=True, cwd=folder)
     (made,) = folder.glob("*.whl")
+    assert not (folder / "source" / "build").exists(), "that is where our own builds go"
     return made
 
 

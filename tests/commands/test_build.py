@@ -197,7 +197,7 @@ def test_a_module_is_compiled_and_measured_again_and_left_alone(tmp_path: Path) 
         ("resnet18", {"example": torch.zeros(1, 3, 8, 8)}, "example concerns modules"),
         ("resnet18", {"rounds": 1}, "rounds is 1: give a whole number of at least 5"),
         ("resnet18", {"measure": "no"}, "measure is 'no': give True or False"),
-        ("resnet18", {"precisions": ["INT8"]}, "did you mean int8"),
+        ("resnet18", {"precisions": ["INT9"]}, "did you mean int8"),
         ("resnet18", {"progress": "on"}, "progress is 'on'"),
     ],
 )

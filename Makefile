@@ -7,7 +7,7 @@
 #: DATA         images to calibrate and to evaluate on: a folder, an .npz or an .npy
 #: OUT          the build's folder, where it is not build/MODEL
 #: OLD NEW      the builds that `make compare` compares (NEW: MODEL's or OUT)
-#: ARGS         anything else for the command: ARGS="--batches 1,8", ARGS="--format triton --out models"
+#: ARGS         anything else for the command: ARGS="--batches 1,8", ARGS="--format triton --out dist/models"
 #: PYTHON       the interpreter that .venv is made with (python3)
 #: EXTRA        cpu or gpu (gpu where an NVIDIA driver answers)
 #: TORCH_INDEX  an index of PyTorch's CPU wheels, where PyPI's CUDA build is too large

@@ -271,7 +271,7 @@ def compare(
     app,
     teaching(
         "exporter pack resnet20-digits --out digits.tar.zst",
-        "exporter pack build/resnet50 --format triton --out models --slo-ms 20",
+        "exporter pack build/resnet50 --format triton --out dist/models --slo-ms 20",
     ),
 )
 def pack(request: PackRequest, quiet: options.Quiet = False) -> None:

@@ -326,7 +326,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = app(args=arguments, prog_name=NAME, standalone_mode=False)
-    except (typer.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt) as error:
+        # Typer's own has the one that it was raised for as its cause.
+        _say_error(
+            str(error.__cause__ or error) or "interrupted; nothing half-written was left behind"
+        )
         code = 130
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
@@ -350,8 +354,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # A full disk or a vanished file, wherever it happens.
         _say_error(f"{error.filename or 'input/output'}: {error.strerror or error}")
         code = 1
-    if code == 130:
-        _say_error("interrupted; nothing half-written was left behind")
     sys.exit(code or 0)
 
 

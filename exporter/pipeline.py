@@ -24,6 +24,7 @@ from exporter.builds import manifest as manifests
 from exporter.builds.describe import describe_build
 from exporter.builds.folder import destination_for, sha256_of, staged
 from exporter.builds.given_preprocessing import given_preprocessing, with_file_read
+from exporter.builds.interrupted import Interrupted, drop_unproved, keep_aside
 from exporter.builds.records import (
     NOT_MEASURED,
     EngineRecord,
@@ -41,7 +42,7 @@ from exporter.graph.lower import Lowering, check_kept, lower
 from exporter.graph.optimize import OptimizedModel, optimize
 from exporter.graph.to_onnx import export
 from exporter.images.contract import with_contract
-from exporter.images.samples import Samples, open_data
+from exporter.images.samples import Samples, compared_on, open_data
 from exporter.lowerings import LoweredGraph, Lowerings, make_lowerings
 from exporter.measure.stage import measure_engines
 from exporter.measure.timing import Ceilings
@@ -89,6 +90,7 @@ def export_model(
     Raises:
         UsageError: the request or an input cannot be used; nothing was written.
         BuildError: a step that all engines need failed; nothing was written.
+        Interrupted: by Ctrl-C, after engines were proved; they are kept beside the destination.
     """
     host.check_single_onnxruntime()
     request = with_file_read(request)
@@ -114,14 +116,27 @@ def export_model(
         ]
         failed = tuple(engine for engine in built if isinstance(engine, FailedEngine))
         engines = [engine for engine in built if isinstance(engine, EngineRecord)]
-        engines = prove_engines(run, engines, reference, lowerings)
-        engines, ceilings = measure_build(run, network.model, engines)
-        engines = keep_lowered_files(run, engines, lowerings)
+        proved: list[EngineRecord] = []
+        ceilings: Ceilings | Skipped = Skipped("interrupted")
+        interrupted = False
+        try:
+            for engine in prove_engines(run, engines, reference, lowerings):
+                proved.append(engine)
+            proved, ceilings = measure_build(run, network.model, proved)
+        except KeyboardInterrupt:
+            if not proved:
+                raise
+            progress.note("interrupted: what was proved is kept; once more drops it, too")
+            failed += drop_unproved(run.folder, engines, proved)
+            interrupted = True
+        engines = keep_lowered_files(run, proved, lowerings)
         manifest = describe_build(
             run, network.model.spec, data, reference.inputs.count, engines, failed, ceilings
         )
         manifests.write(run.folder.root, manifest)
         manifest = report_build(run, manifest)
+        if interrupted:
+            raise Interrupted(keep_aside(run.folder, destination, proved))
     return Outcome(destination, manifest)
 
 
@@ -188,7 +203,7 @@ def make_goldens(
 
     With baked preprocessing the network that comes back takes images.
     """
-    inputs = evaluation_inputs(run, evaluation)
+    inputs = compared_on(evaluation, run.request.samples, run.progress)
     if run.request.bake_preprocess:
         model, inputs = with_images(network.model, inputs, run.progress)
         network = replace(network, model=model)
@@ -196,24 +211,6 @@ def make_goldens(
         reference = make_reference(network.model, inputs.held(), run.progress)
     save_goldens(run.folder.golden, reference)
     return network, reference
-
-
-SAMPLES = 64
-"""Evaluation inputs where nothing else was asked for and there are no labels."""
-LABELLED_SAMPLES = 2000
-"""And where there are: accuracy needs more, and a large set takes hours."""
-
-
-def evaluation_inputs(run: Run, evaluation: Samples) -> Samples:
-    """As many as were asked for."""
-    asked = run.request.samples
-    if asked is None and evaluation.labels is not None and evaluation.count > LABELLED_SAMPLES:
-        run.progress.note(
-            f"engines are compared on {LABELLED_SAMPLES} of {evaluation.count} labelled inputs; "
-            f"--samples {evaluation.count} takes them all"
-        )
-    default = SAMPLES if evaluation.labels is None else LABELLED_SAMPLES
-    return evaluation.take(default if asked is None else asked)
 
 
 def build_engine(
@@ -281,14 +278,13 @@ def receipt_of(
 
 def prove_engines(
     run: Run, engines: Sequence[EngineRecord], reference: Reference, lowerings: Lowerings
-) -> list[EngineRecord]:
-    """The engines with parity and accuracy; those that failed a gate are rejected.
+) -> Iterator[EngineRecord]:
+    """Each engine with parity and accuracy; those that failed a gate are rejected.
 
     An engine that cannot run here has the certificate of its lowered graph, which is run once for
     all that were built from it.
     """
     of_graphs: dict[Path, Proof] = {}
-    proved = []
     for engine in engines:
         target = get_target(engine.target)
         lowered = lowerings[engine.precision, engine.dialect]
@@ -307,8 +303,7 @@ def prove_engines(
         engine = replace(
             engine, parity=proof.parity, accuracy=proof.accuracy, failures=tuple(failures)
         )
-        proved.append(reject_failed(run, engine))
-    return proved
+        yield reject_failed(run, engine)
 
 
 def prove(

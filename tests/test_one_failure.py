@@ -16,6 +16,7 @@ import pytest
 from exporter import lowerings, pipeline
 from exporter.artifact import Precision, Skipped
 from exporter.builds import manifest as manifests
+from exporter.builds.interrupted import Interrupted
 from exporter.builds.request import BenchmarkRequest, ExportRequest
 from exporter.commands.benchmark import benchmark_build
 from exporter.commands.validate import validate_build
@@ -250,3 +251,68 @@ def test_targets_are_the_real_ones() -> None:
     """What is patched above is what the pipeline uses."""
     assert type(get_target("openvino")) is OpenVino
     assert type(get_target("ort-cpu")) is OrtCpu
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["new folder", "a build is there"])
+def test_an_interruption_keeps_what_was_proved(
+    there: bool, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "build"
+    if there:
+        shutil.copytree(whole, out)
+    before = contents(out)
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "measure_engines", stop)
+    with pytest.raises(Interrupted, match=r"openvino.fp32\) is kept in .*build.interrupted"):
+        export(out, measure=True)
+    assert contents(out) == before
+    aside = tmp_path / "build.interrupted"
+    kept = manifests.read(aside)
+    assert [engine.id for engine in kept.engines] == ["ort-cpu.fp32", "openvino.fp32"]
+    assert all(engine.passed for engine in kept.engines)
+    assert (aside / "report.html").exists()
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
+    measured = benchmark_build(BenchmarkRequest(aside, rounds=5, threads=1), Silent())
+    assert all(isinstance(engine.latency, Latency) for engine in measured.manifest.engines)
+
+
+def test_what_was_not_proved_when_it_was_interrupted_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prove = pipeline.prove
+
+    def stop_at_the_second(run: Any, engine: Any, *rest: Any, **more: Any) -> Any:
+        if engine.id == "openvino.fp32":
+            raise KeyboardInterrupt
+        return prove(run, engine, *rest, **more)
+
+    monkeypatch.setattr(pipeline, "prove", stop_at_the_second)
+    with pytest.raises(Interrupted):
+        export(tmp_path / "build")
+    aside = tmp_path / "build.interrupted"
+    kept = manifests.read(aside)
+    assert [engine.id for engine in kept.engines] == ["ort-cpu.fp32"]
+    assert [engine.id for engine in kept.failed_engines] == ["openvino.fp32"]
+    assert release_files(aside) == {"ort-cpu/fp32.onnx"}
+    assert validate_build(aside, blocks=False, threads=1, progress=Silent()).failures == ()
+
+
+def test_an_interruption_before_anything_was_proved_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "prove", stop)
+    with pytest.raises(KeyboardInterrupt) as raised:
+        export(tmp_path / "build")
+    assert not isinstance(raised.value, Interrupted)
+    assert list(tmp_path.iterdir()) == []
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}

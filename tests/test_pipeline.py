@@ -18,18 +18,15 @@ import pytest
 from exporter import lowerings, pipeline
 from exporter.artifact import Precision
 from exporter.builds import manifest as manifests
-from exporter.builds.folder import BuildFolder
 from exporter.builds.records import EngineRecord
 from exporter.builds.request import BenchmarkRequest, ExportRequest
-from exporter.builds.run import Run
 from exporter.commands.benchmark import benchmark_build
 from exporter.commands.validate import validate_build
 from exporter.errors import InputError, UsageError
 from exporter.graph.lower import Lowering, lower
-from exporter.images.samples import Samples
 from exporter.measure.timing import Latency
 from exporter.pipeline import Outcome, export_model
-from exporter.progress import Clock, Silent
+from exporter.progress import Silent
 from exporter.prove.certificate import Accuracy, Parity, Scope
 
 CPU_PAIRS = ("ort-cpu.fp32", "ort-cpu.fp16", "ort-cpu.int8")
@@ -239,31 +236,6 @@ def test_requests_that_cannot_be_carried_out(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file or folder"):
         export_model(request(tmp_path / "out", data=tmp_path / "absent"), Silent())
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("count", "labelled", "asked", "taken", "noted"),
-    [
-        (3000, True, None, 2000, True),
-        (540, True, None, 540, False),
-        (540, True, 8, 8, False),
-        (3000, True, 3000, 3000, False),
-        (512, False, None, 64, False),
-        (512, False, 100, 100, False),
-    ],
-)
-def test_as_many_inputs_are_compared_as_were_asked_for(
-    count: int, labelled: bool, asked: int | None, taken: int, noted: bool, tmp_path: Path
-) -> None:
-    labels = np.zeros(count, np.int64) if labelled else None
-    evaluation = Samples.of("zeros", np.zeros((count, 1), np.float32), labels)
-    progress = Silent()
-    folder = BuildFolder(tmp_path, "model")
-    run = Run(ExportRequest(samples=asked), folder, tmp_path, Clock(), progress)
-    inputs = pipeline.evaluation_inputs(run, evaluation)
-    assert inputs.count == taken
-    assert (inputs.labels is not None) == labelled
-    assert [f"--samples {count}" in note for note in progress.notes] == [True] * noted
 
 
 class Stages(Silent):

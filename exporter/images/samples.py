@@ -33,6 +33,10 @@ IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "TIFF")
 PostScript file that is called .jpg."""
 SYNTHETIC_SAMPLES = 512
 """Of each of the two synthetic sets; they are made as they are read."""
+DEFAULT_SAMPLES = 64
+"""Inputs that engines are compared on, where nothing else was asked for and there are no labels."""
+LABELLED_SAMPLES = 2000
+"""And where there are: accuracy needs more, and a large set takes hours."""
 HELD_BYTES = 2**30
 """Inputs beyond this are read again each time instead of being kept in memory."""
 LARGEST_IMAGE_PIXELS = 80_000_000
@@ -127,6 +131,17 @@ def open_data(
     if path.exists():
         raise InputError(f"--data {path}: expected a folder of images, an .npz or an .npy file")
     raise InputError(f"--data {path}: no such file or folder")
+
+
+def compared_on(evaluation: Samples, asked: int | None, progress: Progress) -> Samples:
+    """As many of the evaluation inputs as were asked for, or the default number."""
+    if asked is None and evaluation.labels is not None and evaluation.count > LABELLED_SAMPLES:
+        progress.note(
+            f"engines are compared on {LABELLED_SAMPLES} of {evaluation.count} labelled inputs; "
+            f"--samples {evaluation.count} takes them all"
+        )
+    default = DEFAULT_SAMPLES if evaluation.labels is None else LABELLED_SAMPLES
+    return evaluation.take(default if asked is None else asked)
 
 
 def _is_digits(spec: ModelSpec) -> bool:

@@ -21,8 +21,9 @@ from exporter.artifact import (
     WeightsInfo,
 )
 from exporter.errors import InputError
-from exporter.images.samples import Samples, open_data
+from exporter.images.samples import Samples, compared_on, open_data
 from exporter.images.synthetic import synthetic_inputs
+from exporter.progress import Silent
 
 CONTRACT = Preprocessing(40, 32, Interpolation.BILINEAR, (0.5, 0.4, 0.3), (0.2, 0.25, 0.5), "test")
 
@@ -308,3 +309,30 @@ def test_inputs_are_kept_in_memory_where_they_fit(
     for _ in range(2):
         np.testing.assert_array_equal(np.concatenate(list(held.batches(3))), inputs)
     assert len(reads) == (0 if fits else 20)
+
+
+@pytest.mark.parametrize(
+    ("count", "labelled", "asked", "taken", "noted"),
+    [
+        (3000, True, None, 2000, True),
+        (540, True, None, 540, False),
+        (540, True, 8, 8, False),
+        (3000, True, 3000, 3000, False),
+        (512, False, None, 64, False),
+        (512, False, 100, 100, False),
+    ],
+)
+def test_as_many_inputs_are_compared_as_were_asked_for(
+    count: int,
+    labelled: bool,
+    asked: int | None,
+    taken: int,
+    noted: bool,
+) -> None:
+    labels = np.zeros(count, np.int64) if labelled else None
+    evaluation = Samples.of("zeros", np.zeros((count, 1), np.float32), labels)
+    progress = Silent()
+    inputs = compared_on(evaluation, asked, progress)
+    assert inputs.count == taken
+    assert (inputs.labels is not None) == labelled
+    assert [f"--samples {count}" in note for note in progress.notes] == [True] * noted

@@ -105,7 +105,7 @@ class Declaration:
     def read(self, given: Any) -> Any:
         """The value of what was typed: settings are a text each, all others done.
 
-        A list is left as one text: the field's converter reads it.
+        A list of numbers is left as one text: the field's converter reads it.
 
         Raises:
             UsageError: the text does not have the form.
@@ -114,9 +114,11 @@ class Declaration:
             return self._settings(given or ())
         if self.item is None:
             return given
-        if given and not converters.words(given):
+        words = converters.words(given)
+        if given and not words:
             raise UsageError(f"{self.flag} {given!r}: give at least one, or leave it out")
-        return given
+        # Numbers have their form from the field's converter.
+        return words if issubclass(self.item, str) else given
 
     def check(self, value: Any) -> None:
         """Refuses what the command line's parser refuses, in a value that a program gave.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
@@ -11,6 +11,8 @@ from rich.table import Table
 
 from exporter.artifact import Precision, Skipped
 from exporter.commands.print_table import print_table
+from exporter.measure.load import DISTURBING_LOAD
+from exporter.measure.statistics import STABLE_TAIL
 from exporter.measure.timing import Latency
 from exporter.prove.certificate import Receipt, Scope
 
@@ -47,6 +49,8 @@ def engines(manifest: Manifest, console: Console) -> None:
     print_table(table, console)
     if best:
         console.print("[green]*[/] the fastest engine here that passed every gate")
+    for line in _conditions(manifest):
+        console.print(line)
     for engine in manifest.engines:
         for note in engine.notes:
             console.print(f"[dim]{escape(engine.id)}: {escape(note)}[/]")
@@ -129,6 +133,24 @@ def _parity(engine: EngineRecord) -> str:
     scope = " (of its graph)" if parity.scope is Scope.GRAPH else ""
     top1 = f", top-1 {engine.accuracy.top1:.2%}" if engine.accuracy else ""
     return f"{mark} {figure}{top1}{scope}"
+
+
+def _conditions(manifest: Manifest) -> Iterator[str]:
+    """The baseline's own figures in the run that the speedups are of, and what disturbed it."""
+    measured = next((e.latency for e in manifest.engines if isinstance(e.latency, Latency)), None)
+    if measured is None:
+        return
+    own = f"{escape(manifest.baseline)}, batch {measured.batch}: p50 {measured.eager_p50_ms:.2f} ms"
+    if measured.eager_p90_ms is not None:
+        own += f", p90 {measured.eager_p90_ms:.2f} ms"
+        if not measured.eager_p90_ms <= STABLE_TAIL * measured.eager_p50_ms:
+            own += " [yellow](disturbed)[/]"
+    yield own
+    if measured.other_load is not None and measured.other_load > DISTURBING_LOAD:
+        yield (
+            f"[yellow]other processes took {measured.other_load:.0%} of this machine's processor "
+            "time meanwhile: measure again when it is idle (exporter benchmark)[/]"
+        )
 
 
 def _latency(engine: EngineRecord) -> tuple[str, str]:

@@ -11,6 +11,7 @@ from rich.console import Console
 from exporter.artifact import ModelKind
 from exporter.builds.records import Manifest
 from exporter.commands import tables
+from exporter.measure.timing import Latency
 from exporter.models.variants import VARIANTS
 from tests import manifests
 
@@ -47,6 +48,27 @@ def test_the_heading_names_the_baseline() -> None:
     assert "speedup over eager PyTorch" in printed(build)
     own = replace(build, model=replace(build.model, kind=ModelKind.ONNX))
     assert "speedup over the given file in ONNX Runtime, all optimizations on" in printed(own)
+
+
+def test_the_baseline_of_the_run_and_what_disturbed_it_are_told() -> None:
+    build = manifests.resnet50()
+    assert "eager PyTorch, batch 1: p50 51.60 ms\n" in printed(build)
+    calm, disturbed = (with_baseline(build, p90, load) for p90, load in ((52.5, 0.02), (90.0, 0.4)))
+    assert "eager PyTorch, batch 1: p50 51.60 ms, p90 52.50 ms\n" in printed(calm)
+    assert "other processes" not in printed(calm)
+    assert "p90 90.00 ms (disturbed)" in printed(disturbed)
+    assert "other processes took 40% of this machine's processor time" in printed(disturbed)
+
+
+def with_baseline(build: Manifest, p90_ms: float, load: float) -> Manifest:
+    """The build, its baseline's p90 and the other processes' load being these."""
+    engines = [
+        replace(e, latency=replace(e.latency, eager_p90_ms=p90_ms, other_load=load))
+        if isinstance(e.latency, Latency)
+        else e
+        for e in build.engines
+    ]
+    return replace(build, engines=tuple(engines))
 
 
 def test_trained_weights_are_never_called_random() -> None:

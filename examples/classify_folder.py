@@ -2,42 +2,48 @@
 
     python examples/classify_folder.py BUNDLE PICTURES --top 3
 
-Needs numpy, Pillow and the engine's runtime library; no PyTorch.
+A picture that cannot be read is named, and the others are classified; the exit code is then 1.
+Needs numpy, Pillow and the engine's runtime library (the extra `serve`); no PyTorch.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import sys
 from pathlib import Path
 
-import numpy as np
-from pictures import open_picture, prepare
+from exporter.runtime import InputError, ServingError, load
 
-from exporter.runtime import load
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
-BATCH = 16
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff"}
 
 
-def main() -> None:
-    """The command line."""
+def main() -> int:
+    """The command line; returns its exit code."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("bundle", type=Path)
-    parser.add_argument("pictures", type=Path)
-    parser.add_argument("--top", type=int, default=1)
+    parser.add_argument("bundle", type=Path, help="a bundle's folder or .tar.zst file")
+    parser.add_argument("pictures", type=Path, help="a folder")
+    parser.add_argument("--top", type=int, default=1, help="how many labels a picture gets")
     options = parser.parse_args()
-    manifest = json.loads((options.bundle / "manifest.json").read_text(encoding="utf-8"))
-    contract = manifest["model"]["preprocessing"]
-    paths = sorted(p for p in options.pictures.iterdir() if p.suffix.lower() in SUFFIXES)
-    with load(options.bundle) as engine:
-        for start in range(0, len(paths), BATCH):
-            part = paths[start : start + BATCH]
-            images = np.stack([prepare(open_picture(path), contract) for path in part])
-            for path, best in zip(part, engine.predict(images, top=options.top), strict=True):
-                labels = "  ".join(f"{one.label} {one.probability:.1%}" for one in best)
-                print(f"{path.name}: {labels}")
+    try:
+        paths = sorted(p for p in options.pictures.iterdir() if p.suffix.lower() in SUFFIXES)
+        engine = load(options.bundle)
+    except (OSError, ServingError) as error:
+        parser.error(str(error))
+    broken = 0
+    with engine:
+        for path in paths:
+            try:
+                (best,) = engine.predict(path, top=options.top)
+            except InputError as error:
+                print(f"error: {error}", file=sys.stderr)
+                broken += 1
+                continue
+            labels = "  ".join(f"{one.label} {one.probability:.1%}" for one in best)
+            print(f"{path.name}: {labels}")
+    if broken:
+        print(f"{broken} of {len(paths)} pictures were not classified", file=sys.stderr)
+    return 1 if broken else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

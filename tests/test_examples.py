@@ -5,16 +5,20 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
-from tests.packed import digits_bundle
+from tests.packed import digits_bundle, pack_digits
 
 REPOSITORY = Path(__file__).parent.parent
 EXAMPLES = REPOSITORY / "examples"
@@ -42,6 +46,33 @@ def test_a_folder_is_classified(tmp_path: Path) -> None:
         [f"{number}.png:", label] for number, label in enumerate(labels)
     ]
     assert all(line.count("%") == 2 for line in lines)
+
+
+def test_a_broken_picture_is_named_and_the_others_are_classified(tmp_path: Path) -> None:
+    images, _ = goldens()
+    Image.fromarray(images[0]).save(tmp_path / "a.png")
+    (tmp_path / "b.jpg").write_bytes(b"no picture")
+    Image.fromarray(images[1]).save(tmp_path / "c.png")
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "classify_folder.py", digits_bundle(), tmp_path],
+        env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["a.png:", "c.png:"]
+    error, summary = done.stderr.splitlines()
+    assert error.startswith(f"error: {tmp_path / 'b.jpg'} cannot be read as a picture")
+    assert summary == "1 of 3 pictures were not classified"
+    assert done.returncode == 1
+
+
+@pytest.mark.parametrize("program", ["classify_folder.py", "serve_bundle.py"])
+def test_what_is_no_bundle_is_one_line(tmp_path: Path, program: str) -> None:
+    more = [tmp_path] if program == "classify_folder.py" else []
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / program, tmp_path / "away", *more],
+        env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert "away does not exist" in done.stderr.splitlines()[-1]
 
 
 # Pillow would have Ghostscript draw it.
@@ -74,6 +105,47 @@ def test_a_bundle_is_served(tmp_path: Path) -> None:
             assert refused(url, b"") == 413
         finally:
             server.terminate()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows knows no such signals")
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_server_ends_cleanly_and_answers_what_it_has_begun(tmp_path: Path, how: int) -> None:
+    """From the archive; a client has sent half of its picture when the signal comes."""
+    archive = pack_digits(tmp_path / "digits.tar.zst").path
+    images, labels = goldens()
+    buffer = io.BytesIO()
+    Image.fromarray(images[0]).save(buffer, "PNG")
+    body = buffer.getvalue()
+    command = [sys.executable, str(EXAMPLES / "serve_bundle.py"), str(archive), "--port", "0"]
+    with subprocess.Popen(
+        command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdout is not None
+        port = int(server.stdout.readline().rstrip("/\n").rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+            head = f"POST / HTTP/1.0\r\nContent-Length: {len(body)}\r\n\r\n"
+            client.sendall(head.encode() + body[:50])
+            # Whoever is answered came later: the first request has a thread of its own by then.
+            assert refused(f"http://127.0.0.1:{port}/", b"no picture") == 400
+            server.send_signal(how)
+            until_refused(port)
+            client.sendall(body[50:])
+            answer = client.makefile("rb").read()
+        _, errors = server.communicate(timeout=30)
+    assert answer.startswith(b"HTTP/1.0 200")
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])[0]["label"] == labels[0]
+    assert server.returncode == 0
+    assert "Traceback" not in errors
+
+
+def until_refused(port: int) -> None:
+    """Returns once the server listens no more."""
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=20).close()
+        except ConnectionRefusedError:
+            return
+        time.sleep(0.01)
 
 
 def refused(url: str, body: bytes) -> int:

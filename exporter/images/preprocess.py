@@ -1,6 +1,6 @@
 """From a picture to a model's input, pixel for pixel as torchvision's evaluation transforms do it.
 
-Resize the shorter side or both (Pillow, antialiased), crop the centre,
+Resize the shorter side or both and crop the centre (`runtime/pictures.py`), then
 `x = (pixel / 255 - mean) / std`, computed step by step in float32 as torchvision does. The table
 that serves (`runtime/images.py`) rounds once instead and differs in the last bit of two values in
 three.
@@ -8,23 +8,18 @@ three.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from exporter.artifact import Channels, Interpolation, ModelSpec, Preprocessing
-from exporter.errors import InputError
+from exporter.artifact import Channels, ModelSpec, Preprocessing
 from exporter.runtime.layout import Layout, layout_of
+from exporter.runtime.pictures import Framing, resize_and_crop, upright
 
 Array = npt.NDArray[Any]
-
-FILTERS: Mapping[Interpolation, Image.Resampling] = {
-    kind: Image.Resampling[kind.upper()] for kind in Interpolation if kind is not Interpolation.NONE
-}
-"""Pillow's filters by the names that preprocessing contracts use."""
 
 
 def prepare(image: Image.Image, contract: Preprocessing, spec: ModelSpec) -> Array:
@@ -33,35 +28,14 @@ def prepare(image: Image.Image, contract: Preprocessing, spec: ModelSpec) -> Arr
     `uint8` inputs take the pixels themselves.
 
     Raises:
-        InputError: the picture has another size and the contract does not resize.
+        exporter.runtime.InputError: the picture has another size and the contract does not resize,
+            or its pixels have more than 8 bits.
     """
-    mode = "L" if contract.channels is Channels.GREY else "RGB"
-    pixels = np.asarray(resize_and_crop(image.convert(mode), contract))
+    seen = upright(image, grey=contract.channels is Channels.GREY)
+    framing = Framing(contract.resize, contract.crop, contract.interpolation)
+    pixels = np.asarray(resize_and_crop(seen, framing))
     prepared: Array = normalise(np.atleast_3d(pixels)[None], contract, spec)[0]
     return prepared
-
-
-def resize_and_crop(picture: Image.Image, contract: Preprocessing) -> Image.Image:
-    """The centre of the picture, `crop_size` pixels.
-
-    The longer side is rounded down and the margin to even, as `torchvision.transforms` does.
-    """
-    high, wide = contract.crop_size
-    if contract.resize is None:
-        if picture.size != (wide, high):
-            raise InputError(
-                f"the picture has {picture.width}x{picture.height} pixels, "
-                f"the model takes {wide}x{high} without resizing"
-            )
-        return picture
-    if isinstance(contract.resize, tuple):
-        height, width = contract.resize
-    else:
-        shorter = min(picture.size)
-        width, height = (int(contract.resize * length / shorter) for length in picture.size)
-    resized = picture.resize((width, height), FILTERS[contract.interpolation])
-    left, top = round((width - wide) / 2), round((height - high) / 2)
-    return resized.crop((left, top, left + wide, top + high))
 
 
 def in_model_order(pixels: Array, channels: Channels) -> Array:

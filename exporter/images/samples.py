@@ -7,7 +7,6 @@ depends on the order of the files: samples are assigned and ordered by their con
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,21 +15,19 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from exporter.artifact import ModelSpec, Preprocessing, Skipped
 from exporter.errors import InputError
 from exporter.images.preprocess import prepare
 from exporter.images.synthetic import synthetic_inputs
 from exporter.progress import Progress, Silent
+from exporter.runtime import errors as serving
+from exporter.runtime.pictures import opened
 
 Array = npt.NDArray[Any]
 Labels = npt.NDArray[np.int64]
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff")
-IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "TIFF")
-"""What those suffixes promise. Pillow goes by the contents, and would start Ghostscript for a
-PostScript file that is called .jpg."""
 SYNTHETIC_SAMPLES = 512
 """Of each of the two synthetic sets; they are made as they are read."""
 DEFAULT_SAMPLES = 64
@@ -39,8 +36,6 @@ LABELLED_SAMPLES = 2000
 """And where there are: accuracy needs more, and a large set takes hours."""
 HELD_BYTES = 2**30
 """Inputs beyond this are read again each time instead of being kept in memory."""
-LARGEST_IMAGE_PIXELS = 80_000_000
-"""Beyond this a small file that unpacks to gigabytes is likelier than a photograph."""
 
 
 @dataclass(frozen=True)
@@ -224,33 +219,24 @@ def _classes(path: Path, files: list[Path], spec: ModelSpec) -> dict[str, int] |
 
 def _hash_image(file: Path) -> str:
     """The content's SHA-256, once the header has told that it is a picture of sane size."""
-    with _reading(file), Image.open(file, formats=IMAGE_FORMATS) as image:
-        if image.width * image.height > LARGEST_IMAGE_PIXELS:
-            raise InputError(f"{file} has {image.width}x{image.height} pixels: too large")
+    with _reading(file), opened(file):
+        pass
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _read_image(file: Path, contract: Preprocessing, spec: ModelSpec) -> Array:
-    with _reading(file), Image.open(file, formats=IMAGE_FORMATS) as image:
+    with _reading(file), opened(file) as image:
         return prepare(image, contract, spec)
 
 
 @contextmanager
 def _reading(file: Path) -> Iterator[None]:
-    """Whatever Pillow makes of a file that is not quite a picture becomes an error that names it.
-
-    Its decoders raise a dozen kinds of exceptions on damaged files, and warn of harmless ones.
-    """
+    """An error about a picture names it."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except InputError as error:
-        raise InputError(str(error) if str(file) in str(error) else f"{file}: {error}") from None
-    except Exception as error:
-        text = " ".join(str(error).split())
-        raise InputError(f"{file} cannot be read as an image ({text}); remove it") from None
+        yield
+    except serving.InputError as error:
+        raise InputError(f"{file} {error}; mend or remove it") from None
 
 
 def _tensors(spec: ModelSpec, path: Path) -> Data:

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import IO, Final, Protocol, cast
 
-from exporter.runtime.errors import BundleError
+from exporter.runtime.errors import BundleError, missing_package
 
 SUMS: Final = "SHA256SUMS"
 SIGNATURE: Final = "SHA256SUMS.sig"
@@ -139,9 +139,7 @@ def _check_signature(path: Path, sums: bytes, signature: bytes | None, public_ke
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
         from cryptography.hazmat.primitives.serialization import load_pem_public_key
     except ModuleNotFoundError:
-        raise BundleError(
-            "checking a signature needs the package cryptography; run `pip install cryptography`"
-        ) from None
+        raise BundleError(missing_package("checking a signature", "cryptography")) from None
     try:
         key = load_pem_public_key(public_key)
     except ValueError:
@@ -218,10 +216,8 @@ class _Archive:
         try:
             import zstandard
         except ModuleNotFoundError:
-            raise BundleError(
-                f"reading {path.name} needs the package zstandard; run `pip install zstandard`, "
-                f"or unpack it: tar --zstd -xf {path.name}"
-            ) from None
+            hint = missing_package(f"reading {path.name}", "zstandard")
+            raise BundleError(f"{hint}; or unpack it: tar --zstd -xf {path.name}") from None
         self._path = path
         self._files: dict[str, bytes] = {}
         try:

@@ -9,11 +9,14 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from exporter.runtime.errors import BundleError
+from exporter.runtime.pictures import INTERPOLATIONS, Framing
 
 MANIFEST: Final = "manifest.json"
 GOLDEN: Final = "golden.npz"
 LABELS: Final = "labels.txt"
 SCHEMA: Final = 1
+LARGEST_SIDE: Final = 1 << 14
+"""Of a picture, in pixels: more than any model takes."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,8 @@ class Description:
     engines: tuple[EngineEntry, ...]
     reversed: bool = False
     """The model takes BGR, and images are RGB."""
+    framing: Framing | None = None
+    """How pictures of any size are brought to the model's; None: not known."""
 
 
 def read_description(contents: bytes) -> Description:
@@ -94,7 +99,17 @@ def read_description(contents: bytes) -> Description:
         std=preprocessing["std"].channels() if known else None,
         answers=bundle["answers"].one_of("logits", "probabilities"),
         engines=tuple(_engine(engine, bundle["tolerances"]) for engine in manifest["engines"]),
+        framing=_framing(preprocessing) if known else None,
         reversed=channels is not None and channels.one_of("RGB", "BGR", "grey") == "BGR",
+    )
+
+
+def _framing(preprocessing: _Value) -> Framing:
+    resize = preprocessing["resize"]
+    return Framing(
+        resize=None if resize.value is None else resize.lengths(),
+        crop=preprocessing["crop"].lengths(),
+        interpolation=preprocessing["interpolation"].one_of(*INTERPOLATIONS, "none"),
     )
 
 
@@ -174,6 +189,20 @@ class _Value:
         if not is_number or not abs(self.value) <= sys.float_info.max:  # nor is NaN
             raise self.unfit("a finite number")
         return float(self.value)
+
+    def lengths(self) -> int | tuple[int, int]:
+        """A number of pixels, or (height, width)."""
+        if not isinstance(self.value, list):
+            return self.whole(LARGEST_SIDE)
+        lengths = [item.whole(LARGEST_SIDE) for item in self]
+        if len(lengths) != 2:
+            raise self.unfit("a number of pixels, or two")
+        return lengths[0], lengths[1]
+
+    def whole(self, largest: int = sys.maxsize) -> int:
+        if type(self.value) is not int or not 1 <= self.value <= largest:
+            raise self.unfit(f"a whole number, 1 to {largest}")
+        return self.value
 
     def channels(self) -> tuple[float, ...]:
         values = tuple(item.number() for item in self)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final, TypeGuard
 
 import numpy as np
@@ -14,6 +15,7 @@ from exporter.runtime.description import Description, EngineEntry
 from exporter.runtime.errors import BundleError, ClosedError, InputError
 from exporter.runtime.images import Images, Normalisation
 from exporter.runtime.layout import Layout, height_width_channels, layout_of
+from exporter.runtime.pictures import Picture, are_pixels, fits, named_pictures, pixels
 from exporter.runtime.sessions import Session
 
 Array = npt.NDArray[Any]
@@ -59,6 +61,7 @@ class Engine:
         self.input_shape = session.input.shape
         """Of `run`'s argument; None: any size."""
         self._answers = description.answers
+        self._framing = description.framing
         self._session: Session | None = session
         self._process = os.getpid()
         self._takes_images = self.input_dtype == np.uint8
@@ -119,22 +122,52 @@ class Engine:
                 )
         return self._run(inputs)
 
-    def predict(self, images: Images, top: int = 5) -> list[list[Prediction]]:
-        """The `top` best labels with their probabilities, best first, for each image.
+    def predict(
+        self, pictures: Picture | Iterable[Picture], top: int = 5
+    ) -> list[list[Prediction]]:
+        """The `top` best labels with their probabilities, best first, for each picture.
+
+        A picture is a path, a Pillow image or an array (H, W, 3) of RGB; they may be one, several
+        or an array (N, H, W, 3), and a single one gives a list of one. An array of the engine's
+        own size (`image_shape`) goes in as it is; everything else is turned upright, resized and
+        cropped by the model's preprocessing (with Pillow), as it was when the engine was validated.
 
         Raises:
-            InputError, ClosedError: as calling the engine.
+            InputError: no picture, or one that the engine cannot take: named by its file or number.
+            ClosedError: as calling the engine.
         """
         top = whole_number("top", top)
-        answers = self(images).astype(np.float64)
-        if self._answers == "logits":
-            answers = np.exp(answers - answers.max(axis=1, keepdims=True))
-            answers /= answers.sum(axis=1, keepdims=True)
-        best = np.argsort(-answers, axis=1, kind="stable")[:, :top]
-        return [
-            [Prediction(self.labels[i], int(i), float(row[i])) for i in order]
-            for row, order in zip(answers, best, strict=True)
-        ]
+        found: list[list[Prediction]] = []
+        for images in self._images_of(pictures):
+            answers = self(images).astype(np.float64)
+            if self._answers == "logits":
+                answers = np.exp(answers - answers.max(axis=1, keepdims=True))
+                answers /= answers.sum(axis=1, keepdims=True)
+            best = np.argsort(-answers, axis=1, kind="stable")[:, :top]
+            found.extend(
+                [Prediction(self.labels[i], int(i), float(row[i])) for i in order]
+                for row, order in zip(answers, best, strict=True)
+            )
+        return found
+
+    def _images_of(self, pictures: Picture | Iterable[Picture]) -> Iterator[Images]:
+        """Pictures as calling the engine takes them, at most MAX_BATCH at a time."""
+        framing, shape = self._framing, self.image_shape
+        if are_pixels(pictures) and pictures.ndim == 4 and fits(pictures.shape[1:], shape):
+            yield from _parts(pictures)
+            return
+        named = named_pictures(pictures)
+        while part := [pixels(*one, framing, shape) for one in islice(named, MAX_BATCH)]:
+            yield np.stack(part)
+
+    def __repr__(self) -> str:
+        height, width, channels = ("any" if size is None else size for size in self.image_shape)
+        shown = ", ".join(self.labels[:3]) + (", ..." if len(self.labels) > 3 else "")
+        closed = "" if self._session else ", closed"
+        return (
+            f"<Engine {self.id} of {self.model}{closed}: images {height} x {width} x {channels}, "
+            f"{len(self.labels)} labels ({shown})>"
+        )
 
     def close(self) -> None:
         """Frees the engine once the calls in progress are done. Closing twice is no error."""

@@ -35,3 +35,11 @@ class InputError(ServingError, ValueError):
 
 class ClosedError(ServingError):
     """The engine is closed, or belongs to the parent of this forked process."""
+
+
+def missing_package(purpose: str, package: str) -> str:
+    """The message where a package that only some servers need is not installed."""
+    return (
+        f"{purpose} needs the package {package}; run `pip install {package}`, "
+        "or install resnet-exporter with its extra `serve`, which has all of them"
+    )

@@ -203,7 +203,7 @@ def test_a_picture_that_breaks_off_is_named_when_it_is_read(tmp_path: Path, fold
     for file in folder.rglob("*.png"):
         file.write_bytes(file.read_bytes()[:-300])
     data = open_data(spec(), folder)  # the headers are whole
-    with pytest.raises(InputError, match=r"\d+\.png cannot be read as an image"):
+    with pytest.raises(InputError, match=r"\d+\.png cannot be read as a picture"):
         all_of(data.calibration)
 
 
@@ -221,7 +221,7 @@ def test_no_program_is_started_for_a_file_that_is_called_a_picture(
     file.write_bytes(
         b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 80 80\n%%EndComments\nshowpage\n%%EOF\n"
     )
-    with pytest.raises(InputError, match=r"photo\.jpg cannot be read as an image"):
+    with pytest.raises(InputError, match=r"photo\.jpg cannot be read as a picture"):
         data = open_data(spec(), folder)
         all_of(data.calibration)
         all_of(data.evaluation)
@@ -285,7 +285,7 @@ def test_bad_folders_are_one_line(tmp_path: Path, folder: Path) -> None:
     refuse(folder, "does not say how images become", spec(contract=Skipped("unknown")))
     bad = folder / "broken.jpg"
     bad.write_bytes(b"\xff\xd8\xff\xe0 not a picture")
-    refuse(folder, r"broken\.jpg cannot be read as an image")
+    refuse(folder, r"broken\.jpg cannot be read as a picture")
 
 
 @pytest.mark.parametrize("fits", [True, False])

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from exporter.runtime.description import Description, EngineEntry
 from exporter.runtime.errors import BundleError, ClosedError, InputError
+from exporter.runtime.forks import keep_in_children
 from exporter.runtime.images import Images, Normalisation
 from exporter.runtime.layout import Layout, height_width_channels, layout_of
 from exporter.runtime.pictures import Picture, are_pixels, fits, named_pictures, pixels
@@ -38,7 +39,7 @@ class Engine:
     """An engine that has proved itself on the golden inputs. Made by `load`.
 
     It may be called from many threads at once. It does not survive a fork: a child process loads
-    its own.
+    its own, and what it inherited is never freed there (`forks.py`).
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Engine:
         self._answers = description.answers
         self._framing = description.framing
         self._session: Session | None = session
+        keep_in_children(session)
         self._process = os.getpid()
         self._takes_images = self.input_dtype == np.uint8
         self._normalise = _normalisation(description, session)

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 import exporter.runtime
-from tests.packed import digits_bundle
+from exporter import export
+from tests.packed import digits_bundle, pack_build
 
 REPOSITORY = Path(exporter.__file__).parent.parent
 
@@ -105,6 +106,48 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), (engine(images) == exp
     printed = run_program(program, str(digits_bundle())).splitlines()
     assert "does not survive a fork; call exporter.runtime.load in process" in printed[0]
     assert printed[1:] == ["True", "7 True"]
+
+
+CHILDREN = {
+    "leaves": "pass",
+    "closes": "engine.close()",
+    "drops": "del engine; gc.collect()",
+    "loads its own": "own = load(bundle, engine=name); own(images); own.close()",
+    "loads its own under the same name": "engine = load(bundle, engine=name); engine(images)",
+}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this operating system has no fork")
+@pytest.mark.parametrize("target", ["ort-cpu", "openvino"])
+def test_a_child_ends_whatever_it_does_with_the_engine_that_it_inherited(
+    tmp_path: Path, target: str
+) -> None:
+    """Each ends as processes do, through the interpreter's and the libraries' own ends."""
+    bundle, name = digits_bundle(), "ort-cpu.fp32"
+    if target == "openvino":
+        build = export(
+            "resnet20-digits", out=tmp_path / "build", targets=["openvino"], precisions=["fp32"],
+            measure=False,
+        )  # fmt: skip
+        bundle, name = pack_build(build.path, tmp_path / "bundle"), "openvino.fp32"
+    for does, code in CHILDREN.items():
+        program = f"""
+import gc, os, signal, sys, warnings
+warnings.simplefilter("ignore")  # of forks beside threads: it is the point
+import numpy
+from exporter.runtime import load
+bundle, name = sys.argv[1:]
+engine = load(bundle, engine=name, threads=2)
+images = numpy.load(bundle + "/golden.npz")["images"]
+engine(images)
+child = os.fork()
+if child == 0:
+    signal.alarm(60)  # a child that hangs is killed
+    {code}
+    sys.exit(0)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+        assert run_program(program, str(bundle), name) == "0\n", f"a child that {does}"
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc to read its memory")

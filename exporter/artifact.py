@@ -127,6 +127,13 @@ class Shortcut(StrEnum):
     """A convolution that brings the block's input to its output's shape."""
 
 
+class ClassNames(StrEnum):
+    """A published set of classes, whose names are in the package (`models/class_names.py`)."""
+
+    IMAGENET_1K = "imagenet-1k"
+    DIGITS = "digits"
+
+
 @dataclass(frozen=True)
 class TensorSpec:
     """A graph input or output. A dimension is a size or the name of a dynamic one."""
@@ -223,6 +230,10 @@ class WeightsInfo:
     sha256: str
     """Of the state dict (names, shapes, bytes) or of the given ONNX file."""
     trained: bool
+    classes: ClassNames | None = None
+    """What the outputs stand for, where the weights' own source says so; None: not known."""
+    licence: str | None = None
+    """Under what the weights were published, as far as their source says so."""
 
 
 @dataclass(frozen=True)

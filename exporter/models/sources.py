@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from exporter.artifact import Model, ModelKind, Preprocessing, WeightsInfo
+from exporter.artifact import ClassNames, Model, ModelKind, Preprocessing, WeightsInfo
 from exporter.errors import InputError, UsageError, unused_option
 from exporter.images.digits import PREPROCESSING
 from exporter.models import digits, weights
@@ -30,6 +30,9 @@ CHECKPOINTS: Final = (".pth", ".pt", ".safetensors")
 
 if TYPE_CHECKING:
     from exporter.models.variants import PublishedWeights
+
+_TORCHVISIONS_LICENCE = "BSD-3-Clause (torchvision); ImageNet's terms may apply to the weights"
+"""Its README: weights may have terms of their own, derived from the data they were trained on."""
 
 
 def define(
@@ -145,7 +148,8 @@ def _load_variant(
                 "give --weights random for another shape"
             )
         source = "embedded (trained on scikit-learn's digits)"
-        return _with_state(name, digits.state(), source, 10, PREPROCESSING)
+        loaded = _with_state(name, digits.state(), source, 10, PREPROCESSING)
+        return _known(loaded, ClassNames.DIGITS, "Apache-2.0, as this package")
     if weights_name != "auto":
         return _published(name, published(name, weights_name), num_classes, size, progress)
     if not variant.weights:
@@ -173,7 +177,13 @@ def _published(
         resize = round(contract.resize * size / contract.crop_size[0])
         scaled = f"{contract.source}, scaled to {size} px"
         contract = replace(contract, resize=resize, crop=size, source=scaled)
-    return _with_state(name, state, f"torchvision {checkpoint.name}", num_classes, contract)
+    loaded = _with_state(name, state, f"torchvision {checkpoint.name}", num_classes, contract)
+    return _known(loaded, ClassNames.IMAGENET_1K, _TORCHVISIONS_LICENCE)
+
+
+def _known(loaded: Loaded, classes: ClassNames, licence: str) -> Loaded:
+    """With what the weights' publisher says about them."""
+    return replace(loaded, info=replace(loaded.info, classes=classes, licence=licence))
 
 
 def _with_state(

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from exporter.artifact import Model, ModelKind, Preprocessing, Skipped, WeightsInfo
+from exporter.artifact import ClassNames, Model, ModelKind, Preprocessing, Skipped, WeightsInfo
 from exporter.errors import MissingDependencyError, install_command, unknown_name
 from exporter.images.contract_file import timm_contract
 from exporter.models import weights
@@ -73,7 +73,16 @@ def _pretrained(
             module = timm.create_model(name, pretrained=False).eval()
         why = f"timm could not load pretrained ones: {one_line(error)}"
         return randomised(module, source, contract, (3, size, size), seed, why)
-    info = WeightsInfo(f"timm {name}", weights.state_sha256(module), trained=True)
+    config = module.pretrained_cfg
+    # A tag ends with what the weights were trained on last: "a1_in1k", "fb_swsl_ig1b_ft_in1k".
+    on_imagenet = config.get("num_classes") == 1000 and str(config.get("tag")).endswith("in1k")
+    info = WeightsInfo(
+        f"timm {name}",
+        weights.state_sha256(module),
+        trained=True,
+        classes=ClassNames.IMAGENET_1K if on_imagenet else None,
+        licence=config.get("license"),
+    )
     return Loaded(module, info, contract)
 
 

@@ -18,6 +18,7 @@ from exporter.builds import manifest as manifests
 from exporter.builds.records import EngineRecord, Manifest
 from exporter.errors import InputError, NotReproducedError, UsageError, unknown_name
 from exporter.images.pixels import recover_pixels
+from exporter.models.class_names import class_names
 from exporter.pack.packable import Release
 from exporter.pack.packed_manifest import SCHEMA, Answers, Bundle, GoldenFile, LeftOut
 from exporter.pack.tolerances import allowed_when_validated, tolerance
@@ -45,12 +46,13 @@ def open_release(
         NotReproducedError: an engine that runs here no longer answers as it was validated.
     """
     manifest = manifests.read(build)
-    _check_trained(manifest.model, allow_untrained)
+    model = manifest.model
+    _check_trained(model, allow_untrained)
     chosen, left_out = _choose(manifest, engines)
-    goldens = _goldens(build, manifest.model)
-    names = _labels(labels, goldens.outputs.shape[1])
+    goldens = _goldens(build, model)
+    names = _labels(labels, model, goldens.outputs.shape[1])
     notes = []
-    if labels is None:
+    if labels is None and model.weights.classes is None:
         notes.append("no --labels were given: the classes are named by their number")
     if goldens.images is None:
         notes.append("the goldens came from no 8-bit images, so they are kept as tensors only")
@@ -129,9 +131,11 @@ def _as_images(inputs: np.ndarray) -> np.ndarray | None:
     return inputs if inputs.shape[-1] in (1, 3) else None
 
 
-def _labels(path: Path | None, count: int) -> tuple[str, ...]:
+def _labels(path: Path | None, model: ModelSpec, count: int) -> tuple[str, ...]:
+    """A name for each output: the user's, those of published weights, else its number."""
     if path is None:
-        return tuple(map(str, range(count)))
+        known = class_names(model.weights.classes) if model.weights.classes else ()
+        return known if len(known) == count else tuple(map(str, range(count)))
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()  # some editors begin with a mark
     except (OSError, UnicodeDecodeError) as error:

@@ -25,6 +25,8 @@ def model_card(release: Release) -> str:
         model=model,
         bundle=release.bundle,
         data=manifest.data,
+        baseline=manifest.baseline,
+        references=" and ".join(dict.fromkeys(parity_of(e).reference for e in release.engines)),
         host=manifest.host,
         known=None if isinstance(model.preprocessing, Skipped) else model.preprocessing,
         classes=len(release.labels),
@@ -42,6 +44,12 @@ def _batch(engines: Sequence[EngineRecord]) -> int:
     return measured[0] if measured else 1
 
 
+def _speedup(latency: Latency) -> str:
+    low, high = latency.speedup.ci95
+    stable = "" if latency.stable else ", unstable"
+    return f"{latency.speedup.median:.2f}x ({low:.2f} to {high:.2f}{stable})"
+
+
 def _row(engine: EngineRecord) -> dict[str, str]:
     """One engine as the card's tables show it."""
     parity, accuracy, latency = parity_of(engine), engine.accuracy, engine.latency
@@ -56,6 +64,6 @@ def _row(engine: EngineRecord) -> dict[str, str]:
         "top1": f"{100 * accuracy.top1:.2f} %" if accuracy else "no labels",
         "top1_reference": f"{100 * accuracy.top1_reference:.2f} %" if accuracy else "no labels",
         "latency": latency.skipped if isinstance(latency, Skipped) else f"{latency.p50_ms:.2f} ms",
-        "speedup": "" if isinstance(latency, Skipped) else f"{latency.speedup.median:.2f}x",
+        "speedup": "" if isinstance(latency, Skipped) else _speedup(latency),
         "verdict": engine.receipt.verdict,
     }

@@ -86,6 +86,7 @@ def _model(release: Release, data: list[str]) -> Json:
         "name": model.name,
         "description": f"{model.source}; weights: {model.weights.source}",
         "hashes": _hashes(model.weights.sha256),
+        **_licences(model.weights.licence),
         "modelCard": {
             "modelParameters": {
                 "task": "image classification",
@@ -97,7 +98,9 @@ def _model(release: Release, data: list[str]) -> Json:
             },
             "quantitativeAnalysis": {
                 "performanceMetrics": [
-                    metric for engine in release.engines for metric in _metrics(engine)
+                    metric
+                    for engine in release.engines
+                    for metric in _metrics(engine, release.manifest.baseline)
                 ]
             },
             "considerations": {
@@ -118,9 +121,14 @@ def _model(release: Release, data: list[str]) -> Json:
     }
 
 
-def _metrics(engine: EngineRecord) -> list[Json]:
+def _licences(name: str | None) -> Json:
+    return {"licenses": [{"license": {"name": name}}]} if name else {}
+
+
+def _metrics(engine: EngineRecord, baseline: str) -> list[Json]:
     """An engine's error, accuracy and latency, each with the engine as its slice."""
-    figures = {"relative L2 error against eager PyTorch": f"{parity_of(engine).rel_l2:.6g}"}
+    parity = parity_of(engine)
+    figures = {f"relative L2 error against {parity.reference}": f"{parity.rel_l2:.6g}"}
     if engine.accuracy:
         figures["top-1 accuracy"] = f"{engine.accuracy.top1:.6g}"
     metrics: list[Json] = [
@@ -131,7 +139,8 @@ def _metrics(engine: EngineRecord) -> list[Json]:
         low, high = speedup.ci95
         metrics.append(
             {
-                "type": "speedup over eager PyTorch",
+                "type": f"speedup over {baseline}"
+                + ("" if engine.latency.stable else " (unstable)"),
                 "value": f"{speedup.median:.4g}",
                 "slice": engine.id,
                 "confidenceInterval": {"lowerBound": f"{low:.4g}", "upperBound": f"{high:.4g}"},

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from exporter.artifact import Preprocessing, Skipped
+from exporter.artifact import ClassNames, Preprocessing, Skipped
 from exporter.errors import InputError, MissingDependencyError, UsageError
 from exporter.images.digits import PREPROCESSING
 from exporter.images.synthetic import synthetic_inputs
@@ -211,6 +211,8 @@ def test_published_weights_come_from_the_cache(
     model = define("resnet18", image_size=64, progress=Silent())
     assert model.spec.weights.trained
     assert model.spec.weights.source == "torchvision IMAGENET1K_V1"
+    assert model.spec.weights.classes is ClassNames.IMAGENET_1K
+    assert str(model.spec.weights.licence).startswith("BSD-3-Clause (torchvision)")
     assert isinstance(model.spec.preprocessing, Preprocessing)
     assert (model.spec.preprocessing.resize, model.spec.preprocessing.crop) == (73, 64)
     assert model.notes == ()

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 import exporter
 from exporter.artifact import Precision
@@ -55,9 +55,12 @@ def golden_images() -> Array:
 
 
 def write_images(folder: Path, images: Array) -> Path:
-    """The images, one after another, and the first of them as a picture."""
+    """The images, one after another; the first as a picture that lies on its head and says so."""
     (folder / "images.bin").write_bytes(images.tobytes())
-    Image.fromarray(images[0]).save(folder / "picture.png")
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 3
+    turned = Image.fromarray(np.ascontiguousarray(images[0, ::-1, ::-1]))
+    turned.save(folder / "picture.jpg", quality=100, subsampling=0, exif=exif)
     return folder / "images.bin"
 
 
@@ -71,7 +74,7 @@ def in_chromium(package: Path, images: Array | None = None) -> Any:
     """The same in Chromium, and what the demo page does."""
     asked = write_images(package.parent, golden_images() if images is None else images)
     with static_server(package) as url:
-        return run_node("browser.mjs", str(CHROMIUM), url, asked, package.parent / "picture.png")
+        return run_node("browser.mjs", str(CHROMIUM), url, asked, package.parent / "picture.jpg")
 
 
 def asked_in(kind: str, package: Path) -> Any:
@@ -194,6 +197,19 @@ def test_the_demo_page(tmp_path: Path) -> None:
     assert found["overflow"] <= 0, "the page is no wider than a telephone"
     assert "could not be decoded" in found["noPicture"]
     assert found["after"] == "Classified."
+
+
+@needs_chromium
+def test_the_demo_page_says_what_it_needs(tmp_path: Path) -> None:
+    package = packed(tmp_path, "web")
+    opened = run_node("status.mjs", str(CHROMIUM), (package / "index.html").as_uri())
+    assert "over HTTP only" in opened["status"]
+    assert "python3 -m http.server 8000" in opened["status"]
+    assert opened["overflow"] <= 0, "the page is no wider than a telephone"
+    (package / "node_modules").unlink()
+    with static_server(package) as url:
+        served = run_node("status.mjs", str(CHROMIUM), url)
+    assert "run `npm install --ignore-scripts`, then reload" in served["status"]
 
 
 @pytest.mark.parametrize("kind", ["node", "web"])

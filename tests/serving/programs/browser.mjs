@@ -1,5 +1,5 @@
 // Opens a packed web folder in headless Chromium and says, as JSON, what happened there.
-// Usage: node browser.mjs CHROMIUM URL IMAGES.bin PICTURE.png
+// Usage: node browser.mjs CHROMIUM URL IMAGES.bin PICTURE.jpg
 //   URL serves the folder itself; the demo page is given the picture both ways.
 import { readFileSync } from "node:fs";
 import { chromium } from "playwright-core";
@@ -36,7 +36,7 @@ try {
     await page.evaluate(async (contents) => {
       const data = new DataTransfer();
       const bytes = Uint8Array.from(atob(contents), (letter) => letter.charCodeAt(0));
-      data.items.add(new File([bytes], "picture.png", { type: "image/png" }));
+      data.items.add(new File([bytes], "picture.jpg", { type: "image/jpeg" }));
       document.getElementById("drop").dispatchEvent(
         new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true }),
       );

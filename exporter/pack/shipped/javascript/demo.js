@@ -56,7 +56,8 @@ async function main() {
   async function classify(blob) {
     try {
       const start = performance.now();
-      const bitmap = await createImageBitmap(blob);
+      // Upright, as its EXIF orientation says: so it is in Python, too.
+      const bitmap = await createImageBitmap(blob, { imageOrientation: "from-image" });
       const pixels = toPixels(bitmap, classifier, resize);
       bitmap.close();
       const prepared = performance.now() - start;

@@ -26,7 +26,7 @@ from exporter.pack.packable import Release, Written
 from exporter.pack.request import PackRequest
 from exporter.pack.sbom import bill_of_materials
 from exporter.runtime import BundleError, load
-from exporter.runtime.bundle_files import SIGNATURE, SUMS, BundleFiles
+from exporter.runtime.bundle_files import FIRST, SIGNATURE, SUMS, BundleFiles
 from exporter.runtime.description import GOLDEN, LABELS, MANIFEST
 
 ARCHIVE: Final = ".tar.zst"
@@ -125,7 +125,9 @@ def _archive(folder: Path, file: Path) -> None:
         compressor.stream_writer(stream) as packed,
         tarfile.open(fileobj=packed, mode="w|", format=tarfile.PAX_FORMAT) as archive,
     ):
-        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        first = [folder / name for name in FIRST]  # so that a reader knows what comes
+        for path in sorted(files, key=lambda file: first.index(file) if file in first else 9):
             member = tarfile.TarInfo(path.relative_to(folder.parent).as_posix())
             member.size = path.stat().st_size
             member.mode = 0o644

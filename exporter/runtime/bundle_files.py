@@ -3,75 +3,75 @@
 A bundle is a folder or one `.tar.zst` archive of it. `SHA256SUMS` lists every other file (in
 the form that `sha256sum -c` reads), and `SHA256SUMS.sig` may hold an Ed25519 signature of it. What
 is hashed is what is used: a file is read once, into memory, so that it cannot change in between.
-An archive is read into memory and never unpacked, so that no name in it can reach a disk.
+
+The list comes first, then its signature, then `manifest.json`, which says how large an engine is.
+What is not listed, or larger than it may be, is refused before it is read.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import tarfile
-from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
-from typing import IO, Final, Protocol, cast
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Final
 
+from exporter.runtime.bundle_sources import SourceFile, in_archive, in_folder
+from exporter.runtime.description import MANIFEST, Description, read_description
 from exporter.runtime.errors import BundleError, missing_package
 
 SUMS: Final = "SHA256SUMS"
 SIGNATURE: Final = "SHA256SUMS.sig"
-MAX_ARCHIVE_BYTES: Final = 8 << 30
-"""An archive that unpacks to more than this is refused: no bundle of ours comes near."""
-MAX_HEADER_BYTES: Final = 1 << 20
-"""What may stand between two files of an archive: their names, at most a few kilobytes in ours."""
+FIRST: Final = (SUMS, SIGNATURE, MANIFEST)
+"""The order in which an archive begins."""
+MAX_BYTES: Final[Mapping[str, int]] = {SUMS: 1 << 20, SIGNATURE: 1 << 10, MANIFEST: 64 << 20}
+MAX_OTHER_BYTES: Final = 1 << 30
+"""Of a file that is no engine's: the goldens are the largest."""
 
-_DAMAGED: Final = (tarfile.TarError, EOFError, ValueError, LookupError, RecursionError)
-"""What tarfile raises for malformed headers."""
 _LINE: Final = re.compile(r"([0-9a-f]{64})  (\S(?:.*\S)?)")
-
-
-class Source(Protocol):
-    """Where a bundle's files come from."""
-
-    def names(self) -> frozenset[str]:
-        """The paths of all files, relative, with forward slashes."""
-        ...
-
-    def read(self, name: str) -> bytes: ...
 
 
 class BundleFiles:
     """The files of a bundle; `read` and `check_rest` refuse whatever is not what was packed."""
 
+    description: Description
+    """What the manifest says."""
+
     def __init__(self, path: Path, public_key: bytes | None = None) -> None:
-        """Reads and checks the list of hashes, and its signature where a key is given.
+        """Checks the list of hashes, its signature where a key is given, and the manifest.
 
         Raises:
-            BundleError: not a bundle, files missing or unlisted, or the signature is wrong.
+            BundleError: not a bundle, files missing, unlisted or too large, or the signature or
+                the manifest is wrong.
         """
         self.path = path
-        self._source: Source = _Archive(path) if path.is_file() else _Folder(path)
-        names = self._source.names()
-        if SUMS not in names:
-            raise BundleError(
-                f"{path} holds no {SUMS}; give a bundle that `exporter pack` wrote, whole"
-            )
-        sums = self._source.read(SUMS)
-        if public_key is not None:
-            signature = self._source.read(SIGNATURE) if SIGNATURE in names else None
-            _check_signature(path, sums, signature, public_key)
-        self.sums = _parse_sums(path, sums)
-        unlisted = sorted(names - self.sums.keys() - {SUMS, SIGNATURE})
-        missing = sorted(self.sums.keys() - names)
+        self._readers: dict[str, Callable[[], bytes]] = {}
+        self._checked: set[str] = set()
+        is_archive = path.is_file()
+        with closing(in_archive(path) if is_archive else in_folder(path, FIRST)) as found:
+            self.sums, files = self._read_list(found, public_key)
+            largest: Mapping[str, int] = MAX_BYTES
+            for file in files:
+                if file.name not in self.sums:
+                    raise BundleError(
+                        f"{path}: {file.name} is not in {SUMS}; remove it, "
+                        "a bundle holds nothing else"
+                    )
+                self._check_size(file, largest.get(file.name, MAX_OTHER_BYTES))
+                # An archive is gone through once; a folder's files are read when they are needed.
+                self._readers[file.name] = partial(bytes, file.read()) if is_archive else file.read
+                if file.name == MANIFEST:
+                    self.description = read_description(self.read(MANIFEST))
+                    largest = {**MAX_BYTES, **self.description.sizes}
+        missing = sorted(self.sums.keys() - self._readers.keys())
         if missing:
             raise BundleError(
                 f"{path}: {missing[0]} is missing, {SUMS} lists it; copy the bundle again, whole"
             )
-        if unlisted:
-            raise BundleError(
-                f"{path}: {unlisted[0]} is not in {SUMS}; remove it, a bundle holds nothing else"
-            )
-        self._checked: set[str] = set()
+        self.read(MANIFEST)
 
     def read(self, name: str) -> bytes:
         """The contents of a file, checked.
@@ -81,7 +81,7 @@ class BundleFiles:
         """
         if name not in self.sums:
             raise BundleError(f"{self.path}: {name} is not in {SUMS}; pack the build again")
-        contents = self._source.read(name)
+        contents = self._readers[name]()
         if hashlib.sha256(contents).hexdigest() != self.sums[name]:
             raise BundleError(
                 f"{self.path}: {name} is not the file that was packed (its SHA-256 differs); "
@@ -94,6 +94,32 @@ class BundleFiles:
         """Checks every file that was not read yet."""
         for name in sorted(self.sums.keys() - self._checked):
             self.read(name)
+
+    def _read_list(
+        self, files: Iterator[SourceFile], public_key: bytes | None
+    ) -> tuple[Mapping[str, str], Iterator[SourceFile]]:
+        """The hashes by name, and the files that follow."""
+        first = next(files, None)
+        if first is None or first.name != SUMS:
+            raise BundleError(
+                f"{self.path} holds no {SUMS}, or not as its first file; "
+                "give a bundle that `exporter pack` wrote, whole"
+            )
+        self._check_size(first, MAX_BYTES[SUMS])
+        sums, signature, second = first.read(), None, next(files, None)
+        if second is not None and second.name == SIGNATURE:
+            self._check_size(second, MAX_BYTES[SIGNATURE])
+            signature, second = second.read(), None
+        if public_key is not None:
+            _check_signature(self.path, sums, signature, public_key)
+        return _parse_sums(self.path, sums), chain([second] if second else [], files)
+
+    def _check_size(self, file: SourceFile, largest: int) -> None:
+        if file.size > largest:
+            raise BundleError(
+                f"{self.path}: {file.name} has {file.size:,} bytes, at most {largest:,} are "
+                "expected; copy the bundle again"
+            )
 
 
 def _parse_sums(path: Path, contents: bytes) -> Mapping[str, str]:
@@ -113,18 +139,6 @@ def _parse_sums(path: Path, contents: bytes) -> Mapping[str, str]:
     if rest or not sums:
         raise BundleError(f"{path}: {SUMS} is cut off; copy the bundle again")
     return sums
-
-
-def is_safe_name(name: str) -> bool:
-    """Whether a path stays inside the folder it is relative to, on every operating system."""
-    parts = PurePosixPath(name).parts
-    return (
-        bool(parts)
-        and not name.startswith("/")
-        and ".." not in parts
-        and not any(character in name for character in "\\:\0\r\n")
-        and name == "/".join(parts)
-    )
 
 
 def _check_signature(path: Path, sums: bytes, signature: bytes | None, public_key: bytes) -> None:
@@ -156,121 +170,3 @@ def _check_signature(path: Path, sums: bytes, signature: bytes | None, public_ke
             f"{path}: {SIGNATURE} is not this key's signature of {SUMS}; "
             "get the bundle again from its publisher, or the publisher's key"
         ) from None
-
-
-class _Folder:
-    def __init__(self, path: Path) -> None:
-        if not path.is_dir():
-            raise BundleError(f"{path} does not exist; give a bundle's folder or .tar.zst file")
-        self._path = path
-
-    def names(self) -> frozenset[str]:
-        found: set[str] = set()
-        for folder, folders, files in os.walk(self._path):
-            for name in folders:
-                if (Path(folder) / name).is_symlink():
-                    raise BundleError(
-                        f"{self._path}: {name} is a link to a folder, and those are not followed; "
-                        "copy the bundle with its links resolved, as `cp -rL` does"
-                    )
-            found.update((Path(folder) / file).relative_to(self._path).as_posix() for file in files)
-        return frozenset(found)
-
-    def read(self, name: str) -> bytes:
-        try:
-            return (self._path / name).read_bytes()
-        except OSError as error:
-            raise BundleError(f"{self._path}: cannot read {name}: {error.strerror}") from None
-
-
-class _Metered:
-    """A stream of an archive that ends with an error where more comes than was announced.
-
-    tarfile holds a name or an attribute of any size in memory before it is asked about it.
-    """
-
-    def __init__(self, stream: IO[bytes], path: Path) -> None:
-        self._stream = stream
-        self._path = path
-        self._left = MAX_HEADER_BYTES
-
-    def expect(self, size: int) -> None:
-        """A file's contents come, then the next header."""
-        self._left = size + MAX_HEADER_BYTES
-
-    def read(self, size: int) -> bytes:
-        contents = self._stream.read(size)
-        self._left -= len(contents)
-        if self._left < 0:
-            raise BundleError(
-                f"{self._path} has more than {MAX_HEADER_BYTES >> 20} MiB between two files; "
-                "this is no bundle of ours"
-            )
-        return contents
-
-
-class _Archive:
-    """A `.tar.zst` file, held in memory."""
-
-    def __init__(self, path: Path) -> None:
-        try:
-            import zstandard
-        except ModuleNotFoundError:
-            hint = missing_package(f"reading {path.name}", "zstandard")
-            raise BundleError(f"{hint}; or unpack it: tar --zstd -xf {path.name}") from None
-        self._path = path
-        self._files: dict[str, bytes] = {}
-        try:
-            with (
-                path.open("rb") as stream,
-                zstandard.ZstdDecompressor().stream_reader(stream) as unpacked,
-            ):
-                metered = _Metered(unpacked, path)
-                # A Metered has all that tarfile asks of a stream.
-                with tarfile.open(fileobj=cast(IO[bytes], metered), mode="r|") as archive:
-                    self._take(archive, metered)
-        except (*_DAMAGED, zstandard.ZstdError) as error:
-            raise BundleError(
-                f"{path} is not a whole .tar.zst archive ({error}); copy it again"
-            ) from None
-        except OSError as error:
-            raise BundleError(f"cannot read {path}: {error.strerror or error}") from None
-
-    def _take(self, archive: tarfile.TarFile, stream: _Metered) -> None:
-        total = 0
-        roots = set()
-        for member in archive:
-            root, _, name = member.name.partition("/")
-            if not is_safe_name(member.name):
-                raise BundleError(
-                    f"{self._path}: the archive holds the unsafe path {member.name!r}; "
-                    "this is no bundle of ours"
-                )
-            if member.isdir():
-                continue
-            if not member.isreg() or member.issparse():
-                raise BundleError(
-                    f"{self._path}: {member.name} is a link or a device; a bundle holds files only"
-                )
-            total += member.size
-            if total > MAX_ARCHIVE_BYTES:
-                raise BundleError(
-                    f"{self._path} unpacks to more than {MAX_ARCHIVE_BYTES >> 30} GiB; "
-                    "this is no bundle of ours"
-                )
-            roots.add(root)
-            if len(roots) > 1 or not name or name in self._files:
-                raise BundleError(
-                    f"{self._path}: {member.name} is there twice or outside the bundle's folder; "
-                    "this is no bundle of ours"
-                )
-            stream.expect(member.size)
-            contents = archive.extractfile(member)
-            assert contents is not None  # a regular file has contents
-            self._files[name] = contents.read()
-
-    def names(self) -> frozenset[str]:
-        return frozenset(self._files)
-
-    def read(self, name: str) -> bytes:
-        return self._files[name]

@@ -70,6 +70,8 @@ class Description:
     """The model takes BGR, and images are RGB."""
     framing: Framing | None = None
     """How pictures of any size are brought to the model's; None: not known."""
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    """An engine's file -> how many bytes all files of the engine have."""
 
 
 def read_description(contents: bytes) -> Description:
@@ -101,6 +103,11 @@ def read_description(contents: bytes) -> Description:
         engines=tuple(_engine(engine, bundle["tolerances"]) for engine in manifest["engines"]),
         framing=_framing(preprocessing) if known else None,
         reversed=channels is not None and channels.one_of("RGB", "BGR", "grey") == "BGR",
+        sizes={
+            file["path"].text(): engine["bytes"].whole()
+            for engine in manifest["engines"]
+            for file in engine["files"]
+        },
     )
 
 

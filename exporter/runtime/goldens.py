@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import math
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,8 @@ from exporter.runtime.errors import BundleError, GoldenError, InputError, Servin
 Array = npt.NDArray[Any]
 ANSWERS: Final = "answers:"
 """Prefix of the arrays in golden.npz that hold an engine's own answers."""
+MAX_UNPACKED_BYTES: Final = 1 << 30
+"""Of all arrays together: a few inputs and answers, also where the batch is fixed and large."""
 _SAME_INPUT: Final = 1e-5
 """How far our normalisation may be from the recorded input, relative to the input's range."""
 
@@ -88,17 +92,46 @@ def read_arrays(file: Path | IO[bytes]) -> dict[str, Array]:
     """The arrays in an `.npz` file, none of them unpickled.
 
     Raises:
-        ValueError: it is damaged, or holds something else than numbers in rows.
+        ValueError: it is damaged, unpacks to more than MAX_UNPACKED_BYTES, or holds something else
+            than numbers in rows.
     """
     try:
-        with np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive}
+        with zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+            unpacked = sum(member.file_size for member in members)
+            if unpacked > MAX_UNPACKED_BYTES:
+                raise ValueError(
+                    f"it unpacks to {unpacked:,} bytes, at most {MAX_UNPACKED_BYTES:,}"
+                )
+            arrays = {
+                member.filename.removesuffix(".npy"): _read_array(archive, member)
+                for member in members
+            }
     except Exception as error:  # zipfile's, zlib's, struct's and NumPy's own errors, and OSError
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
     for name, array in arrays.items():
         if array.ndim == 0 or array.dtype.kind not in "fiu":
             raise ValueError(f"{name!r} holds no rows of numbers")
     return arrays
+
+
+def _read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
+    """An array that has the size which its header announces: NumPy makes room for that at once.
+
+    zipfile reads no more than `file_size`, whatever is packed.
+    """
+    with archive.open(member) as stream:
+        is_first = np.lib.format.read_magic(stream) == (1, 0)
+        read = (
+            np.lib.format.read_array_header_1_0 if is_first else np.lib.format.read_array_header_2_0
+        )
+        shape, _, kind = read(stream)
+        announced, present = math.prod(shape) * kind.itemsize, member.file_size - stream.tell()
+    if announced != present and not kind.hasobject:
+        raise ValueError(f"{member.filename} announces {announced:,} bytes and has {present:,}")
+    with archive.open(member) as stream:
+        array: Array = np.lib.format.read_array(stream, allow_pickle=False)
+    return array
 
 
 def answers_to(engine: Engine, goldens: Goldens) -> Array:

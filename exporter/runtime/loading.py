@@ -13,10 +13,8 @@ from exporter.runtime.choice import choose
 from exporter.runtime.description import (
     GOLDEN,
     LABELS,
-    MANIFEST,
     Description,
     EngineEntry,
-    read_description,
 )
 from exporter.runtime.engine import Engine, whole_number
 from exporter.runtime.errors import BundleError, GoldenError, InputError, NoEngineError
@@ -59,7 +57,7 @@ def load(
         threads = whole_number("threads", threads, MAX_THREADS)
     key = None if public_key is None else _read_key(_path("public_key", public_key))
     files = BundleFiles(_path("bundle", bundle), key)
-    description = read_description(files.read(MANIFEST))
+    description = files.description
     goldens = read_goldens(files.read(GOLDEN))
     labels = _read_labels(files.read(LABELS))
     if len(labels) != goldens.outputs.shape[1]:

@@ -9,6 +9,7 @@ import subprocess
 import tarfile
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,8 +24,9 @@ from cryptography.hazmat.primitives.serialization import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.runtime import BundleError, bundle_files, load
-from exporter.runtime.bundle_files import SIGNATURE, SUMS, is_safe_name
+from exporter.runtime import BundleError, bundle_sources, load
+from exporter.runtime.bundle_files import FIRST, SIGNATURE, SUMS
+from exporter.runtime.bundle_sources import is_safe_name
 from tests.packed import copy_of, digits_bundle, files_of, pack_digits, resum
 
 
@@ -139,11 +141,12 @@ def make_archive(path: Path, members: list[tuple[tarfile.TarInfo, bytes]]) -> Pa
 
 
 def members_of(bundle: Path) -> list[tuple[tarfile.TarInfo, bytes]]:
-    """A whole bundle, as members of an archive."""
+    """A whole bundle, as members of an archive, in the order that it must have."""
+    found = sorted(path for path in bundle.rglob("*") if path.is_file())
+    first = [bundle / name for name in FIRST if (bundle / name).exists()]
     return [
         (tarfile.TarInfo(f"bundle/{path.relative_to(bundle).as_posix()}"), path.read_bytes())
-        for path in sorted(bundle.rglob("*"))
-        if path.is_file()
+        for path in [*first, *(path for path in found if path not in first)]
     ]
 
 
@@ -198,9 +201,88 @@ def test_an_archive_that_unpacks_to_too_much_is_refused(
 ) -> None:
     bomb = make_archive(tmp_path / "a.tar.zst", [(tarfile.TarInfo("bundle/x"), bytes(1 << 24))])
     assert bomb.stat().st_size < 1 << 16
-    monkeypatch.setattr(bundle_files, "MAX_ARCHIVE_BYTES", 1 << 20)
+    monkeypatch.setattr(bundle_sources, "MAX_ARCHIVE_BYTES", 1 << 20)
     with pytest.raises(BundleError, match="unpacks to more than"):
         load(bomb)
+
+
+def test_a_small_archive_does_not_become_a_large_bundle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundle_sources, "MAX_SMALL_BYTES", 1 << 20)
+    bomb = make_archive(tmp_path / "a.tar.zst", [(tarfile.TarInfo("bundle/x"), bytes(1 << 24))])
+    with pytest.raises(BundleError, match="unpacks to more than 1 MiB"):
+        load(bomb)
+    load(pack_digits(tmp_path / "digits.tar.zst").path).close()  # larger, but not for its size
+
+
+BOMB = 256 << 20
+"""What must not be read: bytes."""
+
+
+def refused_unread(bundle: Path, message: str, **options: Any) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(BundleError, match=message):
+            load(bundle, **options)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < BOMB // 4
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("engines/ort-cpu/int8.onnx", r"int8\.onnx has 268,435,456 bytes, at most [\d,]{7} are"),
+        ("SHA256SUMS", "SHA256SUMS has 268,435,456 bytes, at most 1,048,576 are expected"),
+        ("SHA256SUMS.sig", r"SHA256SUMS\.sig has 268,435,456 bytes, at most 1,024"),
+        ("manifest.json", r"manifest\.json has 268,435,456 bytes, at most 67,108,864"),
+        ("another", "another is not in SHA256SUMS"),
+    ],
+)
+@pytest.mark.parametrize("archived", [True, False])
+def test_a_file_of_another_size_is_refused_unread(
+    tmp_path: Path, name: str, message: str, archived: bool
+) -> None:
+    private, public = write_keys(tmp_path)
+    bundle = pack_digits(tmp_path / "bundle", sign=private).path
+    if archived:
+        members = {member.name: contents for member, contents in members_of(bundle)}
+        members[f"bundle/{name}"] = bytes(BOMB)
+        given = make_archive(
+            tmp_path / "a.tar.zst", [(tarfile.TarInfo(n), c) for n, c in members.items()]
+        )
+        del members
+        assert given.stat().st_size < 2 << 20
+    else:
+        with (bundle / name).open("r+b" if (bundle / name).exists() else "wb") as stream:
+            stream.truncate(BOMB)
+        given = bundle
+    refused_unread(given, message, public_key=public)
+
+
+def test_the_list_and_its_signature_come_first(tmp_path: Path) -> None:
+    """Of a wrong signature nothing more is read: here nothing more is there."""
+    private, _ = write_keys(tmp_path)
+    _, other = write_keys(tmp_path, "other")
+    members = members_of(pack_digits(tmp_path / "signed", sign=private).path)
+    with pytest.raises(BundleError, match="holds no SHA256SUMS, or not as its first file"):
+        load(make_archive(tmp_path / "last.tar.zst", [*members[1:], members[0]]))
+    with pytest.raises(BundleError, match="not this key's signature"):
+        load(make_archive(tmp_path / "begun.tar.zst", members[:2]), public_key=other)
+    with pytest.raises(BundleError, match="is not signed"):
+        load(make_archive(tmp_path / "late.tar.zst", [members[0], *members[2:], members[1]]),
+             public_key=other)  # fmt: skip
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this operating system has no such files")
+def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
+    bundle = copy_of(digits_bundle(), tmp_path)
+    (bundle / "labels.txt").unlink()
+    os.mkfifo(bundle / "labels.txt")
+    with pytest.raises(BundleError, match=r"labels\.txt is no regular file"):
+        load(bundle)
 
 
 def attribute(size: int, kind: bytes) -> bytes:

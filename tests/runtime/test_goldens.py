@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import tracemalloc
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from exporter.runtime import BundleError, ServingError, load
+from exporter.runtime import BundleError, ServingError, goldens, load
 from tests.packed import edit_goldens, resum
 
 
@@ -92,3 +95,39 @@ def test_pickled_goldens_are_not_unpickled(bundle: Path, tmp_path: Path) -> None
     with pytest.raises(BundleError, match=r"golden\.npz"):
         load(bundle)
     assert not (tmp_path / "unpickled").exists()
+
+
+def refused_unread(bundle: Path, message: str) -> None:
+    resum(bundle)
+    tracemalloc.start()
+    try:
+        with pytest.raises(BundleError, match=message):
+            load(bundle)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 32 << 20
+
+
+def test_goldens_that_unpack_to_too_much_are_refused(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.savez_compressed(bundle / "golden.npz", inputs=np.zeros(64 << 20, np.uint8))
+    assert (bundle / "golden.npz").stat().st_size < 1 << 20
+    monkeypatch.setattr(goldens, "MAX_UNPACKED_BYTES", 32 << 20)
+    refused_unread(bundle, r"it unpacks to 67,108,992 bytes, at most 33,554,432")
+
+
+@pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
+def test_an_array_that_announces_more_than_it_holds_is_refused(
+    bundle: Path, version: tuple[int, int]
+) -> None:
+    """NumPy makes room for all of it before it reads any."""
+    array = io.BytesIO()
+    np.lib.format.write_array(array, np.zeros((8, 10), np.float32), version)
+    announced = array.getvalue().replace(b"(8, 10), }" + 10 * b" ", b"(8, 1000000000), }  ")
+    assert announced != array.getvalue()
+    assert len(announced) == len(array.getvalue())
+    with zipfile.ZipFile(bundle / "golden.npz", "w") as archive:
+        archive.writestr("inputs.npy", announced)
+    refused_unread(bundle, r"inputs\.npy announces 32,000,000,000 bytes and has 320")

@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,46 +45,45 @@ class Platform:
     dependency: str
     """The npm package of the runtime."""
     readme: str
+    advice: str
+    """What the user does with the folder."""
     more: tuple[str, ...] = ()
     """Further shipped files."""
 
 
-NODE: Final = Platform("node.js", "onnxruntime-node", "node_readme.md.j2")
+NODE: Final = Platform(
+    index="node.js",
+    dependency="onnxruntime-node",
+    readme="node_readme.md.j2",
+    advice="run `npm install --ignore-scripts` in it: the install script would fetch GPU parts",
+)
 WEB: Final = Platform(
-    "web.js", "onnxruntime-web", "web_readme.md.j2", ("index.html", "demo.js", "demo.css")
+    index="web.js",
+    dependency="onnxruntime-web",
+    readme="web_readme.md.j2",
+    advice="run `npm install --ignore-scripts` in it, then serve it with any static server",
+    more=("index.html", "demo.js", "demo.css"),
 )
 
 
-def pack_node(
+def _pack(
+    platform: Platform,
     release: Release,
     request: PackRequest,  # noqa: ARG001
     out: Path,
 ) -> Written:
-    """Writes an npm package for Node.js (`onnxruntime-node`), whole or not at all.
+    """Writes a package, whole or not at all.
 
     Raises:
         UsageError: the build has no engine that ONNX Runtime runs on CPUs.
     """
     with packed_folder(out) as folder:
-        engine = write_javascript(release, folder, NODE)
-    advice = "run `npm install --ignore-scripts` in it: the install script would fetch GPU parts"
-    return Written((engine,), (advice,))
+        engine = write_javascript(release, folder, platform)
+    return Written((engine,), (platform.advice,))
 
 
-def pack_web(
-    release: Release,
-    request: PackRequest,  # noqa: ARG001
-    out: Path,
-) -> Written:
-    """Writes a folder for the browser (`onnxruntime-web`, with a demo page), whole or not at all.
-
-    Raises:
-        UsageError: the build has no engine that ONNX Runtime runs on CPUs.
-    """
-    with packed_folder(out) as folder:
-        engine = write_javascript(release, folder, WEB)
-    advice = "run `npm install --ignore-scripts` in it, then serve it with any static server"
-    return Written((engine,), (advice,))
+pack_node: Final = partial(_pack, NODE)
+pack_web: Final = partial(_pack, WEB)
 
 
 def write_javascript(release: Release, folder: Path, platform: Platform) -> str:

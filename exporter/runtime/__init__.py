@@ -3,12 +3,12 @@
     from exporter.runtime import load
 
     engine = load("bundle")
-    logits = engine(images)              # (N, H, W, 3) uint8 -> (N, classes)
-    best = engine.predict(images)[0][0]  # Prediction(label, index, probability)
+    best = engine.predict("cat.jpg")[0][0]  # Prediction(label, index, probability)
+    logits = engine(images)                 # (N, H, W, 3) uint8, cropped -> (N, classes)
 
 Importing this imports neither PyTorch nor ONNX nor the compiler; ONNX Runtime or OpenVINO come with
-the first engine that needs them. This package imports nothing else of `exporter`, so that a copy of
-it serves alone.
+the first engine that needs them, Pillow with the first picture. This package imports nothing else
+of `exporter`, so that a copy of it serves alone.
 """
 
 from exporter.runtime.engine import Engine, Prediction

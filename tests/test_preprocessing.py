@@ -13,7 +13,7 @@ from PIL import Image
 
 import exporter
 from exporter.artifact import Preprocessing
-from exporter.images.preprocess import resize_and_crop
+from exporter.runtime.pictures import Framing, resize_and_crop
 from tests.graphs import Array
 
 CAFFE = {"mean": [104, 117, 123], "std": 58, "pixel_range": 255, "channels": "BGR", "resize": 20}
@@ -78,9 +78,15 @@ def test_a_module_serves_pictures(
     assert isinstance(contract, Preprocessing)
     with Image.open(next(pictures.iterdir())) as picture:
         mode = "L" if shape[0] == 1 else "RGB"
-        image = np.atleast_3d(np.asarray(resize_and_crop(picture.convert(mode), contract)))
+        framing = Framing(contract.resize, contract.crop, contract.interpolation)
+        image = np.atleast_3d(np.asarray(resize_and_crop(picture.convert(mode), framing)))
     assert image.shape == (*shape[1:], shape[0])
-    served = exporter.load(tmp_path / "bundle")(image[None])
+    engine = exporter.load(tmp_path / "bundle")
+    served = engine(image[None])
+    assert engine.predict(sorted(pictures.iterdir())) == [
+        engine.predict(path)[0] for path in sorted(pictures.iterdir())
+    ]
+    assert engine.predict(next(pictures.iterdir())) == engine.predict(image)
     expected = answer_by_hand(net, image, given)
     assert np.abs(served - expected).max() < 1e-5 * np.abs(expected).max()
     card = (tmp_path / "bundle" / "MODEL_CARD.md").read_text()

@@ -15,7 +15,14 @@ import pytest
 from PIL import Image
 
 import exporter.runtime
-from exporter.artifact import ModelKind, ModelSpec, Preprocessing, TensorSpec, WeightsInfo
+from exporter.artifact import (
+    Interpolation,
+    ModelKind,
+    ModelSpec,
+    Preprocessing,
+    TensorSpec,
+    WeightsInfo,
+)
 from exporter.images.preprocess import prepare
 from exporter.runtime import Engine, InputError, load
 from exporter.runtime.pictures import Framing, pixels
@@ -41,7 +48,7 @@ def noted(picture: Image.Image, orientation: int) -> Image.Image:
 
 
 def test_the_pixels_are_those_of_the_compiler() -> None:
-    contract = Preprocessing(32, 24, "bicubic", (0.5,) * 3, (0.5,) * 3, "a test")
+    contract = Preprocessing(32, 24, Interpolation.BICUBIC, (0.5,) * 3, (0.5,) * 3, "a test")
     spec = ModelSpec(
         "net", "net", ModelKind.MODULE, 1, 1, TensorSpec("input", "uint8", ("N", 24, 24, 3)),
         TensorSpec("logits", "float32", ("N", 10)), contract, WeightsInfo("a test", "", True),

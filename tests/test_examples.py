@@ -12,6 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -117,9 +118,13 @@ def test_a_server_ends_cleanly_and_answers_what_it_has_begun(tmp_path: Path, how
     Image.fromarray(images[0]).save(buffer, "PNG")
     body = buffer.getvalue()
     command = [sys.executable, str(EXAMPLES / "serve_bundle.py"), str(archive), "--port", "0"]
-    with subprocess.Popen(
-        command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as server:
+    with (
+        subprocess.Popen(
+            command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as server,
+        ExitStack() as stack,
+    ):
+        stack.callback(server.kill)
         assert server.stdout is not None
         port = int(server.stdout.readline().rstrip("/\n").rpartition(":")[2])
         with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
@@ -140,12 +145,13 @@ def test_a_server_ends_cleanly_and_answers_what_it_has_begun(tmp_path: Path, how
 
 def until_refused(port: int) -> None:
     """Returns once the server listens no more."""
-    while True:
+    for _ in range(3000):
         try:
             socket.create_connection(("127.0.0.1", port), timeout=20).close()
-        except ConnectionRefusedError:
+        except ConnectionError:  # refused, or hung up on while it waited to be accepted
             return
         time.sleep(0.01)
+    raise AssertionError("the server still listens")
 
 
 def refused(url: str, body: bytes) -> int:

@@ -79,7 +79,7 @@ def test_the_bundle_takes_images_in_one_layout(tmp_path: Path, channels: int, la
     build = build_of(given)
     bundle = pack_build(build, tmp_path / "bundle")
     with np.load(bundle / "golden.npz") as goldens:
-        assert ("images" in goldens) == (channels == 3)
+        assert "images" in goldens
     images = np.random.default_rng(1).integers(0, 256, (3, SIDE, SIDE, channels), np.uint8)
     tensors = images if last else np.ascontiguousarray(images.transpose(0, 3, 1, 2))
     reference = onnxruntime.InferenceSession(given, providers=["CPUExecutionProvider"])
@@ -92,4 +92,4 @@ def test_the_bundle_takes_images_in_one_layout(tmp_path: Path, channels: int, la
     node = pack(PackRequest(build, format="node", out=tmp_path / "node"), Silent()).path
     contract = json.loads((node / "model.json").read_text())
     assert contract["layout"] == ("NHWC" if last else "NCHW")
-    assert contract["goldens"]["images"] == (channels == 3)
+    assert contract["goldens"]["images"]

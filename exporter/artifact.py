@@ -118,15 +118,6 @@ class Correction(StrEnum):
     NONE = "none"
 
 
-class Shortcut(StrEnum):
-    """What stands beside the convolutions of a residual block (He et al. 2015)."""
-
-    IDENTITY = "identity"
-    """No convolution."""
-    PROJECTION = "projection"
-    """A convolution that brings the block's input to its output's shape."""
-
-
 class ClassNames(StrEnum):
     """A published set of classes, whose names are in the package (`models/class_names.py`)."""
 

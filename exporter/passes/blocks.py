@@ -18,11 +18,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 import onnx_ir as ir
 
-from exporter.artifact import PassReport, Shortcut
+from exporter.artifact import PassReport
 from exporter.passes.values import dims, is_op
+
+
+class Shortcut(StrEnum):
+    """What stands beside the convolutions of a residual block (He et al. 2015)."""
+
+    IDENTITY = "identity"
+    """No convolution."""
+    PROJECTION = "projection"
+    """A convolution that brings the block's input to its output's shape."""
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from exporter.artifact import (
     Dialect,
@@ -36,15 +36,12 @@ from exporter.artifact import (
     Kernel,
     Operation,
     Precision,
-    Shortcut,
     Verdict,
 )
+from exporter.passes.blocks import GraphFacts, ResidualBlock, Shortcut
 from exporter.passes.values import is_inside
 from exporter.prove.certificate import BlockReceipt, Receipt
 from exporter.prove.kernel_graph import KernelGraph, own_labels
-
-if TYPE_CHECKING:
-    from exporter.passes.blocks import GraphFacts, ResidualBlock
 
 _NO_ARITHMETIC: Final = frozenset(
     {Operation.QUANTIZE, Operation.DEQUANTIZE, Operation.CAST, Operation.REORDER}

@@ -71,7 +71,7 @@ class Description:
     framing: Framing | None = None
     """How pictures of any size are brought to the model's; None: not known."""
     sizes: Mapping[str, int] = field(default_factory=dict)
-    """An engine's file -> how many bytes all files of the engine have."""
+    """An engine's file -> its bytes."""
 
 
 def read_description(contents: bytes) -> Description:
@@ -104,7 +104,7 @@ def read_description(contents: bytes) -> Description:
         framing=_framing(preprocessing) if known else None,
         reversed=channels is not None and channels.one_of("RGB", "BGR", "grey") == "BGR",
         sizes={
-            file["path"].text(): engine["bytes"].whole()
+            file["path"].text(): file["bytes"].whole()
             for engine in manifest["engines"]
             for file in engine["files"]
         },

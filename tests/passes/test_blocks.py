@@ -7,9 +7,14 @@ import re
 import onnx_ir as ir
 import pytest
 
-from exporter.artifact import Shortcut
 from exporter.graph.optimize import optimize
-from exporter.passes.blocks import GraphFacts, ResidualBlock, block_of_nodes, find_residual_blocks
+from exporter.passes.blocks import (
+    GraphFacts,
+    ResidualBlock,
+    Shortcut,
+    block_of_nodes,
+    find_residual_blocks,
+)
 from tests.graphs import Array, graph, random
 
 

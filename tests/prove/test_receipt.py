@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from exporter.artifact import Dialect, ElementType, Kernel, Operation, Precision, Shortcut, Verdict
-from exporter.passes.blocks import GraphFacts, ResidualBlock
+from exporter.artifact import Dialect, ElementType, Kernel, Operation, Precision, Verdict
+from exporter.passes.blocks import GraphFacts, ResidualBlock, Shortcut
 from exporter.prove.certificate import Receipt
 from exporter.prove.receipt import make_receipt, unverified_receipt
 

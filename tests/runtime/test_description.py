@@ -34,7 +34,10 @@ def tolerated(**tolerance: Any) -> Callable[[dict[str, Any]], object]:
         (lambda m: m["model"]["preprocessing"].update(resize=[1, 2, 3]), "of pixels, or two"),
         (lambda m: m["model"]["preprocessing"].update(resize=1 << 20), "1 to 16384"),
         (lambda m: m["model"]["preprocessing"].update(interpolation=3), "or nearest or none"),
-        (lambda m: m["engines"][0].update(bytes=-1), r"bytes is -1, expected a whole number"),
+        (
+            lambda m: m["engines"][0]["files"][0].update(bytes=-1),
+            r"bytes is -1, expected a whole number",
+        ),
         (lambda m: m.update(engines=[]), "no engine"),
         (lambda m: m["engines"][0].update(target=7), r"engines\[0\]\.target is 7.*expected a text"),
         (lambda m: m["engines"][0].update(files=[]), "expected at least one file"),

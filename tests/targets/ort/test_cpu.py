@@ -11,14 +11,14 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from exporter.artifact import Dialect, Precision, Shortcut, Verdict
+from exporter.artifact import Dialect, Precision, Verdict
 from exporter.errors import BuildError, UsageError
 from exporter.graph.files import save
 from exporter.graph.lower import Lowering, lower
 from exporter.graph.optimize import optimize
 from exporter.graph.to_onnx import export
 from exporter.models.sources import define
-from exporter.passes.blocks import GraphFacts, ResidualBlock, find_residual_blocks
+from exporter.passes.blocks import GraphFacts, ResidualBlock, Shortcut, find_residual_blocks
 from exporter.progress import Silent
 from exporter.prove.certificate import Receipt
 from exporter.prove.receipt import make_receipt

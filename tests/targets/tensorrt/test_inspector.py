@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from exporter.artifact import Dialect, Precision, Shortcut, Verdict
-from exporter.passes.blocks import GraphFacts, ResidualBlock
+from exporter.artifact import Dialect, Precision, Verdict
+from exporter.passes.blocks import GraphFacts, ResidualBlock, Shortcut
 from exporter.prove.certificate import Receipt
 from exporter.prove.receipt import make_receipt
 from exporter.targets import UnreadableKernels

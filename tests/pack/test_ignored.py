@@ -1,4 +1,4 @@
-"""What the commands of README.md write into the checkout is not taken for part of it by git."""
+"""What the commands of the documentation write into the checkout is not taken for part of it by git."""
 
 from __future__ import annotations
 
@@ -18,13 +18,19 @@ REPOSITORY = Path(exporter.__file__).parent.parent
     shutil.which("git") is None or not (REPOSITORY / ".git").exists(), reason="no git checkout"
 )
 def test_packages_and_keys_of_the_commands_are_ignored() -> None:
-    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    written = set(re.findall(r"exporter pack \S+ .*?--out (\S+)", readme))
-    written |= set(re.findall(r"\S+\.(?:pem|tar\.zst)", readme))
-    assert {"bundle", "bundle.tar.zst", "private.pem"} <= {name.strip(",`") for name in written}
+    pages = [REPOSITORY / "README.md", *(REPOSITORY / "docs").rglob("*.md")]
+    commands = "\n".join(
+        line
+        for page in pages
+        for line in page.read_text(encoding="utf-8").splitlines()
+        if line.startswith(("$ ", "    exporter"))
+    )
+    written = set(re.findall(r"exporter pack \S+ .*?--out (\S+)", commands))
+    written |= set(re.findall(r"\S+\.(?:pem|tar\.zst)", commands))
+    assert {"dist/bundle", "dist/bundle.tar.zst", "private.pem"} <= written
     for name in written:
         # A file in it, since a pattern for a folder fits nothing that is not there.
-        inside = name.strip(",`") if "." in name else f"{name}/manifest.json"
+        inside = name if "." in name else f"{name}/manifest.json"
         command = ["git", "check-ignore", "--quiet", "--no-index", inside]
         done = subprocess.run(command, cwd=REPOSITORY, check=False)
         assert done.returncode == 0, f"{inside} is not ignored"

@@ -1,4 +1,4 @@
-"""What the commands of the documentation write into the checkout is not taken for part of it by git."""
+"""Git takes nothing for part of the checkout that the documentation's commands write into it."""
 
 from __future__ import annotations
 

@@ -58,10 +58,11 @@ def model_name(folder: Path) -> str:
     """The name of the model whose build a folder holds, of whatever version that is.
 
     Raises:
-        InputError: no manifest there, or one that names no model.
+        InputError: no manifest there, or one that names no model, or by no file name.
     """
     match _parsed(folder):
         case {"model": {"name": str(name)}}:
+            _check_model_name(name, str(folder / FILE_NAME))
             return name
     raise InputError(f"{folder / FILE_NAME} names no model; remove {folder} or give another --out")
 
@@ -95,13 +96,16 @@ def from_json(content: Any, name: str) -> Manifest:
     return manifest
 
 
+def _check_model_name(model: str, name: str) -> None:
+    if not MODEL_NAME.fullmatch(model):
+        raise InputError(
+            f"{name}: the model's name {model!r} is no file name; export the model again"
+        )
+
+
 def _check_names(manifest: Manifest, name: str) -> None:
     """Refuses names with which a file would be read or written outside the build."""
-    if not MODEL_NAME.fullmatch(manifest.model.name):
-        raise InputError(
-            f"{name}: the model's name {manifest.model.name!r} is no file name; "
-            "export the model again"
-        )
+    _check_model_name(manifest.model.name, name)
     for path in _paths(manifest):
         parts = PurePosixPath(path)
         if parts.is_absolute() or ".." in parts.parts or "\\" in path or "\0" in path:

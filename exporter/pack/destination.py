@@ -20,7 +20,7 @@ def check_out(out: Path) -> None:
     """
     if out.is_dir() and any(out.iterdir()) and not (out / SUMS).is_file():
         raise UsageError(f"--out {out} is not empty and was not packed by us; give a new folder")
-    check_writable(out)
+    check_writable(out.parent if out.is_file() else out)
 
 
 @contextmanager

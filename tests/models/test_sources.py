@@ -222,7 +222,7 @@ def test_timm_is_used_or_its_absence_said() -> None:
     try:
         import timm  # noqa: F401
     except Exception:
-        with pytest.raises(MissingDependencyError, match=r"resnet-exporter\[timm\]"):
+        with pytest.raises(MissingDependencyError, match=r"pip install .*\[timm\]"):
             define("timm:resnet10t", "random", progress=Silent())
         pytest.skip("timm cannot be imported here: its torchvision does not fit this torch")
     model = define("timm:resnet10t", "random", progress=Silent())

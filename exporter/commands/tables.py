@@ -11,9 +11,8 @@ from rich.table import Table
 
 from exporter.artifact import Precision, Skipped
 from exporter.commands.print_table import print_table
-from exporter.measure.load import DISTURBING_LOAD
 from exporter.measure.statistics import STABLE_TAIL
-from exporter.measure.timing import Latency
+from exporter.measure.timing import DISTURBING_LOAD, Latency
 from exporter.prove.certificate import Receipt, Scope
 
 if TYPE_CHECKING:

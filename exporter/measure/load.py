@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
 import psutil
-
-DISTURBING_LOAD: Final = 0.1
-"""From this share on the user is told. It judges nothing: a host's other guests may be in it."""
 
 
 class LoadWatch:

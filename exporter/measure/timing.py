@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from exporter.artifact import ElementType, Skipped
+
+DISTURBING_LOAD: Final = 0.1
+"""From this share of the processors taken by others on, the user is told. It judges nothing: on a
+virtual machine the host's other guests may be in it."""
 
 
 @dataclass(frozen=True)

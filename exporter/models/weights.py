@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from exporter.disk.writing import can_write, whole_file
 from exporter.errors import InputError
 from exporter.models.describe import one_line
+from exporter.models.weight_types import why_unusable
 from exporter.progress import Progress
 
 NESTED_UNDER = ("state_dict", "model", "model_state_dict")
@@ -117,12 +118,20 @@ def _check_crc(path: Path) -> None:
 
 
 def load_state(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Loads a state dict, in place, if it fits in every key and shape.
+    """Loads a state dict, in place, if it fits in every key, shape and type.
 
     Raises:
-        InputError: with the keys that are missing, unexpected or of another shape.
+        InputError: with the keys that are missing, unexpected, of another shape or no numbers of
+            the network's type, or whose numbers are not finite as float32.
     """
     own = module.state_dict()
+    unusable = {k: why_unusable(state[k], own[k]) for k in own if k in state}
+    mistyped = [f"{k} {why}" for k, why in unusable.items() if why is not None]
+    if mistyped:
+        raise InputError(
+            f"{source} does not fit the model; {len(mistyped)} of another type: {_some(mistyped)}; "
+            "save the state dict of the float32 network (dense, not quantized)"
+        )
     # Checkpoints from before PyTorch 0.4.1 do not count batches; nothing depends on it.
     missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
     unexpected = [k for k in state if k not in own]
@@ -146,7 +155,8 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], source: str) -> N
             "choose the model that it was made for, or --num-classes"
         )
     module.load_state_dict(dict(state), strict=False)
-    broken = [k for k, v in state.items() if v.is_floating_point() and not v.isfinite().all()]
+    loaded = module.state_dict()
+    broken = [k for k in state if loaded[k].is_floating_point() and not loaded[k].isfinite().all()]
     if broken:
         raise InputError(f"{source} holds values that are not finite in {_some(broken)}")
 

@@ -180,7 +180,7 @@ def export_to_onnx(run: Run, model: Model) -> ir.Model:
 def optimize_model(run: Run, model: Model, exported: ir.Model) -> OptimizedModel:
     """The optimized graph, and the residual blocks that receipts count against."""
     with run.clock.time("optimize"), run.progress.stage("optimize"):
-        graph, reports = optimize(exported)
+        graph, reports = optimize(exported, model.module)
         blocks = find_residual_blocks(graph)
     names = tuple(block.name for block in blocks)
     spec = replace(model.spec, residual_blocks=names)

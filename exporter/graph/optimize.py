@@ -6,12 +6,14 @@ Standard ONNX only. Each pass is one file in `passes/`, and this is their order.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from onnx_ir.passes import common
 
 from exporter.artifact import Model, PassReport
-from exporter.graph.files import check
+from exporter.graph.equality import LIMIT, answer, difference, random_images
+from exporter.graph.exported import check_exported, eager_answer
+from exporter.graph.rewrite import prove_equal, rewrite
 from exporter.passes.blocks import GraphFacts, block_of_nodes, find_residual_blocks
 from exporter.passes.canonicalize_head import canonicalize_head
 from exporter.passes.canonicalize_sum import canonicalize_sum
@@ -22,6 +24,7 @@ from exporter.passes.strip_provenance import strip_provenance
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+    import torch
 
 
 @dataclass(frozen=True)
@@ -34,27 +37,41 @@ class OptimizedModel:
     facts: GraphFacts
 
 
-PASSES = (
+def _name_blocks(graph: ir.Model) -> PassReport:
+    return name_tensors(graph, block_of_nodes(find_residual_blocks(graph)))
+
+
+PASSES: Final = (
     remove_export_noise,
     name_tensors,  # from the module paths in the metadata, before that goes
     strip_provenance,
     canonicalize_sum,
     canonicalize_head,
     fold_batchnorm,
+    _name_blocks,
 )
 """Every pass that makes the optimized graph, in this order."""
 
 
-def optimize(graph: ir.Model) -> tuple[ir.Model, tuple[PassReport, ...]]:
+def optimize(
+    graph: ir.Model, module: torch.nn.Module | None = None
+) -> tuple[ir.Model, tuple[PassReport, ...]]:
     """BatchNormalization folded, the head canonical, every tensor named; the given graph stays.
 
+    The result answers random images as the graph does, and as the module that it was exported
+    from, where there is one.
+
     Raises:
-        BuildError: the result is not valid ONNX; the message has the checker's.
+        BuildError: the result is not valid ONNX, or a pass, or PyTorch's exporter, has changed what
+            it answers; the message has the checker's, or names the pass and the tensor.
     """
-    optimized = graph.clone()
-    common.ShapeInferencePass()(optimized)
-    reports = [run(optimized) for run in PASSES]
-    blocks = find_residual_blocks(optimized)
-    reports.append(name_tensors(optimized, block_of_nodes(blocks)))
-    check(optimized)
-    return optimized, tuple(reports)
+    inferred = graph.clone()
+    common.ShapeInferencePass()(inferred)
+    optimized, reports = rewrite(inferred, PASSES)
+    images = random_images(graph)
+    if module is None:
+        prove_equal(inferred, optimized, PASSES, images)
+    elif difference(answer(optimized, images), eager_answer(module, images)) > LIMIT:
+        prove_equal(inferred, optimized, PASSES, images)
+        check_exported(inferred, module, images)
+    return optimized, reports

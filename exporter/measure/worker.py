@@ -29,12 +29,15 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import numpy as np
 import psutil
 
 from exporter.targets import Array, get_target
+
+if TYPE_CHECKING:
+    import torch
 
 Run = Callable[[], object]
 """One inference on an input that is already in place."""
@@ -208,16 +211,25 @@ def load_module(job: Mapping[str, Any]) -> Callable[[Array], Run]:
     except (AttributeError, ImportError) as error:
         raise Unloadable(str(error)) from None
 
-    def place(batch: Array) -> Run:
-        tensor = torch.from_numpy(batch)
+    return lambda batch: eager_run(module, batch)
 
-        def run() -> object:
-            with torch.inference_mode():
-                return module(tensor)
 
-        return run
+def eager_run(module: torch.nn.Module, batch: Array) -> Run:
+    """One answer of the module to the batch, which stays as it is."""
+    import torch
 
-    return place
+    tensor = torch.from_numpy(batch)
+    given = tensor.clone()
+    with torch.inference_mode():
+        module(given)
+    # A forward that changes its input would soon compute with infinities or denormal numbers.
+    keeps_its_input = torch.equal(given, tensor)
+
+    def run() -> object:
+        with torch.inference_mode():
+            return module(tensor if keeps_its_input else tensor.clone())
+
+    return run
 
 
 def load_onnx(job: Mapping[str, Any]) -> Callable[[Array], Run]:

@@ -17,6 +17,8 @@ from exporter.artifact import (
     WeightsInfo,
 )
 from exporter.errors import InputError
+from exporter.models.independence import check_independence, random_images
+from exporter.models.output_type import why_no_scores
 
 
 @dataclass(frozen=True)
@@ -35,22 +37,29 @@ def describe(
     """The `Model` of a module that takes (B, C, H, W), `shape` being (C, H, W).
 
     Raises:
-        InputError: the module does not take such an input to one tensor with the batch in front.
+        InputError: the module does not take such an input to one tensor of float32 with the batch
+            in front, or what it answers depends on chance or on the other images of a batch.
     """
     module = loaded.module
+    images = random_images(shape, 2)
     try:
-        macs, output = count_macs(module, torch.zeros(1, *shape))
+        macs, output = count_macs(module, images[:1].clone())
     except Exception as error:  # somebody else's forward may raise anything
         raise InputError(
             f"{source} does not run on a {(1, *shape)} input: {one_line(error)}"
         ) from None
     if not isinstance(output, torch.Tensor):
         raise InputError(f"{source} answers with a {type(output).__name__}, expected one tensor")
+    wrong_type = why_no_scores(str(output.dtype).removeprefix("torch."))
+    if wrong_type:
+        raise InputError(f"the output of {source} is {wrong_type}")
     if output.dim() < 2 or output.shape[0] != 1:
         raise InputError(
             f"{source} answers one image with shape {tuple(output.shape)}, "
             "expected the batch dimension first: (1, ...)"
         )
+    if kind is not ModelKind.BUILTIN:  # those are known
+        _check_independence(module, source, images)
     spec = ModelSpec(
         name=name,
         source=source,
@@ -63,6 +72,17 @@ def describe(
         weights=loaded.info,
     )
     return Model(spec, module, notes=loaded.notes)
+
+
+def _check_independence(module: nn.Module, source: str, images: torch.Tensor) -> None:
+    try:
+        check_independence(module, source, images)
+    except InputError:
+        raise
+    except Exception as error:  # somebody else's forward may raise anything
+        raise InputError(
+            f"{source} runs on one image and not on {len(images)}: {one_line(error)}"
+        ) from None
 
 
 def count_macs(module: nn.Module, example: torch.Tensor) -> tuple[int, object]:

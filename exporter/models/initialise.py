@@ -40,7 +40,7 @@ def initialise(module: nn.Module, images: Images, seed: int) -> None:
             part.weight.data.normal_(0.0, (2.0 / fan_in) ** 0.5, generator=generator)
         elif isinstance(part, nn.Linear):
             part.weight.data.normal_(0.0, 0.01, generator=generator)
-        elif isinstance(part, nn.BatchNorm2d):
+        elif isinstance(part, nn.BatchNorm2d) and part.affine:
             part.weight.data.fill_(1.0)
             part.bias.data.fill_(BATCHNORM_BIAS)
         if isinstance(part, (nn.Conv2d, nn.Linear)) and part.bias is not None:

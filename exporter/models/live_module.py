@@ -147,7 +147,7 @@ def _copy(module: nn.Module, memo: dict[int, object], problem: str) -> nn.Module
 def _answer(module: nn.Module, example: torch.Tensor) -> torch.Tensor | None:
     try:
         with torch.inference_mode():
-            answer: object = module(example)
+            answer: object = module(example.clone())  # a forward may change its input
     except Exception:  # `describe` runs it again and says what is wrong
         return None
     return answer if isinstance(answer, torch.Tensor) else None

@@ -71,6 +71,7 @@ def make_reference(model: Model, inputs: Samples, progress: Progress) -> Referen
     import torch
 
     def run(module: torch.nn.Module, dtype: torch.dtype, batch: Array) -> Floats:
+        # The batch is this run's own: a forward may change it in place.
         with torch.inference_mode():
             output: Array = module(torch.from_numpy(batch).to(dtype)).numpy()
         return _rows(output)

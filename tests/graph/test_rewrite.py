@@ -182,5 +182,5 @@ def test_pixels_are_numbers_too() -> None:
         return PassReport("turn", 1)
 
     rewritten, _ = rewrite(model, (turn,))
-    with pytest.raises(BuildError, match="the pass turn changes .* first in t;"):
+    with pytest.raises(BuildError, match=r"the pass turn changes .* first in t;"):
         prove_equal(model, rewritten, (turn,), random_images(model))

@@ -5,11 +5,15 @@ from __future__ import annotations
 import inspect
 from pathlib import Path
 
+import numpy as np
 import onnxruntime as ort
+import pytest
+import torch
+from torch import nn
 
 from exporter.graph.files import save
 from exporter.measure.interleaved import OnnxBaseline
-from exporter.measure.worker import load_onnx
+from exporter.measure.worker import eager_run, load_onnx
 from tests.graphs import graph
 
 
@@ -20,3 +24,35 @@ def test_the_baseline_of_an_onnx_file_runs_as_its_words_say(tmp_path: Path) -> N
     options = inspect.getclosurevars(place).nonlocals["session"].get_session_options()
     assert OnnxBaseline.words.endswith("all optimizations on")
     assert options.graph_optimization_level == ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+
+
+class Doubling(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mul_(2).flatten(1)
+
+
+class Centring(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x -= 0.5
+        return x.sum(1)
+
+
+class Marking(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x[:, 0] = x[:, 0] + 1
+        return x.amax((2, 3))
+
+
+@pytest.mark.parametrize("module", [Doubling(), Centring(), Marking(), nn.Flatten()])
+def test_each_round_times_eager_on_the_same_numbers(module: nn.Module) -> None:
+    """Doubled in place round after round, an image would soon be infinite."""
+    batch = np.ones((1, 3, 4, 4), np.float32)
+    run = eager_run(module, batch)
+    first = run()
+    assert isinstance(first, torch.Tensor)
+    kept = first.clone()
+    for _ in range(3):
+        again = run()
+        assert isinstance(again, torch.Tensor)
+        assert torch.equal(again, kept)
+    assert (batch == 1).all()

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from exporter.artifact import Precision, Skipped
 from exporter.errors import BuildError
@@ -22,10 +24,12 @@ from exporter.prove.parity import (
     check_accuracy,
     check_parity,
     compare,
+    make_reference,
     relative_l2,
     run_all,
     sqnr_db,
 )
+from tests.modules import model_of
 
 
 def reference(samples: int = 64, classes: int = 10) -> Reference:
@@ -235,3 +239,31 @@ def test_equal_zeros_are_equal() -> None:
     against = Reference("test", Samples.of("zeros", np.zeros((16, 1))), zeros, zeros[:8])
     assert judge(zeros, against, Precision.FP32, False).passed
     assert not judge(zeros + 1e-3, against, Precision.FP32, False).passed
+
+
+class Scaled(nn.Module):
+    """Changes the images that it is given."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mul_(2).mean((2, 3))
+
+
+class Shifted(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x[:, 0] += 1
+        return x.amax((2, 3))
+
+
+@pytest.mark.parametrize("module", [Scaled(), Shifted()])
+def test_the_reference_leaves_the_evaluation_inputs_as_they_are(module: nn.Module) -> None:
+    images = np.random.default_rng(0).standard_normal((40, 3, 8, 8)).astype(np.float32)
+    given = images.copy()
+    inputs = Samples.of("images", images)
+    made = make_reference(model_of(module, size=8, classes=3), inputs.held(), Silent())
+    seen = np.concatenate(list(made.inputs.batches(8)))
+    assert np.array_equal(images, given)
+    assert np.array_equal(seen, given)
+    expected = module(torch.from_numpy(given.copy())).numpy()
+    assert relative_l2(made.outputs - expected, expected) < 1e-6
+    assert isinstance(made.outputs_float64, np.ndarray)
+    assert relative_l2(made.outputs_float64 - expected[:8], expected[:8]) < 1e-6

@@ -1,0 +1,133 @@
+"""Whether a module answers an image alike each time, and whatever images stand beside it.
+
+An engine is compared with the module on the same images in batches of other sizes, so an answer
+that depends on chance (active dropout, noise) or on the batch (BatchNorm in training mode or
+without statistics) can be proved of no engine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from exporter.errors import InputError
+
+LIMIT: Final = 1e-4
+"""The relative difference of two answers that rounding does not explain: sums in another order
+come to 1e-6."""
+_RUNS: Final = 2
+_RUNS_WITH_CHANCE: Final = 16
+"""How often a module is run that draws random numbers: a rare drop shows itself seldom."""
+
+
+def random_images(shape: tuple[int, ...], count: int) -> Tensor:
+    """(count, *shape) seeded normal numbers."""
+    return torch.randn(count, *shape, generator=torch.Generator().manual_seed(0))
+
+
+def check_independence(module: nn.Module, source: str, images: Tensor) -> None:
+    """Runs the module on the images again and again, and on the first of them alone.
+
+    `images` is (N, C, H, W), and the module answers one tensor (1, ...) to one of them.
+
+    Raises:
+        InputError: an answer depends on chance, or on the other images of its batch; the message
+            names the first layer whose output does.
+    """
+    with torch.random.fork_rng(devices=[]):
+        together = _run(module, images)
+        state = torch.get_rng_state()
+        again = _run(module, images)
+        draws = not torch.equal(state, torch.get_rng_state())
+        if together.shape[:1] != images.shape[:1]:
+            raise InputError(
+                f"{source} answers {len(images)} images with shape {tuple(together.shape)}, "
+                f"expected the batch dimension first: ({len(images)}, ...)"
+            )
+        for _ in range(_RUNS, _RUNS_WITH_CHANCE if draws else _RUNS):
+            if _differs(again, together):
+                break
+            again = _run(module, images)
+        if _differs(again, together):
+            raise InputError(
+                f"{source} answers the same images differently each time{_where(module, images)}; "
+                "call eval(), and leave out what draws random numbers"
+            )
+        alone = _run(module, images[:1])
+        if _differs(alone, together[:1]):
+            raise InputError(
+                f"{source}: the answer to an image depends on the other images of its batch"
+                f"{_where(module, images, alone=True)}; call eval(), and give it layers that do "
+                "not mix images"
+            )
+
+
+def _run(module: nn.Module, images: Tensor) -> Tensor:
+    with torch.inference_mode():
+        answer: Tensor = module(images.clone())  # a forward may change its input
+    return answer
+
+
+def _differs(found: Tensor, expected: Tensor) -> bool:
+    if found.shape != expected.shape:
+        return True
+    # Both may hold NaN or infinity: that is judged where answers are.
+    a, b = (value.double().nan_to_num() for value in (found, expected))
+    return bool((a - b).norm() > LIMIT * b.norm())
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One call of a module."""
+
+    path: str
+    part: nn.Module
+    output: Tensor
+
+
+def _where(module: nn.Module, images: Tensor, *, alone: bool = False) -> str:
+    """From which layer on the outputs differ, in words; empty where the calls don't match."""
+    first = _calls(module, images)
+    second = _calls(module, images[:1] if alone else images)
+    for before, after in zip(first, second, strict=False):
+        if before.path != after.path:
+            return ""
+        expected = before.output[: len(after.output)] if alone else before.output
+        if _differs(after.output, expected):
+            kind = type(before.part).__name__
+            if not before.path:
+                return f", in the forward of {kind} itself"
+            return f", first in {before.path} ({kind}{_why(before.part)})"
+    return ""
+
+
+def _calls(module: nn.Module, images: Tensor) -> list[_Call]:
+    """The calls of all modules, children before parents."""
+    calls: list[_Call] = []
+    hooks = [
+        part.register_forward_hook(
+            lambda part, _inputs, output, path=path: (
+                calls.append(_Call(path, part, output.clone()))
+                if isinstance(output, Tensor)
+                else None
+            )
+        )
+        for path, part in module.named_modules()
+    ]
+    try:
+        _run(module, images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return calls
+
+
+def _why(part: nn.Module) -> str:
+    if part.training:
+        return ", in training mode"
+    if isinstance(part, nn.modules.batchnorm._NormBase) and part.running_mean is None:
+        return ", which keeps no running statistics"
+    return ""

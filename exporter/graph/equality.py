@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from exporter.errors import BuildError
 from exporter.graph.files import serialize
+from exporter.models.difference import relative_difference
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -85,7 +86,7 @@ def answers(graph: ir.Model, images: Array, tensors: Collection[str] = ()) -> An
 
 def alike(found: Array, own: Array, graph: ir.Model, images: Array) -> bool:
     """Whether `found` is the graph's own answer to the images, up to what rounding does to it."""
-    off = difference(found, own)
+    off = relative_difference(found, own)
     return off <= LIMIT or off <= _TIMES_ROUNDING * _rounding(graph, images, own)
 
 
@@ -95,20 +96,5 @@ def _rounding(graph: ir.Model, images: Array, own: Array) -> float:
         return 0.0
     noise = np.random.RandomState(1).standard_normal(images.shape)
     moved = (images * (1 + _NUDGE * noise)).astype(images.dtype)
-    found = difference(answer(graph, moved), own)
+    found = relative_difference(answer(graph, moved), own)
     return found if np.isfinite(found) else 0.0
-
-
-def difference(found: Array, expected: Array) -> float:
-    """||found - expected|| / ||expected||; infinite where they have other shapes or other NaNs."""
-    if found.shape != expected.shape or found.dtype != expected.dtype:
-        return float("inf")
-    found, expected = found.astype(np.float64), expected.astype(np.float64)
-    finite = np.isfinite(expected)
-    if not np.array_equal(found[~finite], expected[~finite], equal_nan=True):
-        return float("inf")
-    off = float(np.linalg.norm((found - expected)[finite]))
-    norm = float(np.linalg.norm(expected[finite]))
-    if np.isnan(off):
-        return float("inf")
-    return off / norm if norm else float("inf") if off else 0.0

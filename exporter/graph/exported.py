@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from exporter.errors import BuildError
-from exporter.graph.equality import Array, alike, answer, answers, difference
+from exporter.graph.equality import Array, alike, answer, answers
+from exporter.models.difference import relative_difference
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -38,7 +39,7 @@ def check_exported(graph: ir.Model, module: torch.nn.Module, images: Array) -> N
     """
     expected = eager_answer(module, images)
     found = answer(graph, images)
-    off = difference(found, expected)
+    off = relative_difference(found, expected)
     if off <= LIMIT or alike(expected, found, graph, images):
         return
     raise BuildError(
@@ -70,5 +71,5 @@ def _first_changed(graph: ir.Model, module: torch.nn.Module, images: Array) -> s
             hook.remove()
     became = answers(graph, images, outputs.keys())
     changed = [path for path in outputs if path in became]
-    changed = [path for path in changed if difference(became[path], outputs[path]) > LIMIT]
+    changed = [path for path in changed if relative_difference(became[path], outputs[path]) > LIMIT]
     return f"{changed[0]} ({type(parts[changed[0]]).__name__})" if changed else "its own forward"

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from exporter.artifact import PassReport
 from exporter.errors import BuildError
-from exporter.graph.equality import LIMIT, Answers, Array, alike, answer, answers, difference
+from exporter.graph.equality import LIMIT, Answers, Array, alike, answer, answers
 from exporter.graph.files import check
+from exporter.models.difference import relative_difference
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -44,7 +45,7 @@ def prove_equal(
     found = answer(rewritten, images)
     if alike(found, expected, graph, images):
         return
-    off = f"relative difference {difference(found, expected):.2g} on random images"
+    off = f"relative difference {relative_difference(found, expected):.2g} on random images"
     before = graph
     for run in passes:
         after = before.clone()
@@ -79,7 +80,7 @@ def _first_changed(graph: ir.Model, was: Answers, became: Answers) -> str:
     for node in reversed(graph.graph):
         names = [str(value.name) for value in node.outputs]
         known = [name for name in names if name in was and name in became]
-        same = any(difference(became[name], was[name]) <= LIMIT for name in known)
+        same = any(relative_difference(became[name], was[name]) <= LIMIT for name in known)
         readers = {reader for value in node.outputs for reader in value.consumers()}
         if not same and readers <= differing:
             differing.add(node)

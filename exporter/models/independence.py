@@ -29,7 +29,7 @@ def random_images(shape: tuple[int, ...], count: int) -> Tensor:
 
 
 def check_independence(module: nn.Module, source: str, images: Tensor) -> None:
-    """Runs the module on the images again and again, and on the first of them alone.
+    """Runs the module on the images together, more than once, and on each of them alone.
 
     `images` is (N, C, H, W), and the module answers one tensor (1, ...) to one of them.
 
@@ -56,13 +56,14 @@ def check_independence(module: nn.Module, source: str, images: Tensor) -> None:
                 f"{source} answers the same images differently each time{_where(module, images)}; "
                 "call eval(), and leave out what draws random numbers"
             )
-        alone = _run(module, images[:1])
-        if _differs(alone, together[:1]):
-            raise InputError(
-                f"{source}: the answer to an image depends on the other images of its batch"
-                f"{_where(module, images, alone=True)}; call eval(), and give it layers that do "
-                "not mix images"
-            )
+        for index in range(len(images)):
+            alone = slice(index, index + 1)
+            if _differs(_run(module, images[alone]), together[alone]):
+                raise InputError(
+                    f"{source}: the answer to an image depends on the other images of its batch"
+                    f"{_where(module, images, alone)}; call eval(), and give it layers that do "
+                    "not mix images"
+                )
 
 
 def _run(module: nn.Module, images: Tensor) -> Tensor:
@@ -88,14 +89,18 @@ class _Call:
     output: Tensor
 
 
-def _where(module: nn.Module, images: Tensor, *, alone: bool = False) -> str:
-    """From which layer on the outputs differ, in words; empty where the calls don't match."""
+def _where(module: nn.Module, images: Tensor, alone: slice = slice(None)) -> str:
+    """From which layer on the outputs differ, in words; empty where the calls don't match.
+
+    The images are run together, and those of `alone` once more.
+    """
     first = _calls(module, images)
-    second = _calls(module, images[:1] if alone else images)
+    second = _calls(module, images[alone])
     for before, after in zip(first, second, strict=False):
         if before.path != after.path:
             return ""
-        expected = before.output[: len(after.output)] if alone else before.output
+        has_rows = before.output.dim() and len(before.output) == len(images)
+        expected = before.output[alone] if has_rows else before.output
         if _differs(after.output, expected):
             kind = type(before.part).__name__
             if not before.path:

@@ -93,29 +93,29 @@ def _opset(model: onnx.ModelProto, name: str) -> int:
 
 
 def _check_node(node: onnx.NodeProto, version: int, name: str) -> None:
-    label = f"{name}: node {_label(node)!r}"
+    this = f"{name}: node {label(node)!r}"
     if node.domain not in ("", "ai.onnx"):
         operator = f"{node.domain}.{node.op_type}"
         raise InputError(
-            f"{label} is {operator!r}, which is not a standard ONNX operator; "
+            f"{this} is {operator!r}, which is not a standard ONNX operator; "
             "export the model with standard ones"
         )
     if not onnx.defs.has(node.op_type, version, ""):
-        raise InputError(f"{label} is {node.op_type!r}, an operator that opset {version} has not")
+        raise InputError(f"{this} is {node.op_type!r}, an operator that opset {version} has not")
     if node.op_type in _QUANTIZED:
-        raise InputError(f"{label} is {node.op_type}: give the float32 model, not a quantized one")
+        raise InputError(f"{this} is {node.op_type}: give the float32 model, not a quantized one")
     for attribute in node.attribute:
         if attribute.HasField("g") or attribute.graphs:
             raise InputError(
-                f"{label} ({node.op_type}) has a subgraph; control flow is not accepted, "
+                f"{this} ({node.op_type}) has a subgraph; control flow is not accepted, "
                 "export the model with fixed shapes"
             )
         if attribute.ref_attr_name:
-            raise InputError(f"{label} refers to an attribute of a function that is not there")
+            raise InputError(f"{this} refers to an attribute of a function that is not there")
 
 
-def _label(node: onnx.NodeProto) -> str:
-    """A node's name, or the tensors that it makes."""
+def label(node: onnx.NodeProto) -> str:
+    """What messages call a node: its name, or the tensors that it makes."""
     return node.name or ", ".join(node.output)
 
 
@@ -141,7 +141,7 @@ def sort_nodes(graph: onnx.GraphProto, name: str) -> None:
         missing = sorted(needed - maker.keys())
         if missing:
             raise InputError(
-                f"{name}: node {_label(node)!r} reads {missing[0]!r}, which nothing makes"
+                f"{name}: node {label(node)!r} reads {missing[0]!r}, which nothing makes"
             )
         makers = {maker[value] for value in needed}
         waiting_for.append(len(makers))
@@ -155,7 +155,7 @@ def sort_nodes(graph: onnx.GraphProto, name: str) -> None:
                 order.append(reader)
     if len(order) < len(graph.node):
         stuck = next(n for n, count in zip(graph.node, waiting_for, strict=True) if count)
-        raise InputError(f"{name}: the graph has a cycle through node {_label(stuck)!r}")
+        raise InputError(f"{name}: the graph has a cycle through node {label(stuck)!r}")
     for output_info in graph.output:
         if output_info.name not in made and output_info.name not in maker:
             raise InputError(f"{name}: nothing makes the output {output_info.name!r}")

@@ -12,7 +12,6 @@ import math
 import stat
 from pathlib import Path
 
-import numpy as np
 import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
@@ -22,14 +21,14 @@ from exporter.artifact import Model, ModelKind, ModelSpec, Skipped, TensorSpec, 
 from exporter.errors import InputError
 from exporter.models import onnx_checks as checks
 from exporter.models.names import model_name
+from exporter.models.onnx_conversion import converted
 from exporter.models.onnx_format import IR_VERSION, LARGEST_BYTES, OPSET
+from exporter.models.onnx_trial import try_out
 from exporter.models.onnx_weights import check_tensors, inline_external_data
 from exporter.passes.values import constant, dims, is_op
 
 BATCH = "batch"
 """The name of a dynamic batch dimension that has none."""
-_FATAL = 4
-"""ONNX Runtime's log level for fatal errors alone: what goes wrong is in the exception."""
 
 
 def load_onnx(path: Path) -> Model:
@@ -49,14 +48,13 @@ def load_onnx(path: Path) -> Model:
     interface = checks.check_interface(model.graph, name)
     if _name_batch(interface.input) or inlined:
         given = model.SerializeToString(deterministic=True)
-    converted = _convert(model, interface, name)
-    graph = ir.from_proto(converted)
+    graph = ir.from_proto(_convert(model, interface, name))
     graph.ir_version = IR_VERSION
     common.RemoveInitializersFromInputsPass()(graph)
     _check_float32(graph, name)
     fixed = _batch_fixed_inside(graph)
     spec = _describe(graph, path, interface.dtype, given)
-    _check_it_runs(given, spec, name)
+    try_out(given, ir.to_proto(graph).SerializeToString(), spec, name)
     return Model(
         spec=spec,
         module=None,
@@ -109,8 +107,7 @@ def _convert(model: onnx.ModelProto, interface: checks.Interface, name: str) -> 
     try:
         model = _infer(model, declared)
         if model.opset_import[0].version != OPSET:
-            model = onnx.version_converter.convert_version(model, OPSET)
-            model = _infer(model, declared)
+            model = _infer(converted(model), declared)
         checks.check_activations(model.graph, name)
         onnx.checker.check_model(model, full_check=True)
     except (
@@ -178,30 +175,6 @@ def _check_float32(graph: ir.Model, name: str) -> None:
                     f"{name}: {node.op_type} {node.name!r} computes in {value.dtype}; give the "
                     "float32 model, the lower precisions are made from it"
                 )
-
-
-def _check_it_runs(given: bytes, spec: ModelSpec, name: str) -> None:
-    """One run on zeros: shape inference misses, for example, channels that do not match."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = _FATAL
-    sizes = [size if isinstance(size, int) else 1 for size in spec.input.shape]
-    try:
-        session = onnxruntime.InferenceSession(
-            given, options, providers=["CPUExecutionProvider"], enable_fallback=0
-        )
-        zeros = np.zeros(sizes, spec.input.dtype)
-        (result,) = session.run(None, {spec.input.name: zeros})
-    except Exception as error:  # its exceptions share no narrower base
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"{name}: ONNX Runtime cannot run it: {reason}") from error
-    if result.dtype != np.float32 or result.ndim < 2 or len(result) != sizes[0]:
-        raise InputError(
-            f"{name}: the output {spec.output.name!r} is {result.dtype} of shape {result.shape} "
-            f"for {sizes[0]} image(s); expected float32 with one row for each image"
-        )
 
 
 def _describe(graph: ir.Model, path: Path, dtype: str, given: bytes) -> ModelSpec:

@@ -1,4 +1,4 @@
-"""Answers that depend on chance or on the neighbours in a batch are refused when a model is defined.
+"""Answers that depend on chance or on the neighbours in a batch are refused at once.
 
 Each message names the layer. What only looks like it (a module that stays in training mode and does
 nothing, a forward that changes its input) goes through.
@@ -41,7 +41,7 @@ class Always(nn.Module):
         super().__init__()
         self.inner = inner
 
-    def train(self, mode: bool = True) -> Always:  # noqa: FBT001, FBT002 - as in PyTorch
+    def train(self, mode: bool = True) -> Always:
         super().train(mode)
         self.inner.train()
         return self

@@ -27,7 +27,6 @@ Answers = Mapping[str, Array]
 LIMIT: Final = 1e-5
 """The relative difference below which two answers are alike: the certificate of FP32 allows less
 than half of it."""
-_BATCH: Final = 2
 _NUDGE: Final = 2.0**-22
 """How far images are moved to see what rounding does: a few units in the last place."""
 _TIMES_ROUNDING: Final = 8
@@ -35,12 +34,12 @@ _TIMES_ROUNDING: Final = 8
 _PIXELS: Final = 256
 
 
-def random_images(graph: ir.Model) -> Array:
-    """Seeded images (N, ...) as the graph takes them; N is 2 where the batch is dynamic."""
+def random_images(graph: ir.Model, batch: int = 2) -> Array:
+    """Seeded images (N, ...) as the graph takes them; N is `batch` where it is dynamic."""
     value = graph.graph.inputs[0]
     assert value.shape is not None
     assert value.dtype is not None
-    sizes = [size if isinstance(size, int) else _BATCH for size in value.shape]
+    sizes = [size if isinstance(size, int) else batch for size in value.shape]
     random = np.random.RandomState(0)
     kind = value.dtype.numpy()
     if kind.kind in "iu":
@@ -84,10 +83,10 @@ def answers(graph: ir.Model, images: Array, tensors: Collection[str] = ()) -> An
     return dict(zip((value.name for value in session.get_outputs()), found, strict=True))
 
 
-def alike(found: Array, own: Array, graph: ir.Model, images: Array) -> bool:
+def alike(found: Array, own: Array, graph: ir.Model, images: Array, limit: float = LIMIT) -> bool:
     """Whether `found` is the graph's own answer to the images, up to what rounding does to it."""
     off = relative_difference(found, own)
-    return off <= LIMIT or off <= _TIMES_ROUNDING * _rounding(graph, images, own)
+    return off <= limit or off <= _TIMES_ROUNDING * _rounding(graph, images, own)
 
 
 def _rounding(graph: ir.Model, images: Array, own: Array) -> float:

@@ -34,16 +34,22 @@ def rewrite(graph: ir.Model, passes: Sequence[Pass]) -> tuple[ir.Model, tuple[Pa
 
 
 def prove_equal(
-    graph: ir.Model, rewritten: ir.Model, passes: Sequence[Pass], images: Array
+    graph: ir.Model,
+    rewritten: ir.Model,
+    passes: Sequence[Pass],
+    images: Array,
+    limit: float = LIMIT,
 ) -> None:
     """Compares what passes made of a graph with the graph itself.
+
+    `limit` is the relative difference that needs no explanation.
 
     Raises:
         BuildError: it answers differently; the message names the pass and the first tensor.
     """
     expected = answer(graph, images)
     found = answer(rewritten, images)
-    if alike(found, expected, graph, images):
+    if alike(found, expected, graph, images, limit):
         return
     off = f"relative difference {relative_difference(found, expected):.2g} on random images"
     before = graph
@@ -53,10 +59,11 @@ def prove_equal(
         tensors = _tensors(before) & _tensors(after)
         was, became = (answers(stage, images, tensors) for stage in (before, after))
         output = str(after.graph.outputs[0].name)
-        if not alike(became[output], was[output], before, images):
+        if not alike(became[output], was[output], before, images, limit):
+            first = _first_changed(after, was, became, limit)
             raise BuildError(
-                f"the pass {name} changes the numbers of the graph ({off}), first in "
-                f"{_first_changed(after, was, became)}; this is a fault of the exporter, report it"
+                f"the pass {name} changes the numbers of the graph ({off}), first in {first}; "
+                "this is a fault of the exporter, report it"
             )
         before = after
     raise BuildError(
@@ -69,7 +76,7 @@ def _tensors(graph: ir.Model) -> set[str]:
     return {str(value.name) for node in graph.graph for value in node.outputs}
 
 
-def _first_changed(graph: ir.Model, was: Answers, became: Answers) -> str:
+def _first_changed(graph: ir.Model, was: Answers, became: Answers, limit: float) -> str:
     """The first tensor from which on everything differs.
 
     A tensor that differs and is read by one that does not has got another meaning under the same
@@ -80,7 +87,7 @@ def _first_changed(graph: ir.Model, was: Answers, became: Answers) -> str:
     for node in reversed(graph.graph):
         names = [str(value.name) for value in node.outputs]
         known = [name for name in names if name in was and name in became]
-        same = any(relative_difference(became[name], was[name]) <= LIMIT for name in known)
+        same = any(relative_difference(became[name], was[name]) <= limit for name in known)
         readers = {reader for value in node.outputs for reader in value.consumers()}
         if not same and readers <= differing:
             differing.add(node)

@@ -57,10 +57,10 @@ class Noise(nn.Module):
 
 
 class SeldomDrops(nn.Module):
-    """One value of a thousand: most runs answer the same."""
+    """About one of the 1,600 values of two images: every third run drops none."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return functional.dropout(x.mean((2, 3), keepdim=True), 0.01, training=True) + 0 * x
+        return functional.dropout(x, 0.0006, training=True)
 
 
 class Centred(nn.Module):

@@ -40,7 +40,15 @@ from exporter.builds.records import (
 )
 from exporter.builds.request import ExportRequest
 from exporter.measure.timing import BlockTime, Ceilings, Latency, LayerTime, Profile, Speedup
-from exporter.prove.certificate import Accuracy, BlockDrift, BlockReceipt, Parity, Receipt, Scope
+from exporter.prove.certificate import (
+    Accuracy,
+    BlockDrift,
+    BlockReceipt,
+    Flip,
+    Parity,
+    Receipt,
+    Scope,
+)
 
 BLOCKS = tuple(
     f"layer{stage}.{i}" for stage, count in enumerate((3, 4, 6, 3), 1) for i in range(count)
@@ -130,6 +138,8 @@ def record(
         top1_agreement=0.984 if int8 else 1.0, flips=1 if int8 else 0, limits=LIMITS[precision],
         passed=True, rel_l2_float64=0.8 * error, reference_rel_l2_float64=3.3e-7,
         batch_sizes=(1, 8), batch_max_abs=2 * error,
+        agreement_at_most=0.99920 if int8 else 1.0, median_margin=5.1,
+        flipped=(Flip(input=12, reference=3, engine=5, margin=0.021),) if int8 else (),
     )  # fmt: skip
     return EngineRecord(
         id=f"{target}.{precision}", target=target, precision=precision,

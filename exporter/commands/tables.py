@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.markup import escape
 from rich.table import Table
@@ -51,6 +51,9 @@ def engines(manifest: Manifest, console: Console) -> None:
     for line in _conditions(manifest):
         console.print(line)
     for engine in manifest.engines:
+        flips = _flips(engine)
+        if flips:
+            console.print(f"{escape(engine.id)}: {flips}")
         for note in engine.notes:
             console.print(f"[dim]{escape(engine.id)}: {escape(note)}[/]")
 
@@ -150,6 +153,29 @@ def _conditions(manifest: Manifest) -> Iterator[str]:
             f"[yellow]other processes took {measured.other_load:.0%} of this machine's processor "
             "time meanwhile: measure again when it is idle (exporter benchmark)[/]"
         )
+
+
+_FLIPS_SHOWN: Final = 4
+
+
+def _flips(engine: EngineRecord) -> str:
+    """The inputs whose class changes, those of the widest margins by name; "" where there are none.
+
+    Untrained networks have none worth a word: their classes are all alike.
+    """
+    parity = engine.parity
+    if isinstance(parity, Skipped) or not engine.trained or not parity.flipped:
+        return ""
+    shown = parity.flipped[:_FLIPS_SHOWN]
+    named = ", ".join(f"{flip.margin:.2g} (input {flip.input})" for flip in shown)
+    more = ", ..." if parity.flips > len(shown) else ""
+    bounded, median = parity.agreement_at_most, parity.median_margin
+    most = "" if isinstance(bounded, Skipped) else f", at most {bounded:.1%}"
+    usual = "" if isinstance(median, Skipped) else f"; the median margin is {median:.2g}"
+    return (
+        f"{parity.flips} of {parity.samples} inputs change class (agreement "
+        f"{parity.top1_agreement:.1%}{most}), at margins of {named}{more}{usual}"
+    )
 
 
 def _latency(engine: EngineRecord) -> tuple[str, str]:

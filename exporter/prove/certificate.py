@@ -82,6 +82,19 @@ class Scope(StrEnum):
 
 
 @dataclass(frozen=True)
+class Flip:
+    """An input to which an engine answers another class than the reference."""
+
+    input: int
+    """Its place among the evaluation inputs, from 0."""
+    reference: int
+    """The class that the reference answers."""
+    engine: int
+    margin: float
+    """By how much the reference prefers its own class to the engine's, in its outputs' units."""
+
+
+@dataclass(frozen=True)
 class Parity:
     """The parity certificate: how far an engine's numbers are from the reference."""
 
@@ -110,6 +123,14 @@ class Parity:
     batch_sizes: tuple[int, ...] = ()
     batch_max_abs: float = 0.0
     """Largest difference between the same inputs run one at a time and in batches."""
+    agreement_at_most: float | Skipped = Skipped("not computed")
+    """The exact 95 % upper bound of `top1_agreement`, which is what is held against its limit."""
+    drop_at_least: float | Skipped = Skipped("not computed")
+    """The exact 95 % lower bound of the accuracy lost, where the inputs have labels."""
+    flipped: tuple[Flip, ...] = ()
+    """The flips, the widest margin first; of many the first few."""
+    median_margin: float | Skipped = Skipped("not computed")
+    """By how much the reference prefers its first class to its second on half of the inputs."""
     blocks: tuple[BlockDrift, ...] = ()
 
 

@@ -19,8 +19,9 @@ from exporter.artifact import Model, Skipped
 from exporter.errors import BuildError, InputError
 from exporter.images.samples import Samples
 from exporter.progress import Progress
+from exporter.prove.answers import Answers, compare_answers
 from exporter.prove.certificate import Accuracy, Parity, Scope
-from exporter.prove.limits import AT_LEAST
+from exporter.prove.limits import AT_LEAST, OF_ANSWERS, widened
 from exporter.runtime.goldens import read_arrays
 
 if TYPE_CHECKING:
@@ -60,6 +61,14 @@ class Reference:
             return 0.0
         count = len(self.outputs_float64)
         return float(np.abs(self.outputs[:count] - self.outputs_float64).max())
+
+    @property
+    def own_rel_l2(self) -> float | Skipped:
+        """The relative error that the float32 reference makes against float64."""
+        exact = self.outputs_float64
+        if isinstance(exact, Skipped):
+            return exact
+        return relative_l2(self.outputs[: len(exact)] - exact, exact)
 
 
 def make_reference(model: Model, inputs: Samples, progress: Progress) -> Reference:
@@ -214,7 +223,10 @@ def compare(
             f"the engine answers with shape {outputs.shape}, the reference with {expected.shape}"
         )
     figures = _figures(outputs, reference)
-    applied = {key: value for key, value in limits.items() if key in figures.values}
+    own = reference.own_rel_l2
+    allowed = widened(limits, 0.0 if isinstance(own, Skipped) else own)
+    applied = {key: limit for key, limit in allowed.items() if key in figures.judged}
+    applied.pop("top1_agreement" if figures.answers.labels_decide(applied) else "top1_drop", None)
     failures = [
         *_not_finite("the reference's", expected),
         *_not_finite("the", outputs),
@@ -225,34 +237,35 @@ def compare(
         alone = _missed(_figures(singly, reference), applied)
         failures += [f"at batch 1: {text}" for text in (*_not_finite("the", singly), *alone)]
         between_batches = _largest(singly - outputs[: len(singly)])
-        allowed = limits["batch_max_abs"] * _largest(expected)
-        applied["batch_max_abs"] = allowed
-        if not between_batches <= allowed:
+        most = allowed["batch_max_abs"] * _largest(expected)
+        applied["batch_max_abs"] = most
+        if not between_batches <= most:
             failures.append(
-                f"batch_max_abs {between_batches:.3g} > limit {allowed:.3g} (the same inputs one "
+                f"batch_max_abs {between_batches:.3g} > limit {most:.3g} (the same inputs one "
                 "at a time and in batches)"
             )
-    exact = reference.outputs_float64
     return Parity(
         scope=scope,
         reference=reference.source,
         samples=len(outputs),
-        max_abs=figures.values["max_abs"],
-        rel_l2=figures.values["rel_l2"],
-        cosine=figures.values["cosine"],
-        sqnr_db=figures.values["sqnr_db"],
-        top1_agreement=figures.values["top1_agreement"],
-        flips=figures.flips,
+        max_abs=figures.max_abs,
+        rel_l2=figures.judged["rel_l2"],
+        cosine=figures.cosine,
+        sqnr_db=figures.judged["sqnr_db"],
+        top1_agreement=figures.answers.agreement,
+        flips=figures.answers.flips,
         limits=applied,
         passed=not failures,
         failures=tuple(failures),
-        rel_l2_float64=exact if isinstance(exact, Skipped) else figures.values["rel_l2_float64"],
-        reference_rel_l2_float64=exact
-        if isinstance(exact, Skipped)
-        else relative_l2(expected[: len(exact)] - exact, exact),
-        near_ties=figures.near_ties,
+        rel_l2_float64=own if isinstance(own, Skipped) else figures.judged["rel_l2_float64"],
+        reference_rel_l2_float64=own,
+        near_ties=figures.answers.near_ties,
         batch_sizes=(*([1] if singly is not None else []), reference.fixed_batch or BATCH),
         batch_max_abs=between_batches,
+        agreement_at_most=figures.answers.agreement_at_most,
+        drop_at_least=figures.answers.drop_at_least,
+        flipped=figures.answers.flipped,
+        median_margin=figures.answers.median_margin,
     )
 
 
@@ -260,9 +273,11 @@ def compare(
 class _Figures:
     """How far some answers are from the reference's to the same inputs."""
 
-    values: Mapping[str, float]
-    flips: int
-    near_ties: int
+    judged: Mapping[str, float]
+    """By the limit that each is held against."""
+    max_abs: float
+    cosine: float
+    answers: Answers
     worst: str
     """The input with the largest error of its own, in words."""
 
@@ -270,26 +285,35 @@ class _Figures:
 def _figures(outputs: Floats, reference: Reference) -> _Figures:
     """Of the answers to the first inputs; what is not finite counts as infinitely far away."""
     expected = reference.outputs[: len(outputs)]
-    answers = np.where(np.isfinite(outputs), outputs, np.inf)
-    error = answers - expected
-    near_tie = _top1_margin(expected) <= 2 * reference.own_max_abs
-    flipped = (outputs.argmax(axis=1) != expected.argmax(axis=1)) & ~near_tie
-    judged = max(1, int((~near_tie).sum()))
-    values: dict[str, float] = {
-        "max_abs": _largest(error),
+    finite = np.where(np.isfinite(outputs), outputs, np.inf)
+    error = finite - expected
+    labels = reference.inputs.labels
+    answers = compare_answers(
+        outputs,
+        expected,
+        near_tie=2 * reference.own_max_abs,
+        labels=None if labels is None else labels[: len(outputs)],
+    )
+    judged: dict[str, float] = {
         "rel_l2": relative_l2(error, expected),
-        "cosine": _cosine(outputs, expected) if np.isfinite(outputs).all() else 0.0,
         "sqnr_db": sqnr_db(error, expected),
-        "top1_agreement": 1.0 - float(flipped.sum()) / judged,
+        "top1_agreement": answers.agreement_at_most,
     }
+    if not isinstance(answers.drop_at_least, Skipped):
+        judged["top1_drop"] = answers.drop_at_least
     exact = reference.outputs_float64
     if not isinstance(exact, Skipped):
         exact = exact[: len(outputs)]
-        values["rel_l2_float64"] = relative_l2(answers[: len(exact)] - exact, exact)
+        judged["rel_l2_float64"] = relative_l2(finite[: len(exact)] - exact, exact)
     own = np.linalg.norm(error, axis=1) / np.maximum(np.linalg.norm(expected, axis=1), 1e-30)
     index = int(np.argmax(own))
-    worst = f"worst input: {index} of {len(outputs)}, relative error {own[index]:.3g}"
-    return _Figures(values, int(flipped.sum()), int(near_tie.sum()), worst)
+    return _Figures(
+        judged,
+        max_abs=_largest(error),
+        cosine=_cosine(outputs, expected) if np.isfinite(outputs).all() else 0.0,
+        answers=answers,
+        worst=f"worst input: {index} of {len(outputs)}, relative error {own[index]:.3g}",
+    )
 
 
 def _not_finite(whose: str, outputs: Floats) -> list[str]:
@@ -304,10 +328,10 @@ def _not_finite(whose: str, outputs: Floats) -> list[str]:
 
 def _missed(figures: _Figures, limits: Mapping[str, float]) -> list[str]:
     return [
-        f"{key} {figures.values[key]:.3g} {'<' if key in AT_LEAST else '>'} limit {limit:g} "
-        f"({figures.worst})"
+        f"{key} {figures.judged[key]:.3g} {'<' if key in AT_LEAST else '>'} limit {limit:.3g} "
+        f"({figures.answers.in_words if key in OF_ANSWERS else figures.worst})"
         for key, limit in limits.items()
-        if _misses(key, figures.values[key], limit)
+        if _misses(key, figures.judged[key], limit)
     ]
 
 
@@ -353,14 +377,6 @@ def _misses(key: str, figure: float, limit: float) -> bool:
 def _cosine(outputs: Floats, expected: Floats) -> float:
     norms = float(np.linalg.norm(outputs) * np.linalg.norm(expected))
     return float((outputs * expected).sum()) / (norms or 1.0)
-
-
-def _top1_margin(outputs: Floats) -> Floats:
-    if outputs.shape[1] < 2:
-        return np.full(len(outputs), np.inf)
-    best = np.partition(outputs, -2, axis=1)
-    margins: Floats = best[:, -1] - best[:, -2]
-    return margins
 
 
 def _rows(output: Array) -> Floats:

@@ -78,21 +78,22 @@ def advise(manifest: Manifest, engines: Sequence[EngineView]) -> Advice:
     )
 
 
-_LIMITED: Final[Mapping[str, tuple[str, Callable[[Traced[float]], Figure]]]] = {
-    "sqnr_db": ("SQNR", decibels),
-    "top1_agreement": ("top-1 agreement", percent),
-    "rel_l2": ("relative error", error),
-    "rel_l2_float64": ("relative error against float64", error),
-    "batch_max_abs": ("batch 1 against batches", error),
+_LIMITED: Final[Mapping[str, tuple[str, str, Callable[[Traced[float]], Figure]]]] = {
+    "sqnr_db": ("SQNR", "sqnr_db", decibels),
+    "top1_agreement": ("95 % bound of top-1 agreement", "agreement_at_most", percent),
+    "top1_drop": ("95 % bound of the top-1 lost", "drop_at_least", percent),
+    "rel_l2": ("relative error", "rel_l2", error),
+    "rel_l2_float64": ("relative error against float64", "rel_l2_float64", error),
+    "batch_max_abs": ("batch 1 against batches", "batch_max_abs", error),
 }
-"""Figures of a parity certificate that have a limit: their words and their form."""
+"""The limits of a parity certificate: in words, which figure is held against each, its form."""
 
 
 def limits(parity: Traced[Parity]) -> list[Parts]:
     """Each limit of a parity certificate: "SQNR ≥ 20.0 dB"."""
     parts: list[Parts] = []
     for key in parity.raw.limits:
-        name, form = _LIMITED.get(key, (key, error))
+        name, _, form = _LIMITED.get(key, (key, key, error))
         parts.append((f"{name} {_relation(key)} ", form(parity.limits[key])))
     return parts
 
@@ -123,8 +124,8 @@ def _reasons(best: EngineView, engines: Sequence[EngineView]) -> Iterable[Parts]
 def _parity(parity: Traced[Parity]) -> Parts:
     words: list[str | Figure] = ["Parity passed on ", count(parity.samples), " inputs"]
     joint = ": "
-    for key, (name, form) in _LIMITED.items():
-        figure: Traced[float] = getattr(parity, key)
+    for key, (name, held, form) in _LIMITED.items():
+        figure: Traced[float] = getattr(parity, held)
         if key in parity.raw.limits and not is_skipped(figure):
             limit = form(parity.limits[key])
             words += [f"{joint}{name} ", form(figure), f" (limit {_relation(key)} ", limit, ")"]

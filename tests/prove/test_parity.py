@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from torch import nn
@@ -80,6 +81,44 @@ def test_the_float32_gate_is_against_float64() -> None:
     assert parity.reference_rel_l2_float64 < 1e-7
 
 
+def inexact(own: float) -> Reference:
+    """A reference whose float32 answers are off by `own`, relative, each in its own direction."""
+    against = reference()
+    noise = np.random.default_rng(5).standard_normal(against.outputs.shape)
+    noise *= np.linalg.norm(against.outputs[:8]) / np.linalg.norm(noise[:8])
+    return dataclasses.replace(
+        against,
+        outputs=against.outputs + own * noise,
+        outputs_float64=against.outputs[:8],
+    )
+
+
+@pytest.mark.parametrize("own", [5e-6, 5e-5, 5e-4])
+def test_the_float32_limits_follow_the_references_own_error(own: float) -> None:
+    """An engine that is exact passes, one that is ten times as far as eager does not."""
+    against = inexact(own)
+    exact = reference().outputs
+    for singly in (exact[:8], against.outputs[:8]):
+        parity = compare(exact, against, LIMITS[Precision.FP32, False], singly=singly)
+        assert parity.passed, parity.failures
+    assert parity.limits["rel_l2_float64"] == pytest.approx(3 * own)
+    assert parity.reference_rel_l2_float64 == pytest.approx(own)
+    far = exact + 10 * (against.outputs - exact)
+    assert not judge(far, against, Precision.FP32, False).passed
+
+
+@pytest.mark.parametrize("own", [0.0, 1e-8, 1e-7])
+def test_a_good_reference_leaves_the_float32_limits_alone(own: float) -> None:
+    limits = judge(reference().outputs, inexact(own), Precision.FP32, False).limits
+    assert (limits["rel_l2_float64"], limits["rel_l2"]) == (2e-6, 4e-6)
+
+
+@pytest.mark.parametrize("own", [0.1, 10.0])
+def test_a_reference_that_is_far_off_itself_certifies_nothing(own: float) -> None:
+    for engine in (reference().outputs, inexact(own).outputs):
+        assert not judge(engine, inexact(own), Precision.FP32, False).passed
+
+
 def test_a_failure_names_figure_limit_and_worst_input() -> None:
     against = reference()
     outputs = against.outputs.copy()
@@ -98,18 +137,91 @@ def test_an_answer_that_is_not_a_number_fails() -> None:
     assert not parity.passed
 
 
-def test_flips_gate_trained_weights_only() -> None:
-    against = reference()
-    outputs = against.outputs.copy()
+def with_flips(of: Reference, count: int) -> Floats:
+    """The answers, the first `count` changed to the runner-up, by a hair more than needed."""
+    outputs = of.outputs.copy()
     order = np.argsort(outputs, axis=1)
-    for row in range(4):  # 4 of 64 answers change to the runner-up, by a hair more than needed
+    for row in range(count):
         first, second = order[row, -1], order[row, -2]
         outputs[row, second] = outputs[row, first] + 1e-6
-    trained = judge(outputs, against, Precision.INT8, True)
-    assert trained.flips == 4
-    assert trained.top1_agreement == pytest.approx(60 / 64)
-    assert not trained.passed
+    return outputs
+
+
+LOOSE = {"sqnr_db": 0.0, "rel_l2": 1.0, "rel_l2_float64": 1.0}
+"""So that flips alone decide."""
+
+
+@pytest.mark.parametrize(
+    ("precision", "allowed"), [(Precision.FP32, 2), (Precision.FP16, 2), (Precision.INT8, 6)]
+)
+def test_agreement_fails_only_where_the_flips_show_it(precision: Precision, allowed: int) -> None:
+    """P(flips > 2 of 64 | 1 %) = 0.026, P(flips > 6 of 64 | 5 %) = 0.041; one fewer: over 0.05."""
+    against = reference()
+    limits = {**LIMITS[precision, True], **LOOSE}
+    fine = compare(with_flips(against, allowed), against, limits)
+    assert fine.passed, fine.failures
+    assert fine.top1_agreement == pytest.approx(1 - allowed / 64)
+    assert isinstance(fine.agreement_at_most, float)
+    assert fine.top1_agreement < fine.limits["top1_agreement"] < fine.agreement_at_most
+    bad = compare(with_flips(against, allowed + 1), against, limits)
+    assert [failure.split()[0] for failure in bad.failures] == ["top1_agreement"]
+    assert f"{allowed + 1} flips in 64 inputs" in bad.failures[0]
+
+
+def test_flips_gate_trained_weights_only() -> None:
+    against = reference()
+    outputs = with_flips(against, 8)
+    assert not judge(outputs, against, Precision.INT8, True).passed
     assert judge(outputs, against, Precision.INT8, False).passed
+
+
+def labelled(of: Reference, labels: npt.NDArray[np.int64]) -> Reference:
+    inputs = Samples.of("digits", np.zeros((len(labels), 1), np.float32), labels)
+    return dataclasses.replace(of, inputs=inputs)
+
+
+def test_labels_decide_by_accuracy() -> None:
+    """Of 12 flips in 64, those that turn wrong answers into others cost nothing."""
+    limits = {**LIMITS[Precision.INT8, True], **LOOSE}
+    outputs = with_flips(reference(), 12)
+    right = reference().outputs.argmax(axis=1)
+    wrong = right.copy()
+    wrong[:12] = [next(c for c in range(10) if c not in pair) for pair in zip(
+        right[:12], outputs[:12].argmax(axis=1), strict=True)]  # fmt: skip
+    fine = compare(outputs, labelled(reference(), wrong), limits)
+    assert fine.passed, fine.failures
+    assert "top1_agreement" not in fine.limits
+    assert fine.limits["top1_drop"] == 0.01
+    bad = compare(outputs, labelled(reference(), right), limits)
+    assert [failure.split()[0] for failure in bad.failures] == ["top1_drop"]
+    assert "12 right answers lost and 0 gained" in bad.failures[0]
+    assert bad.drop_at_least == pytest.approx((2 * 0.05 ** (1 / 12) - 1) * 12 / 64)
+
+
+def test_labels_that_the_reference_does_not_know_decide_nothing() -> None:
+    """As with the labels of another network's classes."""
+    limits = {**LIMITS[Precision.INT8, True], **LOOSE}
+    unknown = labelled(reference(), np.full(64, 77))
+    parity = compare(with_flips(reference(), 12), unknown, limits)
+    assert [failure.split()[0] for failure in parity.failures] == ["top1_agreement"]
+    assert "top1_drop" not in parity.limits
+
+
+def test_flips_are_listed_with_their_margins() -> None:
+    against = reference()
+    outputs = with_flips(against, 20)
+    parity = judge(outputs, against, Precision.INT8, True)
+    assert parity.flips == 20
+    assert len(parity.flipped) == 16
+    margins = [flip.margin for flip in parity.flipped]
+    assert margins == sorted(margins, reverse=True)
+    best = np.sort(against.outputs, axis=1)
+    assert parity.median_margin == pytest.approx(np.median(best[:, -1] - best[:, -2]))
+    flip = parity.flipped[0]
+    row = against.outputs[flip.input]
+    assert flip.reference == row.argmax()
+    assert flip.engine == outputs[flip.input].argmax()
+    assert flip.margin == row[flip.reference] - row[flip.engine]
 
 
 def test_near_ties_within_the_references_own_error_do_not_count_as_flips() -> None:
@@ -144,8 +256,7 @@ def test_another_number_of_classes_is_a_build_error() -> None:
 def test_accuracy_is_against_the_labels() -> None:
     labels = reference().outputs.argmax(axis=1)
     labels[:16] = (labels[:16] + 1) % 10
-    labelled = Samples.of("digits", np.zeros((64, 1), np.float32), labels)
-    against = dataclasses.replace(reference(), inputs=labelled)
+    against = labelled(reference(), labels)
     outputs = against.outputs.copy()
     outputs[20] = -outputs[20]
     accuracy = check_accuracy(outputs, against)

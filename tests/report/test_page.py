@@ -18,6 +18,7 @@ from exporter.artifact import ModelKind, Precision
 from exporter.builds.manifest import to_json
 from exporter.builds.records import Manifest
 from exporter.measure.timing import BlockTime, Profile
+from exporter.prove.certificate import Parity
 from exporter.report import render
 from exporter.report.page import drift_bucket, time_width
 from tests import manifests
@@ -330,3 +331,18 @@ def test_a_manifest_without_a_number_of_threads_has_a_page() -> None:
     request = attrs.evolve(manifest.request, threads=None)
     facts = Page(render(replace(manifest, request=request))).all("p", "facts")[0].text
     assert "threads" not in facts
+
+
+def test_flips_are_listed_with_their_margins_and_the_bound_that_decided() -> None:
+    build = manifests.resnet50(trained=True)
+    limited = {"sqnr_db": 20.0, "top1_agreement": 0.95}
+    engines = tuple(
+        replace(e, parity=replace(e.parity, limits=limited)) if e.id == "ort-cpu.int8" else e
+        for e in build.engines
+        if isinstance(e.parity, Parity)
+    )
+    text = " ".join(Page(render(replace(build, engines=engines))).all("body")[0].text.split())
+    assert "ort-cpu.int8 1 of 64 inputs get another class than the reference's" in text
+    assert "95 % bound of top-1 agreement 99.92 % (limit ≥ 95.00 %)" in text
+    assert "0.0210" in text
+    assert "get another class" not in Page(render(manifests.resnet50())).all("body")[0].text

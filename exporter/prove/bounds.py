@@ -1,0 +1,52 @@
+"""What a rate is at least or at most, from a count: exact one-sided bounds.
+
+Clopper and Pearson, "The use of confidence or fiducial limits illustrated in the case of the
+binomial", Biometrika 26 (1934): the lower bound of a rate of which `count` of `trials` were seen is
+the q at which P(X >= count), X ~ Binomial(trials, q), is 1 - CONFIDENCE. Were the rate any lower,
+so many would have been seen in less than one of twenty draws.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+CONFIDENCE: Final = 0.95
+
+
+def rate_at_least(count: int, trials: int) -> float:
+    """The lower bound of a rate; 0 where nothing was seen.
+
+    Found by bisection of the binomial's tail: P(X < count) falls as the rate grows.
+    """
+    if not count:
+        return 0.0
+    seen = np.arange(count)
+    steps = np.log((trials - seen[:-1]) / (seen[:-1] + 1))
+    log_choose = np.concatenate([[0.0], np.cumsum(steps)])
+    low, high = 0.0, 1.0
+    while high - low > 1e-12:
+        rate = (low + high) / 2
+        fewer = np.exp(log_choose + seen * np.log(rate) + (trials - seen) * np.log1p(-rate)).sum()
+        low, high = (rate, high) if fewer > CONFIDENCE else (low, rate)
+    return low
+
+
+def agreement_at_most(flips: int, trials: int) -> float:
+    """The upper bound of the share of inputs that get the reference's answer."""
+    return 1.0 - rate_at_least(flips, trials)
+
+
+def drop_at_least(lost: int, gained: int, trials: int) -> float:
+    """The lower bound of a drop in accuracy, from the inputs that only one of two answers right.
+
+    `lost` are those that the reference alone answers right, `gained` those that the engine alone
+    does. Of the lost + gained inputs on which they differ, as in McNemar's test (Psychometrika 12,
+    1947), a share s is lost, and the drop is (2 s - 1) (lost + gained) / trials. Negative: the data
+    do not even show that there is one.
+    """
+    differ = lost + gained
+    if not differ:
+        return 0.0
+    return (2 * rate_at_least(lost, differ) - 1) * differ / trials

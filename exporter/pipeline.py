@@ -53,7 +53,7 @@ from exporter.plan import plan
 from exporter.progress import Clock, Progress
 from exporter.prove.certificate import Receipt, Scope
 from exporter.prove.engine import Proof, check_engine
-from exporter.prove.failed_gates import failed_gates
+from exporter.prove.failed_gates import failed_gates, receipt_note
 from exporter.prove.limits import LIMITS
 from exporter.prove.parity import Reference, make_reference, save_goldens
 from exporter.prove.receipt import make_receipt, unverified_receipt
@@ -260,6 +260,7 @@ def receipt_of(
     facts: GraphFacts, target: Target, precision: Precision, path: Path, kept: tuple[str, ...]
 ) -> Receipt:
     """What the runtime made of the graph; `unverified` with the reason where it does not say."""
+    facts = replace(facts, activations=target.activations(precision))
     expected = target.expected(precision)
     try:
         kernels, source = target.kernels(path)
@@ -301,7 +302,11 @@ def prove_engines(
                 proof = of_graphs[lowered.path]
         failures = failed_gates(engine.receipt, proof, allow_partial=run.request.allow_partial)
         engine = replace(
-            engine, parity=proof.parity, accuracy=proof.accuracy, failures=tuple(failures)
+            engine,
+            parity=proof.parity,
+            accuracy=proof.accuracy,
+            failures=tuple(failures),
+            notes=(*engine.notes, *receipt_note(engine.receipt, proof)),
         )
         yield reject_failed(run, engine)
 

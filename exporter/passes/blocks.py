@@ -53,12 +53,29 @@ class ResidualBlock:
 
 
 @dataclass(frozen=True)
+class GraphNode:
+    """One operator of a graph, as far as it matters which could be one kernel with another."""
+
+    name: str
+    op: str
+    outputs: tuple[str, ...]
+    operands: tuple[str, ...]
+    """Names of the nodes that compute its inputs; "" stands for the network's input."""
+    readers: int
+    """How often its results are read, by the network's outputs as well."""
+
+
+@dataclass(frozen=True)
 class GraphFacts:
     """What a receipt counts against."""
 
     convs: int
     batchnorms_folded: int
     blocks: tuple[ResidualBlock, ...]
+    nodes: tuple[GraphNode, ...] = ()
+    """In graph order; what depends on no input of the network is left out."""
+    activations: frozenset[str] = frozenset({"Relu"})
+    """Operators that the runtime at hand is known to make part of the kernel before them."""
 
     @classmethod
     def of(
@@ -70,7 +87,23 @@ class GraphFacts:
         """The facts of an optimized graph, from the reports of the passes that made it."""
         folded = sum(report.fired for report in reports if report.name == "fold_batchnorm")
         convs = sum(is_op(node, "Conv") for node in graph.graph)
-        return cls(convs, folded, blocks)
+        return cls(convs, folded, blocks, _nodes(graph.graph))
+
+
+def _nodes(body: ir.Graph) -> tuple[GraphNode, ...]:
+    found: dict[ir.Node | ir.Value, GraphNode] = {}
+    for node in body:
+        points = [p for p in _points_before(node) if isinstance(p, ir.Value) or p in found]
+        if not points:
+            continue
+        found[node] = GraphNode(
+            name=str(node.name),
+            op=node.op_type,
+            outputs=tuple(str(value.name) for value in node.outputs),
+            operands=tuple(found[p].name if p in found else "" for p in points),
+            readers=sum(len(v.uses()) + v.is_graph_output() for v in node.outputs),
+        )
+    return tuple(found.values())
 
 
 def find_residual_blocks(graph: ir.Model) -> tuple[ResidualBlock, ...]:

@@ -39,7 +39,9 @@ class Receipt:
 
     verdict: Verdict
     expected: Verdict
-    """What this target and precision are known to reach; less than this fails the command."""
+    """What this target and precision are known to reach; less than this fails the command.
+
+    What the network has that the runtime is not known to fuse lowers no verdict."""
     source: str
     """What was read back, for example "optimized model written by the session"."""
     convs: int
@@ -53,6 +55,10 @@ class Receipt:
     """Kernels that do none of the network's arithmetic: casts, layout changes, Q/DQ."""
     convs_quantized: int = 0
     residual_adds_quantized: int = 0
+    float_ops_unfusable: int = 0
+    """Of `float_ops`: those that the runtime is not known to fuse, a gate's Mul for example."""
+    residual_adds_unfusable: int = 0
+    """Of the sums that are not fused: those of which neither branch ends in a convolution."""
     leftovers: tuple[tuple[str, str, str], ...] = ()
     """(kernel, block or "", reason) for each operator counted in `float_ops`."""
     reason: str | None = None

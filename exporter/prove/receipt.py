@@ -8,10 +8,12 @@ Verdict `unverified`: the kernels are no complete account of the graph. There is
     was to be kept is nowhere, or the kernels are not connected (more than one tensor that nothing
     writes), so that "between" has no meaning.
 Verdict `fused`, for all precisions: every residual sum is inside a convolution kernel (INT8: or in
-    one 8-bit kernel with its requantization), no operator is left over, and
+    one 8-bit kernel with its requantization), no operator is left over, but for those that the
+    runtime is not known to fuse (`unfusable.py` tells them from the graph), and
     FP32  every convolution computes in FP32;
     FP16  every convolution computes in FP16;
     INT8  every convolution computes in 8 bits, except those that were to be kept, and those do not.
+What is unfusable is counted as what it is, is named with the reason, and lowers nothing.
 A sum that was itself to be kept in higher precision is counted as what it is, fused or not, and
 leaves the verdict alone: ONNX Runtime cannot fuse it where its shortcut comes dequantized.
 Verdict `partial`: anything else, with each reason.
@@ -27,7 +29,7 @@ Operators left over (`float_ops`):
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from exporter.artifact import (
@@ -38,15 +40,18 @@ from exporter.artifact import (
     Precision,
     Verdict,
 )
-from exporter.passes.blocks import GraphFacts, ResidualBlock, Shortcut
+from exporter.passes.blocks import GraphFacts, GraphNode, ResidualBlock, Shortcut
 from exporter.passes.values import is_inside
 from exporter.prove.certificate import BlockReceipt, Receipt
 from exporter.prove.kernel_graph import KernelGraph, own_labels
+from exporter.prove.unfusable import unfusable
 
 _NO_ARITHMETIC: Final = frozenset(
     {Operation.QUANTIZE, Operation.DEQUANTIZE, Operation.CAST, Operation.REORDER}
 )
 """Operations that compute nothing of the network's own."""
+_CONVERTS: Final = _NO_ARITHMETIC | {Operation.POINTWISE}
+"""Operations of a kernel that dequantizes; some runtimes call their subtraction pointwise."""
 _POINTWISE: Final = frozenset(
     {Operation.ADD, Operation.RELU, Operation.BATCHNORM, Operation.POINTWISE}
 )
@@ -79,7 +84,9 @@ def make_receipt(
     `kept` are the module paths that were to stay in higher precision.
     """
     account = _Account(kernels, graph_facts, kept)
-    leftovers = account.leftovers(precision, dialect)
+    left_over = account.leftovers(precision, dialect)
+    leftovers = tuple(left_over.values())
+    excused = account.unfusable_among(left_over)
     not_kept = account.not_kept()
     blocks = tuple(account.block_receipt(block) for block in graph_facts.blocks)
     unfused = [block for block in blocks if not block.add_fused]
@@ -87,17 +94,18 @@ def make_receipt(
     shortfalls = [
         *account.wrong_types(precision),
         *account.unfused_sums(blocks),
-        *_first_of(leftovers),
+        *_first_of([left for index, left in left_over.items() if index not in excused]),
         *account.quantized_main_branches(),
         *(f"{name} {reason}" for name, _, reason in not_kept),
     ]
     batchnorms = sum(kernel.does.count(Operation.BATCHNORM) for kernel in kernels)
+    batchnorms -= sum(node.op == "BatchNormalization" for node in graph_facts.nodes)
     return Receipt(
         verdict=Verdict.UNVERIFIED if gaps else Verdict.PARTIAL if shortfalls else Verdict.FUSED,
         expected=expected,
         source=source,
         convs=_convolutions(kernels),
-        batchnorms_folded=max(0, graph_facts.batchnorms_folded - batchnorms),
+        batchnorms_folded=max(0, graph_facts.batchnorms_folded - max(0, batchnorms)),
         residual_adds=len(blocks),
         residual_adds_fused=len(blocks) - len(unfused),
         float_ops=len(leftovers),
@@ -106,7 +114,16 @@ def make_receipt(
             [kernel for kernel in kernels if kernel.dtype is ElementType.INT8]
         ),
         residual_adds_quantized=sum(map(account.sum_is_quantized, graph_facts.blocks)),
-        leftovers=leftovers + not_kept,
+        leftovers=tuple(
+            (name, block, f"{reason}; {excused[index]}" if index in excused else reason)
+            for index, (name, block, reason) in left_over.items()
+        )
+        + not_kept,
+        float_ops_unfusable=len(excused),
+        residual_adds_unfusable=sum(
+            not block.add_fused and account.sum_is_unfusable(fact)
+            for block, fact in zip(blocks, graph_facts.blocks, strict=True)
+        ),
         reason="; ".join([*gaps, *shortfalls]) or None,
         blocks=blocks,
     )
@@ -142,6 +159,10 @@ class _Account:
         self.facts = facts
         self.kept = kept
         self.graph = KernelGraph(kernels, [block.name for block in facts.blocks])
+        self.unfusable = unfusable(facts)
+        self._node_named = {
+            name: node for node in facts.nodes for name in (node.name, *node.outputs)
+        }
 
     def gaps(self) -> list[str]:
         """Why the kernels cannot be a complete account of the graph."""
@@ -151,7 +172,11 @@ class _Account:
         convs = _convolutions(self.kernels)
         if convs != self.facts.convs:
             reasons.append(f"the graph has {self.facts.convs} convolutions, the kernels {convs}")
-        without_sum = [b.name for b in self.facts.blocks if not self.graph.sums_of(b)]
+        without_sum = [
+            block.name
+            for block in self.facts.blocks
+            if not self.graph.sums_of(block) and not self.sum_is_unfusable(block)
+        ]
         if without_sum:
             reasons.append(f"no kernel does the residual sum of {', '.join(without_sum)}")
         labels = {label for kernel in self.kernels for label in own_labels(kernel)}
@@ -191,6 +216,8 @@ class _Account:
         else:
             unfused = (kernel for kernel in sums if not _is_fused(kernel))
             reason = next((self._why_unfused(kernel, block) for kernel in unfused), "")
+            if reason and self.sum_is_unfusable(block):
+                reason += f"; {self.unfusable[self._node_named[block.add].name]}"
         return BlockReceipt(block.name, kernels, add_fused=not reason, reason=reason or None)
 
     def _why_unfused(self, kernel: Kernel, block: ResidualBlock) -> str:
@@ -212,9 +239,13 @@ class _Account:
         return fact
 
     def unfused_sums(self, blocks: Sequence[BlockReceipt]) -> list[str]:
-        """One sentence on the sums that are not fused and were not kept in higher precision."""
-        kept = {block.name for block in self.facts.blocks if self._sum_is_kept(block)}
-        unfused = [block for block in blocks if not block.add_fused and block.name not in kept]
+        """One sentence on the sums that should be fused, are not, and were not to be kept."""
+        excused = {
+            block.name
+            for block in self.facts.blocks
+            if self._sum_is_kept(block) or self.sum_is_unfusable(block)
+        }
+        unfused = [block for block in blocks if not block.add_fused and block.name not in excused]
         if not unfused:
             return []
         first = f"{unfused[0].name}: {unfused[0].reason}"
@@ -226,6 +257,43 @@ class _Account:
         return bool(sums) and all(
             self._is_kept(k) and k.dtype is not ElementType.INT8 for k in sums
         )
+
+    def sum_is_unfusable(self, block: ResidualBlock) -> bool:
+        """Whether a block's sum may be a kernel of its own, as the graph is."""
+        node = self._node_named.get(block.add)
+        return node is not None and node.name in self.unfusable
+
+    def unfusable_among(self, kernels: Iterable[int]) -> dict[int, str]:
+        """Those of some kernels that do what the runtime is not known to fuse, each with why."""
+        found = {}
+        for index in kernels:
+            reason = self._why_unfusable(self.kernels[index], self.graph.blocks[index])
+            if reason is not None:
+                found[index] = reason
+        return found
+
+    def _why_unfusable(self, kernel: Kernel, blocks: Sequence[str]) -> str | None:
+        done = {node.name: node for node in map(self._node_of, own_labels(kernel)) if node}
+        if not done:
+            # Named after no node: what the runtime made of one that is several operations.
+            nearby = {
+                name for block in self.facts.blocks if block.name in blocks for name in block.nodes
+            }
+            return next(
+                (why for n, why in self.unfusable.items() if n in nearby or not blocks), None
+            )
+        if _CONVERTS.issuperset(kernel.does):
+            # Brings a convolution's result into the form that such an operator reads.
+            done.update(
+                {n.name: n for n in self.facts.nodes if not done.keys().isdisjoint(n.operands)}
+            )
+        return next((why for name, why in self.unfusable.items() if name in done), None)
+
+    def _node_of(self, label: str) -> GraphNode | None:
+        """The node that a label names, or names a part of: `layer1.act.mul/QuickGeluFusion/`."""
+        while label and label not in self._node_named:
+            label = label[: max(label.rfind("."), label.rfind("/"), 0)]
+        return self._node_named.get(label)
 
     def sum_is_quantized(self, block: ResidualBlock) -> bool:
         """Whether a block's sum is fused and computes in 8 bits."""
@@ -255,16 +323,16 @@ class _Account:
             and self._is_kept(kernel)
         )
 
-    def leftovers(self, precision: Precision, dialect: Dialect) -> tuple[Leftover, ...]:
-        """Each operator that the precision's rule calls left over."""
+    def leftovers(self, precision: Precision, dialect: Dialect) -> dict[int, Leftover]:
+        """Each operator that the precision's rule calls left over, by its kernel's index."""
         if precision is Precision.INT8:
             found = self._float_between_quantized(dialect)
         else:
             found = self._unfused_pointwise()
-        return tuple(
-            (self.kernels[index].name, ", ".join(self.graph.blocks[index]), reason)
+        return {
+            index: (self.kernels[index].name, ", ".join(self.graph.blocks[index]), reason)
             for index, reason in sorted(found.items())
-        )
+        }
 
     def _unfused_pointwise(self) -> dict[int, str]:
         convs = self.graph.select(lambda kernel: Operation.CONV in kernel.does)

@@ -135,6 +135,14 @@ class Target(ABC):
     def expected(self, precision: Precision) -> Verdict:
         """The receipt's verdict that this target and precision are known to reach."""
 
+    def activations(self, precision: Precision) -> frozenset[str]:  # noqa: ARG002 - some depend on it
+        """The ONNX operators that it is known to make part of the convolution or sum before them.
+
+        Measured, and the tests hold what is here. What is not here may be a kernel of its own
+        without lowering a receipt.
+        """
+        return frozenset({"Relu"})
+
     @abstractmethod
     def runs_here(self) -> Skipped | None:
         """None where an engine can run on this machine, else why not."""

@@ -69,6 +69,12 @@ class OpenVino(Target):
             return Verdict.PARTIAL
         return Verdict.FUSED
 
+    def activations(self, precision: Precision) -> frozenset[str]:
+        # In INT8 all but a Clip comes dequantized, in a kernel of its own.
+        if precision is Precision.INT8:
+            return frozenset({"Relu", "Clip"})
+        return frozenset({"Relu", "Clip", "Elu", "Gelu", "HardSwish", "LeakyRelu", "Mish", "PRelu"})
+
     def runs_here(self) -> Skipped | None:
         return None
 

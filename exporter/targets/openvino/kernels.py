@@ -6,6 +6,7 @@ of the IR that were fused into it; what those computed, the IR itself tells.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -45,6 +46,7 @@ _OPERATORS: Final[Mapping[str, Operation]] = {
     "BatchNormInference": Operation.BATCHNORM,
     "MatMul": Operation.GEMM,
 }
+_OWN_NAME: Final = re.compile(r"(Add|Relu)_\d+")
 _IN_A_CONVOLUTION: Final = frozenset({Operation.ADD, Operation.RELU, Operation.BATCHNORM})
 
 
@@ -69,7 +71,7 @@ def kernels_of(executed: Any, model: Any) -> tuple[Kernel, ...]:
             Kernel(
                 name=name,
                 op=layer,
-                does=_does(layer, fused, operations),
+                does=_does(layer, fused, operations, branches=len(computed)),
                 dtype=_DTYPES.get(_text(info, "runtimePrecision"), ElementType.UNKNOWN),
                 inputs=computed,
                 outputs=(name,),
@@ -102,9 +104,11 @@ def _operations_of(model: Any) -> dict[str, Operation]:
 
 
 def _does(
-    layer: str, fused: tuple[str, ...], operations: Mapping[str, Operation]
+    layer: str, fused: tuple[str, ...], operations: Mapping[str, Operation], branches: int
 ) -> tuple[Operation, ...]:
-    inside = tuple(dict.fromkeys(operations[name] for name in fused if name in operations))
+    """What a layer computes that reads `branches` computed tensors."""
+    found = [operations.get(name) or _renamed(name, branches) for name in fused]
+    inside = tuple(dict.fromkeys(operation for operation in found if operation is not None))
     if layer == "Convolution":
         return (Operation.CONV, *(what for what in inside if what in _IN_A_CONVOLUTION))
     if layer == "Pooling":
@@ -112,6 +116,14 @@ def _does(
     if layer in {"Eltwise", "Subgraph"}:
         return inside or (Operation.POINTWISE,)
     return (_LAYERS.get(layer, Operation.OTHER),)
+
+
+def _renamed(name: str, branches: int) -> Operation | None:
+    """What an operator computes that the plugin put in the place of the IR's: `Add_3986`."""
+    kind = _OWN_NAME.fullmatch(name)
+    if kind is None or (kind[1] == "Add" and branches < 2):
+        return None
+    return Operation.RELU if kind[1] == "Relu" else Operation.ADD
 
 
 def _text(info: Any, key: str) -> str:

@@ -84,6 +84,9 @@ _MARKS: Final = re.compile(
     r"^(?:InsertedPrecisionFreeCast_|FusedBack_)+"
     r"|(?:_nchwc|_nhwc|_s8_2_u8|_token_\d+|/duplicated)+$"
 )
+_LONE_BATCHNORM: Final = re.compile(r"_bn$")
+"""What ONNX Runtime adds to the name of a BatchNormalization that has no convolution before it and
+that it turns into a depthwise convolution, whose weights it calls `bn_scale`."""
 _REORDERED: Final = re.compile(r"reorder(_token_\d+)?$|Reorder(Input|Output)|Transpose")
 """Names that ONNX Runtime makes up; they tie nothing to the graph."""
 
@@ -115,6 +118,8 @@ def _kernel(
     inputs = [name for name in read if name and name not in initializers]
     names = [node.name, *node.output, *(name for name in weights if name in initializers)]
     labels = dict.fromkeys(_MARKS.sub("", name) for name in names if not _REORDERED.match(name))
+    if _is_lone_batchnorm(node):
+        labels = dict.fromkeys(_LONE_BATCHNORM.sub("", label) for label in labels)
     layout = node.domain.rpartition(".")[2]
     return Kernel(
         name=node.name or node.output[0],
@@ -133,7 +138,7 @@ def _does(node: onnx.NodeProto, initializers: Mapping[str, TensorProto]) -> tupl
     if first is Operation.ADD and any(name in initializers for name in _activations(node)):
         # A constant is added: a bias or a normalisation, not a sum of two branches.
         return (Operation.POINTWISE,)
-    does = [first]
+    does = [Operation.BATCHNORM if _is_lone_batchnorm(node) else first]
     if first is Operation.CONV and not node.op_type.startswith("QLinear") and _given(node, 3):
         does.append(Operation.ADD)
     activation = next((a.s.decode() for a in node.attribute if a.name == "activation"), "")
@@ -144,10 +149,17 @@ def _does(node: onnx.NodeProto, initializers: Mapping[str, TensorProto]) -> tupl
     return tuple(does)
 
 
+def _is_lone_batchnorm(node: onnx.NodeProto) -> bool:
+    named = _LONE_BATCHNORM.search(_MARKS.sub("", node.name)) is not None
+    return named and _given(node, 1) and node.input[1].startswith("bn_scale")
+
+
 def _activations(node: onnx.NodeProto) -> list[str]:
     """The tensors that flow through a kernel; scales and zero points do not."""
     if node.op_type in _ACTIVATIONS:
         return [node.input[i] for i in _ACTIVATIONS[node.op_type]]
+    if node.op_type == "QLinearConcat":
+        return list(node.input[2::3])
     first_only = node.op_type in {*_OUTPUT_ZERO_POINT, "QuantizeLinear", "DequantizeLinear"}
     if first_only or node.op_type.startswith("QLinear"):
         return [node.input[0]]
@@ -190,7 +202,8 @@ def _output_type(node: onnx.NodeProto, types: Mapping[str, int]) -> int:
         return TensorProto.FLOAT
     if node.op_type in {"ConvInteger", "MatMulInteger"}:
         return TensorProto.INT32
-    return types.get(node.input[0], 0) if node.input else 0
+    first = 2 if node.op_type == "QLinearConcat" else 0
+    return types.get(node.input[first], 0) if node.input else 0
 
 
 def _given(node: Any, position: int) -> bool:

@@ -1,6 +1,7 @@
 """What a TensorRT kernel computes, from its type, its name and the ONNX nodes that it lists.
 
-    correlation, gemm, maxpool   vendor kernels: the operation itself, and each listed Add or Relu
+    correlation, gemm, maxpool,  vendor kernels: the operation itself, and each listed Add or Relu
+    avgpool
     runtime_fusion, kgen         generated kernels whose name spells their steps
                                  (`__myl_CastMulMulAddReluMulMinMaxRounCast`): a listed node counts
                                  only with its step, since the list also holds nodes for which a
@@ -75,6 +76,7 @@ _VENDOR: Final[Mapping[str, frozenset[Operation]]] = {
     "correlation": frozenset({Operation.CONV}),
     "gemm": PRODUCTS,
     "maxpool": frozenset({Operation.MAXPOOL}),
+    "avgpool": frozenset({Operation.AVGPOOL}),
 }
 _GENERATED: Final = frozenset({"runtime_fusion", "kgen"})
 _STEPS: Final = re.compile(r"__myl_((?:[A-Z][a-z0-9]*)+)_myl\d+_\d+")

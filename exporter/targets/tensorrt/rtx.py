@@ -130,6 +130,9 @@ class TensorRtRtx(Target):
     def expected(self, precision: Precision) -> Verdict:
         return Verdict.PARTIAL if precision is Precision.INT8 else Verdict.FUSED
 
+    def activations(self, precision: Precision) -> frozenset[str]:  # noqa: ARG002
+        return frozenset({"Relu", "Clip"})
+
     def runs_here(self) -> Skipped | None:
         here = host.describe_host()
         if here.gpu is None or here.compute_capability is None:

@@ -75,11 +75,16 @@ def receipt_summary(receipt: Receipt) -> str:
     """One line: the verdict and the counts behind it."""
     colour = {"fused": "green", "partial": "yellow"}.get(receipt.verdict, "red")
     parts = [f"BN {receipt.batchnorms_folded}"] if receipt.batchnorms_folded else []
-    parts.append(f"adds {receipt.residual_adds_fused}/{receipt.residual_adds}")
+    adds = f"adds {receipt.residual_adds_fused}/{receipt.residual_adds}"
+    parts.append(adds + _unfusable(receipt.residual_adds_unfusable))
     if receipt.convs_quantized:
         parts.append(f"INT8 convs {receipt.convs_quantized}/{receipt.convs}")
-    parts.append(f"float ops {receipt.float_ops}")
+    parts.append(f"float ops {receipt.float_ops}" + _unfusable(receipt.float_ops_unfusable))
     return f"[{colour}]{receipt.verdict}[/]: {', '.join(parts)}"
+
+
+def _unfusable(count: int) -> str:
+    return f" ({count} unfusable)" if count else ""
 
 
 def variant_rows(variants: Mapping[str, Variant]) -> list[dict[str, Any]]:

@@ -9,13 +9,19 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from exporter.artifact import Kernel, Operation
 from exporter.passes.values import is_inside
 
 if TYPE_CHECKING:
     from exporter.passes.blocks import ResidualBlock
+
+
+NO_ARITHMETIC: Final = frozenset(
+    {Operation.QUANTIZE, Operation.DEQUANTIZE, Operation.CAST, Operation.REORDER}
+)
+"""Operations that compute nothing of the network's own."""
 
 
 def blocks_of_kernel(kernel: Kernel, blocks: Iterable[str]) -> tuple[str, ...]:

@@ -40,18 +40,12 @@ from exporter.artifact import (
     Precision,
     Verdict,
 )
-from exporter.passes.blocks import GraphFacts, GraphNode, ResidualBlock, Shortcut
+from exporter.passes.blocks import GraphFacts, ResidualBlock, Shortcut
 from exporter.passes.values import is_inside
 from exporter.prove.certificate import BlockReceipt, Receipt
-from exporter.prove.kernel_graph import KernelGraph, own_labels
-from exporter.prove.unfusable import unfusable
+from exporter.prove.kernel_graph import NO_ARITHMETIC, KernelGraph, own_labels
+from exporter.prove.unfusable import Unfusable
 
-_NO_ARITHMETIC: Final = frozenset(
-    {Operation.QUANTIZE, Operation.DEQUANTIZE, Operation.CAST, Operation.REORDER}
-)
-"""Operations that compute nothing of the network's own."""
-_CONVERTS: Final = _NO_ARITHMETIC | {Operation.POINTWISE}
-"""Operations of a kernel that dequantizes; some runtimes call their subtraction pointwise."""
 _POINTWISE: Final = frozenset(
     {Operation.ADD, Operation.RELU, Operation.BATCHNORM, Operation.POINTWISE}
 )
@@ -109,7 +103,7 @@ def make_receipt(
         residual_adds=len(blocks),
         residual_adds_fused=len(blocks) - len(unfused),
         float_ops=len(leftovers),
-        extra_kernels=sum(_NO_ARITHMETIC.issuperset(kernel.does) for kernel in kernels),
+        extra_kernels=sum(NO_ARITHMETIC.issuperset(kernel.does) for kernel in kernels),
         convs_quantized=_convolutions(
             [kernel for kernel in kernels if kernel.dtype is ElementType.INT8]
         ),
@@ -121,7 +115,7 @@ def make_receipt(
         + not_kept,
         float_ops_unfusable=len(excused),
         residual_adds_unfusable=sum(
-            not block.add_fused and account.sum_is_unfusable(fact)
+            not block.add_fused and account.unfusable.why_sum(fact) is not None
             for block, fact in zip(blocks, graph_facts.blocks, strict=True)
         ),
         reason="; ".join([*gaps, *shortfalls]) or None,
@@ -159,10 +153,7 @@ class _Account:
         self.facts = facts
         self.kept = kept
         self.graph = KernelGraph(kernels, [block.name for block in facts.blocks])
-        self.unfusable = unfusable(facts)
-        self._node_named = {
-            name: node for node in facts.nodes for name in (node.name, *node.outputs)
-        }
+        self.unfusable = Unfusable(facts)
 
     def gaps(self) -> list[str]:
         """Why the kernels cannot be a complete account of the graph."""
@@ -175,7 +166,7 @@ class _Account:
         without_sum = [
             block.name
             for block in self.facts.blocks
-            if not self.graph.sums_of(block) and not self.sum_is_unfusable(block)
+            if not self.graph.sums_of(block) and self.unfusable.why_sum(block) is None
         ]
         if without_sum:
             reasons.append(f"no kernel does the residual sum of {', '.join(without_sum)}")
@@ -216,8 +207,9 @@ class _Account:
         else:
             unfused = (kernel for kernel in sums if not _is_fused(kernel))
             reason = next((self._why_unfused(kernel, block) for kernel in unfused), "")
-            if reason and self.sum_is_unfusable(block):
-                reason += f"; {self.unfusable[self._node_named[block.add].name]}"
+            excuse = self.unfusable.why_sum(block)
+            if reason and excuse:
+                reason += f"; {excuse}"
         return BlockReceipt(block.name, kernels, add_fused=not reason, reason=reason or None)
 
     def _why_unfused(self, kernel: Kernel, block: ResidualBlock) -> str:
@@ -243,7 +235,7 @@ class _Account:
         excused = {
             block.name
             for block in self.facts.blocks
-            if self._sum_is_kept(block) or self.sum_is_unfusable(block)
+            if self._sum_is_kept(block) or self.unfusable.why_sum(block) is not None
         }
         unfused = [block for block in blocks if not block.add_fused and block.name not in excused]
         if not unfused:
@@ -258,42 +250,13 @@ class _Account:
             self._is_kept(k) and k.dtype is not ElementType.INT8 for k in sums
         )
 
-    def sum_is_unfusable(self, block: ResidualBlock) -> bool:
-        """Whether a block's sum may be a kernel of its own, as the graph is."""
-        node = self._node_named.get(block.add)
-        return node is not None and node.name in self.unfusable
-
     def unfusable_among(self, kernels: Iterable[int]) -> dict[int, str]:
         """Those of some kernels that do what the runtime is not known to fuse, each with why."""
-        found = {}
-        for index in kernels:
-            reason = self._why_unfusable(self.kernels[index], self.graph.blocks[index])
-            if reason is not None:
-                found[index] = reason
-        return found
-
-    def _why_unfusable(self, kernel: Kernel, blocks: Sequence[str]) -> str | None:
-        done = {node.name: node for node in map(self._node_of, own_labels(kernel)) if node}
-        if not done:
-            # Named after no node: what the runtime made of one that is several operations.
-            nearby = {
-                name for block in self.facts.blocks if block.name in blocks for name in block.nodes
-            }
-            return next(
-                (why for n, why in self.unfusable.items() if n in nearby or not blocks), None
-            )
-        if _CONVERTS.issuperset(kernel.does):
-            # Brings a convolution's result into the form that such an operator reads.
-            done.update(
-                {n.name: n for n in self.facts.nodes if not done.keys().isdisjoint(n.operands)}
-            )
-        return next((why for name, why in self.unfusable.items() if name in done), None)
-
-    def _node_of(self, label: str) -> GraphNode | None:
-        """The node that a label names, or names a part of: `layer1.act.mul/QuickGeluFusion/`."""
-        while label and label not in self._node_named:
-            label = label[: max(label.rfind("."), label.rfind("/"), 0)]
-        return self._node_named.get(label)
+        reasons = {
+            index: self.unfusable.why(self.kernels[index], self.graph.blocks[index])
+            for index in kernels
+        }
+        return {index: reason for index, reason in reasons.items() if reason is not None}
 
     def sum_is_quantized(self, block: ResidualBlock) -> bool:
         """Whether a block's sum is fused and computes in 8 bits."""
@@ -344,14 +307,14 @@ class _Account:
             index: f"{self.kernels[index].op} is a kernel of its own"
             for index in self.graph.all_after(convs) - head
             if not _POINTWISE.isdisjoint(self.kernels[index].does)
-            and _POINTWISE.union(_NO_ARITHMETIC).issuperset(self.kernels[index].does)
+            and _POINTWISE.union(NO_ARITHMETIC).issuperset(self.kernels[index].does)
         }
 
     def _float_between_quantized(self, dialect: Dialect) -> dict[int, str]:
         quantized = self.graph.select(
             lambda kernel: (
                 kernel.dtype is ElementType.INT8
-                and not _NO_ARITHMETIC.union({Operation.OTHER}).issuperset(kernel.does)
+                and not NO_ARITHMETIC.union({Operation.OTHER}).issuperset(kernel.does)
             )
         )
         found = {}
@@ -360,7 +323,7 @@ class _Account:
             by_design = dialect is Dialect.S8_SYMMETRIC and Operation.AVGPOOL in kernel.does
             if self._is_kept(kernel) or by_design or kernel.dtype.startswith("int"):
                 continue
-            if not _NO_ARITHMETIC.issuperset(kernel.does):
+            if not NO_ARITHMETIC.issuperset(kernel.does):
                 found[index] = f"{kernel.op} computes in {kernel.dtype} between 8-bit kernels"
             elif Operation.DEQUANTIZE in kernel.does and self._is_only_requantized(index):
                 found[index] = "dequantized only to be quantized again"

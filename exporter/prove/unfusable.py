@@ -8,14 +8,20 @@ and its head may be a kernel of its own, and so may what depends on it:
     a gate that multiplies, another activation, a lone BatchNormalization, a pooling, a Concat, ...
     a sum of which neither branch ends in a convolution that the sum alone reads
     an activation behind something that is neither a convolution nor such a sum
+
+A kernel does such an operator where one of its labels names it, or where it only converts what
+such an operator reads. A kernel that no label ties to the graph is what the runtime made of an
+operator that is several operations: a part of what is unfusable in its block, if anything is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-from exporter.passes.blocks import GraphFacts, GraphNode
+from exporter.artifact import Kernel, Operation
+from exporter.passes.blocks import GraphFacts, GraphNode, ResidualBlock
+from exporter.prove.kernel_graph import NO_ARITHMETIC, own_labels
 
 _HEAD: Final = frozenset(
     {
@@ -24,11 +30,61 @@ _HEAD: Final = frozenset(
     }
 )  # fmt: skip
 """What a plain network has behind its last convolution."""
+_MOVES: Final = frozenset(
+    {
+        "Shape", "Gather", "Slice", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Concat",
+        "Expand", "Transpose", "Cast", "Identity",
+    }
+)  # fmt: skip
 _ALWAYS_PLAIN: Final = frozenset({"Conv", "MaxPool"})
 
 
+_CONVERTS: Final = NO_ARITHMETIC | {Operation.POINTWISE}
+"""What a kernel that dequantizes a convolution's result may do: to subtract a zero point is
+pointwise."""
+
+
+class Unfusable:
+    """What is unfusable in a graph, and which kernels do it."""
+
+    def __init__(self, facts: GraphFacts) -> None:
+        self._facts = facts
+        self._reasons = unfusable(facts)
+        self._named = {name: node for node in facts.nodes for name in (node.name, *node.outputs)}
+
+    def why_sum(self, block: ResidualBlock) -> str | None:
+        """Why a block's sum may be a kernel of its own; None: it should be fused."""
+        node = self._named.get(block.add)
+        return None if node is None else self._reasons.get(node.name)
+
+    def why(self, kernel: Kernel, blocks: Sequence[str]) -> str | None:
+        """Why a kernel of some blocks may be one of its own; None: it should not be."""
+        done = {node.name: node for node in map(self._node_of, own_labels(kernel)) if node}
+        if not done:
+            return self._why_nameless(blocks)
+        named_a_result = all(node.op == "Conv" for node in done.values())
+        if (_CONVERTS if named_a_result else NO_ARITHMETIC).issuperset(kernel.does):
+            read_by = [n for n in self._facts.nodes if not done.keys().isdisjoint(n.operands)]
+            done.update({node.name: node for node in read_by})
+        return next((why for name, why in self._reasons.items() if name in done), None)
+
+    def _why_nameless(self, blocks: Sequence[str]) -> str | None:
+        nearby = {
+            name for block in self._facts.blocks if block.name in blocks for name in block.nodes
+        }
+        found = [name for name in self._reasons if name in nearby or not blocks]
+        kinds = ", ".join(dict.fromkeys(self._named[name].op for name in found))
+        return f"a part of what it is not known to fuse here: {kinds}" if kinds else None
+
+    def _node_of(self, label: str) -> GraphNode | None:
+        """The node that a label names, or names a part of: `layer1.act.mul/QuickGeluFusion/`."""
+        while label and label not in self._named:
+            label = label[: max(label.rfind("."), label.rfind("/"), 0)]
+        return self._named.get(label)
+
+
 def unfusable(facts: GraphFacts) -> dict[str, str]:
-    """Node name -> why it may be a kernel of its own, in graph order."""
+    """Node name -> why it may be a kernel of its own; what only moves values comes last."""
     nodes = {node.name: node for node in facts.nodes}
     body = _body(facts)
     found: dict[str, str] = {}
@@ -36,7 +92,7 @@ def unfusable(facts: GraphFacts) -> dict[str, str]:
         reason = _reason(node, nodes, found, facts.activations, in_head=node.name not in body)
         if reason is not None:
             found[node.name] = reason
-    return found
+    return dict(sorted(found.items(), key=lambda item: nodes[item[0]].op in _MOVES))
 
 
 def _reason(

@@ -145,12 +145,17 @@ def _receipt(receipt: Traced[Receipt]) -> Parts:
     words: list[str | Figure] = [f"Receipt {receipt.raw.verdict}: "]
     if receipt.raw.residual_adds:
         fused, adds = count(receipt.residual_adds_fused), count(receipt.residual_adds)
-        words += [fused, "/", adds, " residual adds fused, "]
+        words += [fused, "/", adds, " residual adds fused"]
+        words += [*_unfusable(receipt.residual_adds_unfusable), ", "]
     if receipt.raw.convs_quantized:
         words += [count(receipt.convs_quantized), "/", count(receipt.convs)]
         words += [" convolutions in INT8, "]
-    words += [count(receipt.float_ops), " operators left over."]
-    return words
+    words += [count(receipt.float_ops), " operators left over"]
+    return [*words, *_unfusable(receipt.float_ops_unfusable), "."]
+
+
+def _unfusable(number: Traced[int]) -> Parts:
+    return (" (", count(number), " unfusable)") if number.raw else ()
 
 
 def _choices(best: EngineView | None, engines: Sequence[EngineView]) -> Iterable[Choice]:

@@ -18,6 +18,7 @@ from exporter.graph.lower import Lowering, lower
 from exporter.graph.optimize import optimize
 from exporter.graph.to_onnx import export
 from exporter.passes.blocks import GraphFacts, find_residual_blocks
+from exporter.prove.unfusable import unfusable
 from tests.graphs import graph, operators, random, relative_error, run
 from tests.modules import model_of, resnet
 
@@ -84,7 +85,9 @@ def test_names_of_resnet50(resnet50: Fixture) -> None:
         if node.op_type in ("Conv", "Gemm")
         for role in ("weight", "bias")
     }
-    assert GraphFacts.of(resnet50.optimized, resnet50.reports, blocks) == GraphFacts(53, 53, blocks)
+    facts = GraphFacts.of(resnet50.optimized, resnet50.reports, blocks)
+    assert (facts.convs, facts.batchnorms_folded, facts.blocks) == (53, 53, blocks)
+    assert unfusable(facts) == {}
 
 
 def test_the_given_graph_is_not_touched(resnet50: Fixture) -> None:

@@ -190,7 +190,12 @@ def test_after_optimizing_each_block_is_found_again_under_its_name(scope: str) -
             assert name.startswith(f"{block.name}.")
     again, _ = optimize(optimized)
     assert find_residual_blocks(again) == blocks
-    assert GraphFacts.of(optimized, reports, blocks) == GraphFacts(2, 0, blocks)
+    facts = GraphFacts.of(optimized, reports, blocks)
+    assert (facts.convs, facts.batchnorms_folded, facts.blocks) == (2, 0, blocks)
+    assert [node.op for node in facts.nodes].count("Conv") == 2
+    assert {name for node in facts.nodes for name in node.operands} - {""} <= {
+        node.name for node in facts.nodes
+    }
 
 
 def test_nested_blocks_keep_their_names() -> None:

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from exporter.artifact import Dialect, Kernel, Precision, Shortcut, Verdict
-from exporter.passes.blocks import GraphFacts, GraphNode, ResidualBlock
+from exporter.artifact import Dialect, Kernel, Precision, Verdict
+from exporter.passes.blocks import GraphFacts, GraphNode, ResidualBlock, Shortcut
 from exporter.prove.certificate import Receipt
 from exporter.prove.receipt import make_receipt
 from exporter.prove.unfusable import unfusable

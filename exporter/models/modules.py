@@ -63,10 +63,9 @@ def with_weights(
     if weights_name == "random":
         return randomised(module, source, contract, shape, seed, why="as asked for")
     if weights_name != "auto":
-        state = weights.read_checkpoint(Path(weights_name))
-        name = Path(weights_name).name
-        weights.load_state(module, state, name)
-        return Loaded(module, WeightsInfo(name, weights.state_sha256(module), True), contract)
+        name, notes = weights.load_checkpoint(module, weights_name)
+        info = WeightsInfo(name, weights.state_sha256(module), trained=True)
+        return Loaded(module, info, contract, notes)
     info = WeightsInfo(f"as {source} made them", weights.state_sha256(module), trained=True)
     if _saw_data(module):
         return Loaded(module, info, contract)

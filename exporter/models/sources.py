@@ -13,6 +13,8 @@ from exporter.artifact import ClassNames, Model, ModelKind, Preprocessing, Weigh
 from exporter.errors import InputError, UsageError, unused_option
 from exporter.images.digits import PREPROCESSING
 from exporter.models import digits, weights
+from exporter.models.checkpoint_file import WeightsFile, is_checkpoint, read_checkpoint
+from exporter.models.checkpoint_fit import find_weights
 from exporter.models.describe import Loaded, describe
 from exporter.models.modules import from_factory, randomised
 from exporter.models.variants import (
@@ -25,10 +27,12 @@ from exporter.models.variants import (
 )
 from exporter.progress import Progress
 
-CHECKPOINTS: Final = (".pth", ".pt", ".safetensors")
-"""How a checkpoint's file may end."""
+CHECKPOINTS: Final = (".pth", ".pt", ".ckpt", ".safetensors")
+"""How a name ends that can only be meant as a checkpoint's, whether it is there or not."""
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from exporter.models.variants import PublishedWeights
 
 _TORCHVISIONS_LICENCE = "BSD-3-Clause (torchvision); ImageNet's terms may apply to the weights"
@@ -80,7 +84,7 @@ def _refuse_files(source: str) -> None:
     """
     file, colon, attribute = source.partition(":")
     path = Path(file)
-    if path.suffix in CHECKPOINTS and not colon:
+    if not colon and (path.suffix in CHECKPOINTS or is_checkpoint(path)):
         raise UsageError(
             f"{source} holds weights and does not say of which network; name that, as in: "
             f"exporter export resnet50 --weights {shlex.quote(source)}"
@@ -135,10 +139,11 @@ def _load_variant(
 ) -> Loaded:
     if weights_name == "random":
         return _random(name, num_classes, size, seed, "as asked for")
-    if weights_name.endswith(CHECKPOINTS):
-        state = weights.read_checkpoint(Path(weights_name))
+    if _names_file(variant, weights_name):
+        file = WeightsFile.of(weights_name)
+        content = read_checkpoint(file.path)
         contract = _contract(variant, size)
-        return _with_state(name, state, Path(weights_name).name, num_classes, contract)
+        return _with_weights(name, content, file.label, num_classes, contract, file.place)
     if variant.family == "digits":
         if weights_name != "auto":
             raise UsageError(f"{name} has weights auto, random or a file, not {weights_name!r}")
@@ -148,7 +153,7 @@ def _load_variant(
                 "give --weights random for another shape"
             )
         source = "embedded (trained on scikit-learn's digits)"
-        loaded = _with_state(name, digits.state(), source, 10, PREPROCESSING)
+        loaded = _with_weights(name, digits.state(), source, 10, PREPROCESSING)
         return _known(loaded, ClassNames.DIGITS, "Apache-2.0, as this package")
     if weights_name != "auto":
         return _published(name, published(name, weights_name), num_classes, size, progress)
@@ -163,6 +168,14 @@ def _load_variant(
         return _random(name, num_classes, size, seed, str(error))
 
 
+def _names_file(variant: Variant, given: str) -> bool:
+    """Whether `--weights` is a file's name, there or not, and not that of published weights."""
+    if given == "auto" or given in {one.name for one in variant.weights}:
+        return False
+    path = WeightsFile.of(given).path
+    return path.exists() or bool(path.suffix) or path.name != given
+
+
 def _published(
     name: str,
     checkpoint: PublishedWeights,
@@ -171,13 +184,14 @@ def _published(
     progress: Progress,
 ) -> Loaded:
     with weights.fetched(checkpoint.url, progress) as file:
-        state = weights.read_checkpoint(file)
+        content = read_checkpoint(file)
     contract = checkpoint.preprocessing
     if size != contract.crop and isinstance(contract.resize, int):
         resize = round(contract.resize * size / contract.crop_size[0])
         scaled = f"{contract.source}, scaled to {size} px"
         contract = replace(contract, resize=resize, crop=size, source=scaled)
-    loaded = _with_state(name, state, f"torchvision {checkpoint.name}", num_classes, contract)
+    source = f"torchvision {checkpoint.name}"
+    loaded = _with_weights(name, content, source, num_classes, contract)
     return _known(loaded, ClassNames.IMAGENET_1K, _TORCHVISIONS_LICENCE)
 
 
@@ -186,14 +200,18 @@ def _known(loaded: Loaded, classes: ClassNames, licence: str) -> Loaded:
     return replace(loaded, info=replace(loaded.info, classes=classes, licence=licence))
 
 
-def _with_state(
+def _with_weights(
     name: str,
-    state: weights.State,
+    content: Mapping[str, object],
     source: str,
     num_classes: int | None,
     preprocessing: Preprocessing,
+    place: str = "",
 ) -> Loaded:
-    head = state.get("fc.weight")
+    with torch.device("meta"):  # names and shapes
+        own = build_variant(name, num_classes).state_dict()
+    fit = find_weights(content, own, source, place)
+    head = fit.state.get("fc.weight")
     classes = int(head.shape[0]) if head is not None and head.dim() == 2 else None
     if num_classes is not None and classes is not None and classes != num_classes:
         raise InputError(
@@ -201,10 +219,10 @@ def _with_state(
             "leave the option out"
         )
     module = build_variant(name, classes or num_classes)
-    weights.load_state(module, state, source)
+    weights.load_state(module, fit.state, source)
     module.eval()
     info = WeightsInfo(source, weights.state_sha256(module), trained=True)
-    return Loaded(module, info, preprocessing)
+    return Loaded(module, info, preprocessing, fit.notes)
 
 
 def _random(name: str, num_classes: int | None, size: int, seed: int, why: str) -> Loaded:

@@ -1,20 +1,16 @@
-"""Checkpoints: read safely, downloaded with care, loaded with every mismatch named.
+"""Weights: downloaded with care, loaded with every mismatch named, hashed.
 
-`.pth` and `.pt` are read with `weights_only=True` (nothing in them is executed), `.safetensors`
-with its own library. Keys may carry a `module.` prefix (DataParallel) or be nested under
-`state_dict`, `model` or `model_state_dict`.
+How a checkpoint's file is read is in `checkpoint_file.py`, which of its tensors are a network's in
+`checkpoint_fit.py`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import http.client
-import pickle
 import re
 import urllib.error
 import urllib.request
-import warnings
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -26,95 +22,18 @@ from torch import Tensor, nn
 
 from exporter.disk.writing import can_write, whole_file
 from exporter.errors import InputError
+from exporter.models.checkpoint_file import WeightsFile, read_checkpoint
+from exporter.models.checkpoint_fit import find_weights, some_of
 from exporter.models.describe import one_line
 from exporter.models.weight_types import why_unusable
 from exporter.progress import Progress
 
-NESTED_UNDER = ("state_dict", "model", "model_state_dict")
-"""Keys under which training programs keep the state dict beside other things."""
 TIMEOUT_S = 5.0
 """How long a connection and each read may take: a dead network must not hold up an export."""
-KEYS_IN_A_MESSAGE = 3
-"""How many of the keys that do not fit an error message names."""
-
-State = dict[str, Tensor]
 
 
 class DownloadError(InputError):
     """A checkpoint could not be had from the network; a random model may stand in."""
-
-
-def read_checkpoint(path: Path) -> State:
-    """The state dict in a checkpoint file, with `module.` prefixes and nesting undone.
-
-    Raises:
-        InputError: missing, truncated, not a checkpoint, or holding code to execute.
-    """
-    if not path.is_file():
-        raise InputError(f"--weights {path}: no such file; give a .pth, .pt or .safetensors file")
-    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
-    for key in NESTED_UNDER:
-        inner = content.get(key)
-        if isinstance(inner, Mapping):
-            content = inner
-    state = {
-        str(key).removeprefix("module."): value
-        for key, value in content.items()
-        if isinstance(value, Tensor)
-    }
-    if not state:
-        raise InputError(
-            f"{path} holds no tensors by name; save it with torch.save(model.state_dict(), path)"
-        )
-    return state
-
-
-def _read_safetensors(path: Path) -> Mapping[str, object]:
-    from safetensors.torch import load_file
-
-    try:
-        content: Mapping[str, object] = load_file(path)
-    except Exception as error:  # its own kind, OSError, or what building the tensors raises
-        raise InputError(f"{path} is not a whole safetensors file ({one_line(error)})") from None
-    return content
-
-
-def _read_pickle(path: Path) -> Mapping[str, object]:
-    _check_crc(path)
-    try:
-        with warnings.catch_warnings():
-            # What it warns of (an unusual pickle protocol) is either fine or an error below.
-            warnings.simplefilter("ignore")
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        # PyTorch's message begins with how to execute the file after all; ours must not.
-        reason = str(error).rpartition("WeightsUnpickler error:")[2].partition("Check the docu")[0]
-        found = re.search(r"GLOBAL (\S+)", reason)
-        what = found[1] if found else " ".join(reason.split())[:100]
-        raise InputError(
-            f"{path} is damaged or holds Python objects that loading would execute ({what}); "
-            "it was refused: save the state dict alone, torch.save(model.state_dict(), path)"
-        ) from None
-    except Exception as error:  # a damaged pickle raises anything: IndexError, struct.error, ...
-        raise InputError(
-            f"{path} is truncated or not a PyTorch checkpoint ({one_line(error)})"
-        ) from None
-    if isinstance(content, Mapping):
-        return content
-    raise InputError(f"{path} holds a {type(content).__name__}, expected a state dict")
-
-
-def _check_crc(path: Path) -> None:
-    """PyTorch writes a checksum with each tensor and never reads it: a flipped bit would load."""
-    try:
-        if not zipfile.is_zipfile(path):  # the form from before PyTorch 1.6 has none
-            return
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-    except Exception as error:  # zipfile raises its own, zlib's, NotImplementedError, ...
-        raise InputError(f"{path} is truncated or damaged ({one_line(error)})") from None
-    if damaged is not None:
-        raise InputError(f"{path} is damaged: the checksum of {damaged} fails; copy it once more")
 
 
 def load_state(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
@@ -129,7 +48,7 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], source: str) -> N
     mistyped = [f"{k} {why}" for k, why in unusable.items() if why is not None]
     if mistyped:
         raise InputError(
-            f"{source} does not fit the model; {len(mistyped)} of another type: {_some(mistyped)}; "
+            f"{source} does not fit the model; {len(mistyped)} of another type: {some_of(mistyped)}; "
             "save the state dict of the float32 network (dense, not quantized)"
         )
     # Checkpoints from before PyTorch 0.4.1 do not count batches; nothing depends on it.
@@ -141,7 +60,7 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], source: str) -> N
         if k in state and state[k].shape != own[k].shape
     ]
     problems = [
-        f"{len(keys)} {what}: {_some(keys)}"
+        f"{len(keys)} {what}: {some_of(keys)}"
         for what, keys in (
             ("missing", missing),
             ("unexpected", unexpected),
@@ -151,14 +70,28 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], source: str) -> N
     ]
     if problems:
         raise InputError(
-            f"{source} does not fit the model; {'; '.join(problems)}; "
+            f"{source} does not fit the model; {'; '.join(problems)}; it has "
+            f"{some_of([f'{k} {tuple(v.shape)}' for k, v in state.items()])}; "
             "choose the model that it was made for, or --num-classes"
         )
     module.load_state_dict(dict(state), strict=False)
     loaded = module.state_dict()
     broken = [k for k in state if loaded[k].is_floating_point() and not loaded[k].isfinite().all()]
     if broken:
-        raise InputError(f"{source} holds values that are not finite in {_some(broken)}")
+        raise InputError(f"{source} holds values that are not finite in {some_of(broken)}")
+
+
+def load_checkpoint(module: nn.Module, given: str) -> tuple[str, tuple[str, ...]]:
+    """Loads what `--weights` names, in place: the source to record, and what is to be said.
+
+    Raises:
+        InputError: it is not a checkpoint, or not of this network.
+    """
+    file = WeightsFile.of(given)
+    content = read_checkpoint(file.path)
+    fit = find_weights(content, module.state_dict(), file.label, file.place)
+    load_state(module, fit.state, file.label)
+    return file.label, fit.notes
 
 
 def state_sha256(module: nn.Module) -> str:
@@ -260,11 +193,3 @@ def _promised_hash(name: str) -> str:
 def _sha256(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _some(keys: list[str]) -> str:
-    # A file's keys may hold anything: line breaks, a terminal's control codes, a megabyte.
-    shown = ", ".join(key if key.isprintable() else repr(key) for key in keys[:KEYS_IN_A_MESSAGE])
-    shown = shown if len(shown) <= 400 else shown[:397] + "..."
-    more = len(keys) - KEYS_IN_A_MESSAGE
-    return f"{shown} and {more} more" if more > 0 else shown

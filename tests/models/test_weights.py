@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 
 from exporter.errors import InputError, UsageError
 from exporter.models import weights
+from exporter.models.checkpoint_file import read_checkpoint
 from exporter.models.sources import define
 from exporter.models.variants import build_variant
 from exporter.progress import Silent
@@ -112,7 +113,7 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path: Path, protocol: i
     else:
         path.write_bytes(pickle.dumps({"state_dict": Hostile()}, protocol))
     with pytest.raises(InputError, match="objects that loading would execute") as caught:
-        weights.read_checkpoint(path)
+        read_checkpoint(path)
     text = str(caught.value)
     assert "\n" not in text
     assert "trust" not in text  # PyTorch's own advice is to load it unsafely
@@ -132,7 +133,7 @@ def test_truncated_files_are_one_line(
         save_file(state, path)
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(InputError, match=f"cut{suffix}") as caught:
-        weights.read_checkpoint(path)
+        read_checkpoint(path)
     assert "\n" not in str(caught.value)
 
 
@@ -157,7 +158,7 @@ def test_damaged_checkpoints_are_refused_in_one_line(
             damaged[-rng.randrange(1, 1500)] = rng.randrange(256)
         path.write_bytes(damaged)
         try:
-            weights.read_checkpoint(path)
+            read_checkpoint(path)
         except InputError as error:
             refused += 1
             assert "\n" not in str(error)  # noqa: PT017 - only some of the damage is fatal
@@ -171,18 +172,18 @@ def test_a_flipped_bit_in_a_tensor_is_found(tmp_path: Path, state: dict[str, tor
     damaged[len(damaged) // 2] ^= 1
     (tmp_path / "x.pth").write_bytes(damaged)
     with pytest.raises(InputError, match=r"the checksum of .* fails"):
-        weights.read_checkpoint(tmp_path / "x.pth")
+        read_checkpoint(tmp_path / "x.pth")
 
 
 def test_missing_files_and_tensors_without_names(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
-        weights.read_checkpoint(tmp_path / "nowhere.pth")
+        read_checkpoint(tmp_path / "nowhere.pth")
     torch.save({"epoch": 3}, tmp_path / "empty.pth")
     with pytest.raises(InputError, match="holds no tensors by name"):
-        weights.read_checkpoint(tmp_path / "empty.pth")
+        define("resnet20", str(tmp_path / "empty.pth"), progress=Silent())
     torch.save([torch.zeros(1)], tmp_path / "list.pth")
     with pytest.raises(InputError, match="holds a list, expected a state dict"):
-        weights.read_checkpoint(tmp_path / "list.pth")
+        read_checkpoint(tmp_path / "list.pth")
 
 
 @pytest.fixture

@@ -292,13 +292,21 @@ class Ranges:
     """Tensor name -> (minimum, maximum) for 256 asymmetric levels, minimum <= 0 <= maximum."""
     symmetric: Mapping[str, float] = field(default_factory=dict)
     """Tensor name -> the bound of a symmetric range, where it is not the larger of the two."""
+    not_finite: Mapping[str, int] = field(default_factory=dict)
+    """Tensor name -> the first image that gave it NaN or infinity: it has no range."""
 
     def of(self, tensor: str) -> tuple[float, float]:
         """The range of one tensor.
 
         Raises:
-            BuildError: it was not measured: the ranges are those of another graph.
+            BuildError: it is not finite, or was not measured: the ranges are of another graph.
         """
+        if tensor in self.not_finite:
+            image = self.not_finite[tensor]
+            raise BuildError(
+                f"tensor {tensor} is not finite on calibration image {image}: the weights overflow "
+                "float32 there, or the data is not prepared as the model expects"
+            )
         if tensor not in self.tensors:
             raise BuildError(
                 f"calibration measured no tensor {tensor!r}; calibrate on the graph that is lowered"

@@ -32,7 +32,7 @@ from exporter.passes.values import add_constant, constant, dims, is_op
 from exporter.progress import Progress
 from exporter.quantize.histogram import Histogram
 from exporter.quantize.mse_range import asymmetric_range, symmetric_range
-from exporter.quantize.one_at_a_time import images
+from exporter.quantize.one_at_a_time import images_for
 from exporter.quantize.range_cache import read_ranges, write_ranges
 
 if TYPE_CHECKING:
@@ -69,7 +69,8 @@ def calibrate(
 
     Raises:
         InputError: no samples, samples of another shape or type, or NaN or infinity in them.
-        BuildError: a weight or an activation is not finite.
+        BuildError: a weight is not finite. (An activation that is not has no range, and may stay
+            float: what is needed of it is an error then.)
     """
     _check_count(samples, progress)
     kept = None if cache is None else cache / f"{_key(graph, samples, method)}.ranges.json"
@@ -80,12 +81,18 @@ def calibrate(
             return found
     _check_weights(graph)
     measured = _measure(graph, samples, method, progress)
+    finite = {name: tensor for name, tensor in measured.items() if tensor.not_finite is None}
     ranges = Ranges(
         method=method,
         samples=samples.count,
         data_sha256=samples.sha256,
-        tensors={name: tensor.range() for name, tensor in measured.items()},
-        symmetric={name: tensor.largest() for name, tensor in measured.items()},
+        tensors={name: tensor.range() for name, tensor in finite.items()},
+        symmetric={name: tensor.largest() for name, tensor in finite.items()},
+        not_finite={
+            name: tensor.not_finite
+            for name, tensor in measured.items()
+            if tensor.not_finite is not None
+        },
     )
     if kept is not None:
         write_ranges(ranges, kept, progress)
@@ -104,9 +111,13 @@ def _check_count(samples: Samples, progress: Progress) -> None:
 
 
 def _check_weights(graph: ir.Model) -> None:
+    """Bounds and masks may be infinite; what inputs are multiplied with may not."""
     for name, value in graph.graph.initializers.items():
         array = constant(value)
-        if array is not None and array.dtype.kind == "f" and not np.isfinite(array).all():
+        if array is None or array.dtype.kind != "f":
+            continue
+        is_weight = any(is_op(node, "Conv", "Gemm", "MatMul") for node in value.consumers())
+        if np.isnan(array).any() or (is_weight and np.isinf(array).any()):
             raise BuildError(f"weight {name} holds NaN or infinity; check the checkpoint")
 
 
@@ -116,12 +127,11 @@ def _measure(
     from exporter.targets.ort.session import OrtSession, make_session, session_options
 
     reduced, outputs = _with_reductions(graph, histograms=method is CalibrationMethod.MSE)
-    shape = dims(graph.graph.inputs[0]) or ()
-    measured = {name: _Measured(name, method) for name in outputs}
+    measured = {name: _Measured(method) for name in outputs}
     session = OrtSession(make_session(serialize(reduced), session_options(usable_threads())))
     source = str(graph.graph.inputs[0].name)
     with session, progress.stage("calibrate", samples.count) as advance:
-        for image in images(samples, shape):
+        for image in images_for(graph, samples):
             found = session.run_named({source: image})
             for name, reductions in outputs.items():
                 measured[name].add({kind: found[output] for kind, output in reductions.items()})
@@ -153,12 +163,15 @@ def _with_reductions(
         return tape.op(operator, inputs, attributes, name=output.name, output=output)
 
     for value in tensors_with_a_range(body):
-        found = {"maximum": add("ReduceMax", [value], value, keepdims=0)}
+        single = value
+        if value.dtype is not ir.DataType.FLOAT:  # of which the reductions have no kernel
+            single = add("Cast", [value], value, to=ir.DataType.FLOAT.value)
+        found = {"maximum": add("ReduceMax", [single], value, keepdims=0)}
         if not is_op(value.producer(), "Relu"):
-            found["minimum"] = add("ReduceMin", [value], value, keepdims=0)
+            found["minimum"] = add("ReduceMin", [single], value, keepdims=0)
         if histograms:
             step = add_constant(body, f"{value.name}.step", np.array([_stride(value)], np.int64))
-            row = add("Reshape", [value, flat], value)
+            row = add("Reshape", [single, flat], value)
             found["values"] = add("Slice", [row, start, stop, start, step], value)
         exposed += found.values()
         outputs[str(value.name)] = {kind: str(output.name) for kind, output in found.items()}
@@ -176,8 +189,10 @@ def _stride(value: ir.Value) -> int:
 class _Measured:
     """What was seen of one tensor so far."""
 
-    def __init__(self, tensor: str, method: CalibrationMethod) -> None:
-        self._tensor = tensor
+    not_finite: int | None = None
+    """The first image with NaN or infinity in it."""
+
+    def __init__(self, method: CalibrationMethod) -> None:
         self._histogram = Histogram() if method is CalibrationMethod.MSE else None
         self._images = 0
         self._minimum = 0.0
@@ -186,11 +201,9 @@ class _Measured:
     def add(self, found: Mapping[str, Array]) -> None:
         """The reductions of one image: maximum, minimum (else 0), values."""
         minimum, maximum = float(found.get("minimum", np.zeros(()))), float(found["maximum"])
-        if not (math.isfinite(minimum) and math.isfinite(maximum)):
-            raise BuildError(
-                f"tensor {self._tensor} is not finite on calibration image {self._images}: the "
-                "weights overflow float32 there, or the data is not prepared as the model expects"
-            )
+        if self.not_finite is not None or not (math.isfinite(minimum) and math.isfinite(maximum)):
+            self.not_finite = self._images if self.not_finite is None else self.not_finite
+            return
         self._images += 1
         self._minimum = min(self._minimum, minimum)
         self._maximum = max(self._maximum, maximum)

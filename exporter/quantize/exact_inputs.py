@@ -15,8 +15,7 @@ from exporter.graph.files import serialize
 from exporter.host import usable_threads
 from exporter.models.onnx_format import IR_VERSION, OPSET
 from exporter.passes.expose_tensors import expose
-from exporter.passes.values import dims
-from exporter.quantize.one_at_a_time import images
+from exporter.quantize.one_at_a_time import images_for
 from exporter.quantize.quantized_layer import QuantizedLayer
 from exporter.quantize.rounding import Moments, columns_of
 
@@ -56,7 +55,7 @@ def observe(
     }
     session = OrtSession(make_session(serialize(copy), session_options(usable_threads())))
     with session:
-        for image in images(samples, dims(exact.graph.inputs[0]) or ()):
+        for image in images_for(exact, samples):
             found = {**session.run_named({source: image}), source: image}
             for name in names:
                 x = found[name][:1]

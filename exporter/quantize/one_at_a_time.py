@@ -6,8 +6,11 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
 
 from exporter.errors import InputError
+from exporter.passes.values import dims
 
 if TYPE_CHECKING:
     from exporter.images.samples import Samples
@@ -17,7 +20,18 @@ _READ_AHEAD: Final = 16
 """How many samples are made at a time; what comes out does not depend on it."""
 
 
-def images(samples: Samples, shape: tuple[int | str | None, ...]) -> Iterator[Array]:
+def images_for(graph: ir.Model, samples: Samples) -> Iterator[Array]:
+    """The samples one at a time, in the shape and type of the graph's input."""
+    wanted = graph.graph.inputs[0]
+    dtype = (wanted.dtype or ir.DataType.FLOAT).numpy()
+    return images(samples, dims(wanted) or (), dtype)
+
+
+def images(
+    samples: Samples,
+    shape: tuple[int | str | None, ...],
+    dtype: npt.DTypeLike = np.float32,
+) -> Iterator[Array]:
     """The samples one at a time, (N, ...) with N = 1, or the graph's own N of the same image.
 
     Raises:
@@ -29,8 +43,8 @@ def images(samples: Samples, shape: tuple[int | str | None, ...]) -> Iterator[Ar
         for image in batch:
             if not _fits(image.shape, shape[1:]):
                 raise _unfit(samples, index, f"has shape {image.shape}, not {shape[1:]}")
-            if image.dtype != np.float32:
-                raise _unfit(samples, index, f"is of type {image.dtype}, not float32")
+            if image.dtype != dtype:
+                raise _unfit(samples, index, f"is of type {image.dtype}, not {np.dtype(dtype)}")
             if not np.isfinite(image).all():
                 raise _unfit(samples, index, "holds NaN or infinity")
             yield np.repeat(image[None], copies, axis=0)

@@ -24,6 +24,7 @@ def write_ranges(ranges: Ranges, path: Path, progress: Progress) -> None:
         "data_sha256": ranges.data_sha256,
         "tensors": {name: list(bounds) for name, bounds in ranges.tensors.items()},
         "symmetric": dict(ranges.symmetric),
+        "not_finite": dict(ranges.not_finite),
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,8 +49,12 @@ def read_ranges(path: Path, tensors: Collection[str], progress: Progress) -> Ran
                 for name, (minimum, maximum) in described["tensors"].items()
             },
             symmetric={name: float(bound) for name, bound in described["symmetric"].items()},
+            not_finite={
+                name: int(image) for name, image in described.get("not_finite", {}).items()
+            },
         )
-        if not ranges.tensors.keys() == ranges.symmetric.keys() == set(tensors):
+        measured = set(tensors) - ranges.not_finite.keys()
+        if not ranges.tensors.keys() == ranges.symmetric.keys() == measured:
             raise ValueError("they are of other tensors")
         bounds = chain(ranges.symmetric.values(), *ranges.tensors.values())
         if not all(map(math.isfinite, bounds)):

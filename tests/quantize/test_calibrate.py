@@ -9,13 +9,15 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 import pytest
+from onnx_ir.passes import common
 
-from exporter.artifact import CalibrationMethod, Ranges
+from exporter.artifact import CalibrationMethod, Dialect, Ranges
 from exporter.errors import BuildError, InputError
 from exporter.graph.optimize import optimize
 from exporter.graph.to_onnx import export
 from exporter.images.samples import open_data
 from exporter.models.sources import define
+from exporter.passes.qdq.insert import insert_qdq
 from exporter.progress import Silent
 from exporter.quantize.calibrate import RECOMMENDED, calibrate
 from exporter.quantize.histogram import Histogram
@@ -206,10 +208,98 @@ def test_few_samples_are_used_with_a_word_on_how_many_are_enough() -> None:
     assert enough.notes == []
 
 
-def test_an_activation_that_overflows_is_named() -> None:
+@pytest.mark.parametrize("method", CalibrationMethod)
+def test_an_activation_that_overflows_is_named_where_its_range_is_needed(
+    tmp_path: Path, method: CalibrationMethod
+) -> None:
     huge = network(w1=np.full((4, 3, 3, 3), 3e38, np.float32))
-    with pytest.raises(BuildError, match="tensor r1 is not finite"):
-        calibrate(huge, samples_of(np.abs(X)), progress=Silent())
+    for _ in ("measured", "from the cache"):
+        data = samples_of(np.abs(X))
+        ranges = calibrate(huge, data, method=method, progress=Silent(), cache=tmp_path)
+        assert ranges.of("x")[1] > 0
+        with pytest.raises(BuildError, match="tensor r1 is not finite on calibration image 0"):
+            ranges.of("r1")
+
+
+INFINITIES = {
+    "a bound": ("m = Min (c, k)", np.inf, ()),
+    "a mask": ("m = Add (c, k)", -np.inf, (1, 1, 8, 1)),
+    "a choice": ("t = Less (c, zero)  m = Where (t, k, c)", -np.inf, ()),
+}
+
+
+@pytest.mark.parametrize("what", INFINITIES)
+def test_an_infinite_constant_that_is_no_weight_is_none(what: str) -> None:
+    nodes, value, shape = INFINITIES[what]
+    model = graph(
+        f"""net (float[N,3,8,8] x) => (float[N,4,8,8] y) {{
+            c = Conv <pads=[1,1,1,1]> (x, w)
+            {nodes}
+            y = Softmax <axis=2> (m)
+        }}""",
+        w=random(4, 3, 3, 3, seed=1),
+        k=np.full(shape, value, np.float32),
+        zero=np.zeros((), np.float32),
+    )
+    ranges = calibrate(model, samples_of(X), progress=Silent())
+    lowered = model.clone()
+    report = insert_qdq(lowered, ranges, Dialect.U8_ASYMMETRIC)
+    assert report.counts["convs"] == 1
+    assert np.array_equal(np.isnan(run(lowered, X)), np.isnan(run(model, X)))
+
+
+def test_infinity_put_around_what_is_pooled_is_in_no_range() -> None:
+    model = graph(
+        """net (float[N,3,8,8] x) => (float[N,4,4,4] y) {
+            c1 = Conv <pads=[1,1,1,1]> (x, w1)
+            p = Pad (c1, pads, inf)
+            m = MaxPool <kernel_shape=[3,3], strides=[2,2]> (p)
+            y = Conv <pads=[1,1,1,1]> (m, w2)
+        }""",
+        w1=random(4, 3, 3, 3, seed=1),
+        w2=random(4, 4, 3, 3, seed=2),
+        pads=np.array([0, 0, 0, 0, 0, 0, 1, 1], np.int64),
+        inf=np.array(-np.inf, np.float32),
+    )
+    ranges = calibrate(model, samples_of(X), progress=Silent())
+    assert set(ranges.tensors) == {"x", "c1", "m", "y"}
+    report = insert_qdq(model, ranges, Dialect.U8_ASYMMETRIC)
+    assert report.counts["convs"] == 2
+    assert np.isfinite(run(model, X)).all()
+
+
+CAST_INPUTS = {
+    "8-bit images": ("uint8", "d = Cast <to=1> (x)  f = Mul (d, k)"),
+    "moved, then cast": ("uint8", "t = Transpose <perm=[0,1,3,2]> (x)  f = Cast <to=1> (t)"),
+    "double inside": ("float", "d = Cast <to=11> (x)  e = Mul (d, k64)  f = Cast <to=1> (e)"),
+    "half inside": ("float", "d = Cast <to=10> (x)  e = Mul (d, k16)  f = Cast <to=1> (e)"),
+}
+
+
+@pytest.mark.parametrize("what", CAST_INPUTS)
+def test_a_tensor_that_is_cast_has_a_range_of_its_own(what: str) -> None:
+    dtype, nodes = CAST_INPUTS[what]
+    model = graph(
+        f"""net ({dtype}[N,3,8,8] x) => (float[N,4,8,8] y) {{
+            {nodes}
+            y = Conv <pads=[1,1,1,1]> (f, w)
+        }}""",
+        w=random(4, 3, 3, 3, seed=1),
+        k=np.array(0.5, np.float32),
+        k64=np.array(0.5, np.float64),
+        k16=np.array(0.5, np.float16),
+    )
+    common.ShapeInferencePass()(model)
+    given = (np.abs(X) * 60).astype(np.uint8) if dtype == "uint8" else X
+    ranges = calibrate(model, samples_of(given), progress=Silent())
+    low, high = ranges.of("f" if "half" not in what else "e")
+    assert (low, high) == pytest.approx(
+        (min(values_of(model, "f", given).min(), 0), values_of(model, "f", given).max()), rel=0.05
+    )
+    exact = run(model, given)
+    report = insert_qdq(model, ranges, Dialect.U8_ASYMMETRIC)
+    assert report.counts["convs"] == 1
+    assert np.abs(run(model, given) - exact).max() < 0.05 * np.abs(exact).max()
 
 
 def test_a_weight_that_is_not_finite_is_named() -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
+import numpy as np
 import onnx_ir as ir
 
-from exporter.passes.qdq.nodes import float_constant
+from exporter.passes.qdq.nodes import FLOATS, float_constant
 from exporter.passes.values import is_one_per_channel, is_op
 
 MOVERS: Final = (
@@ -16,12 +17,18 @@ MOVERS: Final = (
 
 
 def source_of_values(value: ir.Value) -> ir.Value:
-    """The tensor whose range this one has: back through operators that only move values."""
+    """The tensor whose range this one has: back through operators that only move values.
+
+    A cast from another type than FP32 and FP16 (8-bit images, FP64) makes a tensor of its own, and
+    so does the pooling that drops the infinity which a Pad put around.
+    """
     producer = value.producer()
     while is_op(producer, *MOVERS, "Cast"):
         assert producer is not None
         source = producer.inputs[0]
         assert source is not None
+        if source.dtype not in FLOATS or _is_infinitely_padded(source.producer()):
+            break
         value, producer = source, source.producer()
     return value
 
@@ -36,7 +43,7 @@ def tensors_with_a_range(body: ir.Graph) -> tuple[ir.Value, ...]:
     return tuple(
         value
         for value in values
-        if value.dtype is ir.DataType.FLOAT
+        if value.dtype in FLOATS
         and value.const_value is None
         and source_of_values(value) is value
         and not _only_a_relu_reads(value)
@@ -66,6 +73,13 @@ def why_float_weights(node: ir.Node) -> str | None:
     ):
         return "its alpha, beta or transA is not the plain one"
     return None
+
+
+def _is_infinitely_padded(node: ir.Node | None) -> bool:
+    if node is None or not is_op(node, "Pad") or len(node.inputs) < 3:
+        return False
+    around = float_constant(node.inputs[2])
+    return around is not None and not np.isfinite(around).all()
 
 
 def _only_a_relu_reads(value: ir.Value) -> bool:

@@ -129,11 +129,12 @@ def trace(
 ) -> None:
     """Print how a tensor moves through MODEL: shapes, strides, parameters and MACs per module."""
     from exporter.commands.trace_table import render
+    from exporter.models.names import is_onnx
     from exporter.models.sources import define
     from exporter.models.trace import trace as trace_model
 
     # A table's network is traced without looking for its weights; everything else brings its own.
-    chosen = weights or ("auto" if ":" in model or model.endswith(".onnx") else "random")
+    chosen = weights or ("auto" if ":" in model or is_onnx(model) else "random")
     defined = define(
         model, chosen, num_classes=num_classes, image_size=image_size, progress=Silent()
     )

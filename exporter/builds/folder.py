@@ -19,7 +19,7 @@ from exporter.artifact import REJECTED, Dialect, EngineFile, Precision
 from exporter.builds import manifest as manifests
 from exporter.builds.staging import check_writable, is_scratch, staged_folder
 from exporter.errors import InputError, UsageError
-from exporter.models.names import model_name
+from exporter.models.names import is_onnx, model_name
 from exporter.targets import folder_name
 
 CONTENTS = (
@@ -48,7 +48,7 @@ def find_build(given: str | os.PathLike[str]) -> Path:
     if folder.is_dir():
         return folder
     source = os.fspath(given)
-    if folder.name != source and not source.endswith(".onnx"):  # a path, and no model's name
+    if folder.name != source and not is_onnx(source):  # a path, and no model's name
         raise InputError(
             f"{source} is no folder; give one that `exporter export` wrote, or its MODEL"
         )

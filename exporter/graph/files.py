@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from onnx_ir.passes import common
 
 from exporter.disk.writing import write_whole
-from exporter.errors import BuildError, InputError
+from exporter.errors import BuildError, InputError, reason_of
 from exporter.models.onnx_format import LARGEST_BYTES
 
 if TYPE_CHECKING:
@@ -82,5 +82,5 @@ def check(graph: ir.Model) -> None:
         common.CheckerPass(full_check=True)(graph)
     except Exception as error:
         cause = error.__cause__ or error
-        reason = " ".join(str(cause).split())
+        reason = reason_of(cause)
         raise BuildError(f"the optimized graph is not valid ONNX: {reason}") from error

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from exporter.artifact import Model, ModelSpec
-from exporter.errors import BuildError
+from exporter.errors import BuildError, reason_of
 from exporter.graph.files import check
 from exporter.models.onnx_format import IR_VERSION
 from exporter.passes.name_tensors import name_tensors
@@ -63,7 +63,7 @@ def _torch_export(module: torch.nn.Module, spec: ModelSpec) -> ir.Model:
             )
     except torch.onnx.OnnxExporterError as error:
         cause = error.__cause__ or error
-        reason = " ".join(str(cause).split())[:500]
+        reason = reason_of(cause)
         raise BuildError(f"PyTorch cannot export {spec.source}: {reason}") from error
     assert program is not None
     graph = program.model

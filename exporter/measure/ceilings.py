@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 
 from exporter.artifact import Skipped
-from exporter.errors import BuildError
+from exporter.errors import BuildError, reason_of
 from exporter.measure import ceiling_graphs as graphs
 from exporter.measure.timing import Ceilings
 from exporter.measure.worker import make_input
@@ -45,7 +45,7 @@ def measure_ceilings(threads: int) -> Ceilings | Skipped:
                 tried[name] = operations / _fastest_s(run) / 1e9
         # What a library that is absent, broken or out of memory raises: a ceiling costs no build.
         except (ImportError, OSError, RuntimeError, MemoryError, BuildError) as error:
-            left_out[name] = Skipped(" ".join(str(error).split()) or type(error).__name__)
+            left_out[name] = Skipped(reason_of(error))
     best = {
         kind: max((rate for name, rate in tried.items() if name.startswith(kind)), default=None)
         for kind in ("fp32", "int8")

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from exporter.artifact import Model, Skipped, TensorSpec
-from exporter.errors import BuildError, UsageError
+from exporter.errors import BuildError, UsageError, reason_of
 from exporter.measure.load import LoadWatch
 from exporter.measure.process import WorkerProcess
 from exporter.measure.statistics import (
@@ -278,12 +278,12 @@ def _baseline_job(baseline: Baseline, folder: Path) -> dict[str, Any]:
         # its name, which says nothing to another process.
         torch.save(baseline.module, path, cloudpickle, cloudpickle.DEFAULT_PROTOCOL)
     except (AttributeError, TypeError, pickle.PicklingError) as error:
-        reason = " ".join(str(error).split())
+        reason = reason_of(error)
         raise _BaselineFailed(
             f"its module cannot be sent to a process of its own: {reason}"
         ) from None
     except (OSError, RuntimeError) as error:  # PyTorch's of a full disk is a RuntimeError
-        reason = " ".join(str(error).split())
+        reason = reason_of(error)
         raise _BaselineFailed(f"it cannot be written to {folder}: {reason}") from None
     return {"kind": "module", "path": str(path)}
 

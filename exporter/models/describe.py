@@ -16,7 +16,7 @@ from exporter.artifact import (
     TensorSpec,
     WeightsInfo,
 )
-from exporter.errors import InputError
+from exporter.errors import InputError, reason_of
 from exporter.models.independence import check_independence, random_images
 from exporter.models.output_type import why_no_scores
 
@@ -113,5 +113,4 @@ def macs_of(part: nn.Module, output: torch.Tensor) -> int:
 
 def one_line(error: BaseException) -> str:
     """Somebody else's message, short enough to be quoted in ours."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else text[:197] + "..."
+    return reason_of(error, 200)

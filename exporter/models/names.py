@@ -13,6 +13,11 @@ def model_name(source: str) -> str:
     ('resnet10t.c3_in1k', 'Thin', 'b_1')
     """
     # In either case a name that is safe in file names on every system.
-    if source.endswith(".onnx"):
+    if is_onnx(source):
         return re.sub(r"[^A-Za-z0-9._-]+", "_", Path(source).stem).strip("._") or "model"
     return re.sub(r"[^A-Za-z0-9._-]+", "-", source.rpartition(":")[2]).strip("-.") or "model"
+
+
+def is_onnx(source: str) -> bool:
+    """Whether a model is the path of an ONNX file, by its ending."""
+    return source.lower().endswith(".onnx")

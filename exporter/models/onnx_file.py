@@ -21,8 +21,13 @@ from exporter.artifact import Model, ModelKind, ModelSpec, Skipped, TensorSpec, 
 from exporter.errors import InputError
 from exporter.models import onnx_checks as checks
 from exporter.models.names import model_name
-from exporter.models.onnx_conversion import converted
-from exporter.models.onnx_format import IR_VERSION, LARGEST_BYTES, OPSET
+from exporter.models.onnx_format import LARGEST_BYTES, OPSET
+from exporter.models.onnx_opset import (
+    drop_unread_outputs,
+    format_version,
+    in_our_opset,
+    why_not_converted,
+)
 from exporter.models.onnx_trial import try_out
 from exporter.models.onnx_weights import check_tensors, inline_external_data
 from exporter.passes.values import constant, dims, is_op
@@ -46,10 +51,11 @@ def load_onnx(path: Path) -> Model:
     check_tensors(model, name)
     checks.sort_nodes(model.graph, name)
     interface = checks.check_interface(model.graph, name)
-    if _name_batch(interface.input) or inlined:
+    batch_was_named = _name_batch(interface)
+    if not batch_was_named or inlined:
         given = model.SerializeToString(deterministic=True)
     graph = ir.from_proto(_convert(model, interface, name))
-    graph.ir_version = IR_VERSION
+    graph.ir_version = format_version(graph.opset_imports[""])
     common.RemoveInitializersFromInputsPass()(graph)
     _check_float32(graph, name)
     fixed = _batch_fixed_inside(graph)
@@ -60,7 +66,7 @@ def load_onnx(path: Path) -> Model:
         module=None,
         graph=graph,
         given=given,
-        notes=(fixed,) if fixed else (),
+        notes=tuple(note for note in (fixed, _kept(graph, name)) if note),
     )
 
 
@@ -100,6 +106,7 @@ def _convert(model: onnx.ModelProto, interface: checks.Interface, name: str) -> 
     weights = {tensor.name for tensor in model.graph.initializer}
     for value in [value for value in model.graph.input if value.name in weights]:
         model.graph.input.remove(value)
+    drop_unread_outputs(model.graph)
     # What the file says of its inner shapes may be stale; they are inferred below.
     del model.graph.value_info[:]
     declared = onnx.ValueInfoProto.FromString(interface.output.SerializeToString())
@@ -107,7 +114,7 @@ def _convert(model: onnx.ModelProto, interface: checks.Interface, name: str) -> 
     try:
         model = _infer(model, declared)
         if model.opset_import[0].version != OPSET:
-            model = _infer(converted(model), declared)
+            model = _infer(in_our_opset(model), declared)
         checks.check_activations(model.graph, name)
         onnx.checker.check_model(model, full_check=True)
     except (
@@ -117,8 +124,7 @@ def _convert(model: onnx.ModelProto, interface: checks.Interface, name: str) -> 
         RuntimeError,
         DecodeError,
     ) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"{name} is not a valid ONNX model: {reason}") from error
+        raise InputError(f"{name}: {why_not_converted(error, model)}") from error
     return model
 
 
@@ -139,16 +145,20 @@ def _infer(model: onnx.ModelProto, declared: onnx.ValueInfoProto) -> onnx.ModelP
     return inferred
 
 
-def _name_batch(value: onnx.ValueInfoProto) -> bool:
-    """Gives a dynamic batch without a name one; whether it had none.
+def _name_batch(interface: checks.Interface) -> bool:
+    """Gives a dynamic batch without a name one, in place; whether all sizes were fit to be read.
 
-    Some exporters write 0 or -1, which runtimes take for sizes.
+    Some exporters write 0 or -1 for what is dynamic, which runtimes take for sizes.
     """
-    batch = value.type.tensor_type.shape.dim[0]
-    named = bool(batch.dim_param) or (batch.HasField("dim_value") and batch.dim_value > 0)
+    batch = interface.input.type.tensor_type.shape.dim[0]
+    sizes = [batch, *interface.output.type.tensor_type.shape.dim]
+    misspelt = [one for one in sizes if one.HasField("dim_value") and one.dim_value <= 0]
+    for size in misspelt:
+        size.Clear()
+    named = batch.HasField("dim_value") or bool(batch.dim_param)
     if not named:
         batch.dim_param = BATCH
-    return not named
+    return named and not misspelt
 
 
 def _batch_fixed_inside(graph: ir.Model) -> str | None:
@@ -162,6 +172,18 @@ def _batch_fixed_inside(graph: ir.Model) -> str | None:
     return (
         f"the batch of {x.name} is declared dynamic, but the graph fixes its output's to "
         f"{result[0]}: it is built for a batch of {result[0]}"
+    )
+
+
+def _kept(graph: ir.Model, name: str) -> str | None:
+    opset = graph.opset_imports[""]
+    return (
+        None
+        if opset == OPSET
+        else (
+            f"{name} stays in opset {opset}, which older runtimes do not read: it has operators "
+            f"that cannot be converted to opset {OPSET}"
+        )
     )
 
 
@@ -190,7 +212,7 @@ def _describe(graph: ir.Model, path: Path, dtype: str, given: bytes) -> ModelSpe
         output=_tensor_spec(y, "float32"),
         preprocessing=Skipped("an ONNX file does not say how its images were prepared"),
         weights=WeightsInfo(path.name, hashlib.sha256(given).hexdigest(), trained=True),
-        opset=OPSET,
+        opset=graph.opset_imports[""],
     )
 
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import onnx
 
 from exporter.artifact import ModelSpec
-from exporter.errors import InputError
+from exporter.errors import InputError, reason_of
 from exporter.models.difference import relative_difference
 from exporter.models.onnx_checks import label
 from exporter.models.output_type import why_no_scores
@@ -137,7 +137,7 @@ def _opened(content: bytes, name: str, *, every_tensor: bool = False) -> Run:
     options.log_severity_level = _FATAL
 
     def refuse(error: Exception) -> InputError:
-        reason = " ".join(str(error).split())[:300]
+        reason = reason_of(error)
         return InputError(f"{name}: ONNX Runtime cannot run it: {reason}")
 
     try:

@@ -17,6 +17,7 @@ from exporter.models.checkpoint_file import WeightsFile, is_checkpoint, read_che
 from exporter.models.checkpoint_fit import find_weights
 from exporter.models.describe import Loaded, describe
 from exporter.models.modules import from_factory, randomised
+from exporter.models.names import is_onnx
 from exporter.models.variants import (
     VARIANTS,
     Variant,
@@ -61,7 +62,7 @@ def define(
         raise UsageError(f"--image-size {image_size}: expected at least 1")
     # Modules draw their first weights from PyTorch's random state, which is the program's.
     with torch.random.fork_rng(devices=[]):
-        if source.endswith(".onnx"):
+        if is_onnx(source):
             from exporter.models.onnx_file import load_onnx
 
             _refuse_options("an ONNX file", weights, num_classes, image_size)

@@ -198,7 +198,7 @@ def memory_bomb(proto: onnx.ModelProto) -> None:
         (lying_shape, "has the impossible shape"),
         (short_weight, "does not fill its shape"),
         (wrong_shapes, "ONNX Runtime cannot run it: "),
-        (wrong_attribute, "is not a valid ONNX model: Unrecognized attribute: slope"),
+        (wrong_attribute, "it is not a valid ONNX model: Unrecognized attribute: slope"),
         (memory_bomb, "the tensor 'huge' would have 20,480,000,000,000 elements"),
     ],
 )

@@ -17,7 +17,7 @@ import numpy as np
 from exporter import host
 from exporter.artifact import Dialect, Kernel, Precision, Skipped, Verdict
 from exporter.disk.writing import whole_file
-from exporter.errors import BuildError, UsageError
+from exporter.errors import BuildError, UsageError, reason_of
 from exporter.targets.diagnosis import TargetDiagnosis, diagnose_library, require
 from exporter.targets.openvino.kernels import kernels_of
 from exporter.targets.openvino.session import (
@@ -105,7 +105,7 @@ class OpenVino(Target):
                 ov.serialize(model, file, binary)
                 compile_model(ov.Core().read_model(file, binary), 1)
         except (RuntimeError, OSError) as error:
-            reason = " ".join(str(error).split())
+            reason = reason_of(error)
             raise BuildError(
                 f"openvino {version()} does not build {graph.name}: {reason}"
             ) from None
@@ -117,7 +117,7 @@ class OpenVino(Target):
         try:
             return OpenVinoSession(compile_model(read_model(engine), threads))
         except RuntimeError as error:
-            reason = " ".join(str(error).split())
+            reason = reason_of(error)
             raise BuildError(
                 f"openvino {version()} does not load {engine.name}: {reason}"
             ) from None
@@ -152,7 +152,7 @@ class OpenVino(Target):
         except KeyError as error:
             raise UnreadableKernels(f"no counter for the kernel {error}") from None
         except RuntimeError as error:
-            reason = " ".join(str(error).split())
+            reason = reason_of(error)
             raise BuildError(
                 f"openvino {version()} does not profile {engine.name}: {reason}"
             ) from None

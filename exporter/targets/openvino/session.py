@@ -14,7 +14,7 @@ import numpy as np
 
 from exporter import host
 from exporter.artifact import Precision
-from exporter.errors import BuildError
+from exporter.errors import BuildError, reason_of
 from exporter.targets.target import Array
 
 PRECISION: Final = ["exporter", "precision"]
@@ -55,7 +55,7 @@ class OpenVinoSession:
         try:
             answers = self._request.infer(contiguous, share_inputs=True, share_outputs=False)
         except RuntimeError as error:
-            reason = " ".join(str(error).split())
+            reason = reason_of(error)
             raise BuildError(f"openvino {version()} failed to run: {reason}") from None
         outputs: tuple[Array, ...] = answers.to_tuple()
         return outputs

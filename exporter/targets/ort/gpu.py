@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from exporter import host
 from exporter.artifact import Skipped
-from exporter.errors import BuildError, MissingDependencyError, UsageError, install_command
+from exporter.errors import (
+    BuildError,
+    MissingDependencyError,
+    UsageError,
+    install_command,
+    reason_of,
+)
 from exporter.targets.diagnosis import (
     NO_GPU,
     Status,
@@ -144,7 +150,7 @@ def gpu_session(
             enable_fallback=0,
         )
     except Exception as error:  # its exceptions share no narrower base
-        reason = " ".join(str(error).split())
+        reason = reason_of(error)
         raise BuildError(
             f"onnxruntime {version()} does not load {model.name} on {provider}: {reason}"
             f"{'' if allow_fallback else ' (--allow-fallback accepts nodes on the CPU)'}"

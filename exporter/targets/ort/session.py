@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from exporter.errors import BuildError
+from exporter.errors import BuildError, reason_of
 from exporter.runtime.machine import cpu_flags, saturates_u8s8
 from exporter.targets.target import Array
 
@@ -77,7 +77,7 @@ def make_session(
         )
     except Exception as error:  # its exceptions share no narrower base
         name = model.name if isinstance(model, Path) else "the given model"
-        reason = " ".join(str(error).split())
+        reason = reason_of(error)
         raise BuildError(f"onnxruntime {version()} does not load {name}: {reason}") from None
 
 
@@ -120,7 +120,7 @@ class OrtSession:
             contiguous = {name: np.ascontiguousarray(batch) for name, batch in feeds.items()}
             answers: list[Array] = self._session.run(outputs, contiguous)
         except Exception as error:
-            reason = " ".join(str(error).split())
+            reason = reason_of(error)
             raise BuildError(f"onnxruntime {version()} failed to run: {reason}") from None
         return answers
 

@@ -25,6 +25,7 @@ except ModuleNotFoundError as missing:
     raise SystemExit(2) from None
 
 import exporter
+from exporter.builds import converters
 from exporter.builds.option import Option, Values, arguments
 from exporter.builds.request import (
     BenchmarkRequest,
@@ -136,7 +137,11 @@ def trace(
     # A table's network is traced without looking for its weights; everything else brings its own.
     chosen = weights or ("auto" if ":" in model or is_onnx(model) else "random")
     defined = define(
-        model, chosen, num_classes=num_classes, image_size=image_size, progress=Silent()
+        model,
+        chosen,
+        num_classes=num_classes,
+        image_size=converters.image_size(image_size),
+        progress=Silent(),
     )
     show(trace_model(defined), render, as_json, _console())
 

@@ -26,6 +26,9 @@ def values(declared: Declaration) -> st.SearchStrategy[Any]:
         return st.lists(_of(declared.item, 1), unique=True, max_size=3).map(tuple)
     if declared.is_nested:
         return st.dictionaries(NAMES, st.dictionaries(NAMES, WORDS, min_size=1, max_size=2))
+    if declared.may_be_pair:
+        side = st.integers(1, 10_000)
+        return st.one_of(side, st.tuples(side, side).filter(lambda pair: pair[0] != pair[1]))
     kinds = [kind for kind in _alternatives(declared.kind) if kind is not type(None)]
     return st.one_of(*(_of(kind, declared.option.minimum) for kind in kinds))
 

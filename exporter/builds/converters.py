@@ -70,6 +70,23 @@ def lengths(given: str | int | Iterable[int]) -> tuple[int, ...]:
         ) from None
 
 
+def image_size(given: str | int | Iterable[int] | None) -> int | tuple[int, int] | None:
+    """A side in pixels, or (height, width) where the two differ; as a text "480x640"."""
+    if given is None:
+        return None
+    try:
+        words = re.split("[x,]", given.lower()) if isinstance(given, str) else listed(given)
+        sizes = [int(word) if isinstance(word, str) else operator.index(word) for word in words]
+    except (TypeError, ValueError):
+        sizes = []
+    if isinstance(given, bool) or len(sizes) not in (1, 2) or min(sizes) < 1:
+        raise UsageError(
+            f"image_size is {given!r}: give a whole number of at least 1, or HEIGHTxWIDTH as in "
+            "480x640"
+        )
+    return sizes[0] if len(set(sizes)) == 1 else (sizes[0], sizes[1])
+
+
 def listed(given: str | T | Iterable[T]) -> list[str] | list[T]:
     """The items of a list, of a text with commas, or of something single."""
     if isinstance(given, str):

@@ -98,6 +98,16 @@ class Declaration:
         return get_args(self.kind)[0] if get_origin(self.kind) is tuple else None
 
     @property
+    def may_be_pair(self) -> bool:
+        """It is typed as one text: a number, or two as in 480x640; its converter reads it."""
+        return any(get_origin(kind) is tuple for kind in self._kinds)
+
+    @property
+    def _kinds(self) -> tuple[Any, ...]:
+        is_union = get_origin(self.kind) in (Union, UnionType)
+        return get_args(self.kind) if is_union else ()
+
+    @property
     def is_nested(self) -> bool:
         """It holds texts under a target and a key."""
         return get_origin(self.kind) is Mapping
@@ -129,7 +139,7 @@ class Declaration:
         kinds = get_args(self.kind) if get_origin(self.kind) in (Union, UnionType) else (self.kind,)
         wanted = [kind for kind in kinds if kind in _WANTED]
         # A list, a path or an enum has its type from its converter.
-        if not wanted or (value is None and type(None) in kinds):
+        if not wanted or self.may_be_pair or (value is None and type(None) in kinds):
             return
         least = self.option.minimum
         fits = any(_is_a(value, kind) for kind in wanted)
@@ -155,7 +165,9 @@ class Declaration:
 
     def text(self, value: Any) -> str:
         """The value as one word."""
-        return ",".join(map(str, value)) if self.item is not None else str(value)
+        if isinstance(value, tuple):
+            return ("x" if self.may_be_pair else ",").join(map(str, value))
+        return str(value)
 
     def _settings(self, entries: Iterable[str]) -> dict[str, dict[str, str]]:
         found: dict[str, dict[str, str]] = {}

@@ -65,7 +65,10 @@ Weights = Annotated[
 NumClasses = Annotated[
     int | None, Option(metavar="N", minimum=2, help="Classes of a built-in or timm model.")
 ]
-ImageSize = Annotated[int | None, Option(metavar="PIXELS", minimum=1, help="Side of the input.")]
+ImageSize = Annotated[
+    int | tuple[int, int] | None,
+    Option(metavar="PIXELS", help="Side of the input, or HEIGHTxWIDTH (480x640)."),
+]
 Batches = Annotated[
     tuple[int, ...],
     Option(
@@ -211,7 +214,7 @@ class ExportRequest:
         ),
     ] = 0
     num_classes: NumClasses = None
-    image_size: ImageSize = None
+    image_size: ImageSize = field(default=None, converter=converters.image_size)
     samples: Annotated[
         int | None,
         Option(

@@ -87,6 +87,8 @@ def _typed(declared: Declaration) -> Any:
         return str
     if declared.is_nested:
         return list[str] | None
+    if declared.may_be_pair:
+        return str | None
     if get_origin(declared.kind) in (Union, UnionType):
         # A program may give a mapping for a file's path; on the command line it is the path.
         typed = [one for one in get_args(declared.kind) if get_origin(one) is not Mapping]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import StringIO
 from typing import TYPE_CHECKING
 
 from exporter.artifact import Model, ModelSpec
 from exporter.errors import BuildError, reason_of
+from exporter.graph.average_pools import average_pools_written_out
 from exporter.graph.files import check
 from exporter.models.onnx_format import IR_VERSION
 from exporter.passes.name_tensors import name_tensors
@@ -48,10 +51,11 @@ def _torch_export(module: torch.nn.Module, spec: ModelSpec) -> ir.Model:
     import torch
 
     example = torch.zeros(_EXAMPLE_BATCH, *spec.image_shape)
+    batch = {0: torch.export.Dim(str(spec.input.shape[0]))}
     try:
-        with quiet_exporter():
+        with quiet_exporter(), average_pools_written_out(module, example.clone()):
             program = torch.onnx.export(
-                module.eval(),
+                module,
                 (example,),
                 dynamo=True,
                 optimize=False,
@@ -59,11 +63,16 @@ def _torch_export(module: torch.nn.Module, spec: ModelSpec) -> ir.Model:
                 opset_version=spec.opset,
                 input_names=[spec.input.name],
                 output_names=[spec.output.name],
-                dynamic_shapes=({0: torch.export.Dim(str(spec.input.shape[0]))},),
+                dynamic_shapes=((batch,),) if _takes_any_arguments(module) else (batch,),
             )
     except torch.onnx.OnnxExporterError as error:
         cause = error.__cause__ or error
-        reason = reason_of(cause)
+        reason = reason_of(cause).partition(" Caused by: ")[0]
+        if "data-dependent" in reason:
+            reason = (
+                "its forward branches on the values of its input, which a graph cannot; compute "
+                f"both and choose with torch.where ({reason})"
+            )
         raise BuildError(f"PyTorch cannot export {spec.source}: {reason}") from error
     assert program is not None
     graph = program.model
@@ -75,9 +84,18 @@ def _torch_export(module: torch.nn.Module, spec: ModelSpec) -> ir.Model:
     return graph
 
 
+def _takes_any_arguments(module: torch.nn.Module) -> bool:
+    """Whether its forward takes `*args`, to hand them on."""
+    first = next(iter(inspect.signature(module.forward).parameters.values()), None)
+    return first is not None and first.kind is inspect.Parameter.VAR_POSITIONAL
+
+
 @contextmanager
 def quiet_exporter() -> Iterator[None]:
-    """Keeps back what torch.onnx says on every good run; anything else still comes through."""
+    """Keeps back what torch.onnx says on every good run, and the graphs that it prints on others.
+
+    What went wrong is in the exception.
+    """
     registration = logging.getLogger("torch.onnx._internal.exporter._registration")
 
     def not_about_torchvision(record: logging.LogRecord) -> bool:
@@ -85,7 +103,7 @@ def quiet_exporter() -> Iterator[None]:
 
     registration.addFilter(not_about_torchvision)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stderr(StringIO()), redirect_stdout(StringIO()):
             warnings.filterwarnings(
                 "ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning
             )

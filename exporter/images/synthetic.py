@@ -32,7 +32,8 @@ def synthetic_inputs(
     noise = rng.standard_normal((count, 1 + channels, height, width))
     fields = np.fft.irfft2(np.fft.rfft2(noise) * amplitude, s=(height, width))
     images = fields[:, :1] + 0.35 * fields[:, 1:]
-    images /= images.std(axis=(1, 2, 3), keepdims=True)
+    deviation = images.std(axis=(1, 2, 3), keepdims=True)
+    images /= np.where(deviation == 0, 1, deviation)  # one pixel has none
     # Exposure differs from picture to picture.
     images = images * rng.uniform(0.6, 1.2, (count, 1, 1, 1)) + rng.normal(0, 0.3, (count, 1, 1, 1))
     if layout_of(shape) is Layout.NHWC:

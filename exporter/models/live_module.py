@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Final
 import torch
 from torch import nn
 
-from exporter.artifact import Model, ModelKind, Skipped
+from exporter.artifact import Model, ModelKind, Pixels, Skipped
 from exporter.errors import InputError, UsageError
 from exporter.models.describe import describe, one_line
 from exporter.models.modules import with_weights
-from exporter.models.names import model_name
+from exporter.models.names import height_width, model_name
+from exporter.models.usable_module import is_foldable, settle, unwrapped, why_unusable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,8 +58,10 @@ def as_module(given: object) -> nn.Module:
     raise UsageError(f"the model is {what}, expected a name, a path or a torch.nn.Module{hint}")
 
 
-def input_shape(example: Example | None, image_size: int | None) -> tuple[int, int, int]:
-    """(C, H, W) of an example (N, C, H, W), whose values do not matter, or (3, size, size).
+def input_shape(
+    example: Example | None, image_size: Pixels | None, channels: int = 3
+) -> tuple[int, int, int]:
+    """(C, H, W) of an example (N, C, H, W), whose values do not matter, or of size and channels.
 
     Raises:
         UsageError: not exactly one of the two is given, or the example is none.
@@ -69,7 +72,7 @@ def input_shape(example: Example | None, image_size: int | None) -> tuple[int, i
             "or image_size=224"
         )
     if image_size is not None:
-        return 3, image_size, image_size
+        return channels, *height_width(image_size)
     dtype = str(getattr(example, "dtype", type(example).__name__)).removeprefix("torch.")
     shape = tuple(int(size) for size in getattr(example, "shape", ()))
     if len(shape) != 4 or min(shape) < 1 or "float" not in dtype:
@@ -86,8 +89,11 @@ def from_module(live: LiveModule, weights_name: str, seed: int) -> Model:
     Raises:
         InputError: it cannot be copied, or does not take such inputs.
     """
-    given = _unwrapped(live.module)
+    given = unwrapped(live.module)
     name = type(given).__name__
+    why = why_unusable(given)
+    if why is not None:
+        raise InputError(f"{name} {why}")
     module, notes = _copied(given, name, live.shape)
     contract = Skipped("a module does not say how images become its input")
     loaded = with_weights(module, name, weights_name, contract, live.shape, seed)
@@ -99,15 +105,6 @@ def from_module(live: LiveModule, weights_name: str, seed: int) -> Model:
     )
 
 
-def _unwrapped(module: nn.Module) -> nn.Module:
-    """The network inside what torch.compile and data parallelism wrap around it."""
-    inner = getattr(module, "_orig_mod", module)
-    if isinstance(inner, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-        inner = inner.module
-    assert isinstance(inner, nn.Module)
-    return inner
-
-
 def _copied(
     module: nn.Module, name: str, shape: tuple[int, int, int]
 ) -> tuple[nn.Module, tuple[str, ...]]:
@@ -116,28 +113,25 @@ def _copied(
         id(found): OrderedDict[int, object]()
         for part in module.modules()
         for found in (getattr(part, attribute, None) for attribute in _HOOKS)
-        if found
+        if found and not any(map(is_foldable, found.values()))
     }
     # A deep copy takes what its memo has for an object instead of copying that.
     copied = _copy(module, dict(hooks), f"{name} cannot be copied")
+    notes = settle(copied, name)
     if hooks:
         whole = _copy(module, {}, f"{name} cannot be copied with its hooks, remove them")
+        settle(whole, name)
         example = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
         answer = _answer(whole, example)
         without = _answer(copied, example)
         if answer is not None and (without is None or not torch.equal(answer, without)):
             copied = whole
-    kept = {str(p.dtype) for p in module.parameters()} - {str(torch.float32)}
-    notes = (
-        f"{name} holds parameters in {', '.join(sorted(kept))}; it is taken in float32, and so is "
-        "the eager PyTorch that engines are compared with",
-    )
-    return copied, notes if kept else ()
+    return copied, notes
 
 
 def _copy(module: nn.Module, memo: dict[int, object], problem: str) -> nn.Module:
     try:
-        return copy.deepcopy(module, memo).cpu().float().eval()
+        return copy.deepcopy(module, memo).cpu()
     except Exception as error:  # somebody else's attributes may raise anything
         raise InputError(
             f"{problem} ({one_line(error)}); give a module that copy.deepcopy takes"

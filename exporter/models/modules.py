@@ -16,19 +16,20 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from exporter.artifact import Model, ModelKind, Preprocessing, Skipped, WeightsInfo
+from exporter.artifact import Model, ModelKind, Pixels, Preprocessing, Skipped, WeightsInfo
 from exporter.errors import InputError, UsageError, unused_option
 from exporter.models import weights
 from exporter.models.describe import Loaded, describe, one_line
 from exporter.models.initialise import initialise, statistics_images
-from exporter.models.names import model_name
+from exporter.models.names import height_width, model_name
+from exporter.models.usable_module import channels_of, fold_parametrizations, settle, unwrapped
 
 DEFAULT_SIZE = 224
 """The image size of a module that comes without one: ImageNet's usual."""
 
 
 def from_factory(
-    source: str, weights_name: str, num_classes: int | None, image_size: int | None, seed: int
+    source: str, weights_name: str, num_classes: int | None, image_size: Pixels | None, seed: int
 ) -> Model:
     """The module that `package.module:factory` makes.
 
@@ -43,10 +44,12 @@ def from_factory(
     size = DEFAULT_SIZE if image_size is None else image_size
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        module = _call_factory(source)
+        module = unwrapped(_call_factory(source))
+    notes = settle(module, source)
     contract = Skipped("a module does not say how images become its input")
-    shape = (3, size, size)
-    loaded = with_weights(module.eval(), source, weights_name, contract, shape, seed)
+    shape = (channels_of(module), *height_width(size))
+    loaded = with_weights(module, source, weights_name, contract, shape, seed)
+    loaded = replace(loaded, notes=(*notes, *loaded.notes))
     name = model_name(source)
     return describe(loaded, name=name, source=source, kind=ModelKind.MODULE, shape=shape)
 
@@ -61,11 +64,14 @@ def with_weights(
 ) -> Loaded:
     """The module with the weights it came with (`auto`), random ones, or a checkpoint's."""
     if weights_name == "random":
+        fold_parametrizations(module)
         return randomised(module, source, contract, shape, seed, why="as asked for")
     if weights_name != "auto":
         name, notes = weights.load_checkpoint(module, weights_name)
+        fold_parametrizations(module)
         info = WeightsInfo(name, weights.state_sha256(module), trained=True)
         return Loaded(module, info, contract, notes)
+    fold_parametrizations(module)
     info = WeightsInfo(f"as {source} made them", weights.state_sha256(module), trained=True)
     if _saw_data(module):
         return Loaded(module, info, contract)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from exporter.artifact import Pixels
+
 
 def model_name(source: str) -> str:
     """The name of the model that `source` names, known before the model is.
@@ -16,6 +18,11 @@ def model_name(source: str) -> str:
     if is_onnx(source):
         return re.sub(r"[^A-Za-z0-9._-]+", "_", Path(source).stem).strip("._") or "model"
     return re.sub(r"[^A-Za-z0-9._-]+", "-", source.rpartition(":")[2]).strip("-.") or "model"
+
+
+def height_width(size: Pixels) -> tuple[int, int]:
+    """(height, width) of an image size, which is one number where the two are the same."""
+    return size if isinstance(size, tuple) else (size, size)
 
 
 def is_onnx(source: str) -> bool:

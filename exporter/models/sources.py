@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from exporter.artifact import ClassNames, Model, ModelKind, Preprocessing, WeightsInfo
+from exporter.artifact import ClassNames, Model, ModelKind, Pixels, Preprocessing, WeightsInfo
 from exporter.errors import InputError, UsageError, unused_option
 from exporter.images.digits import PREPROCESSING
 from exporter.models import digits, weights
@@ -17,7 +17,7 @@ from exporter.models.checkpoint_file import WeightsFile, is_checkpoint, read_che
 from exporter.models.checkpoint_fit import find_weights
 from exporter.models.describe import Loaded, describe
 from exporter.models.modules import from_factory, randomised
-from exporter.models.names import is_onnx
+from exporter.models.names import height_width, is_onnx
 from exporter.models.variants import (
     VARIANTS,
     Variant,
@@ -25,6 +25,7 @@ from exporter.models.variants import (
     default_preprocessing,
     find_variant,
     published,
+    scaled_by,
 )
 from exporter.progress import Progress
 
@@ -45,7 +46,7 @@ def define(
     weights: str = "auto",
     *,
     num_classes: int | None = None,
-    image_size: int | None = None,
+    image_size: Pixels | None = None,
     seed: int = 0,
     progress: Progress,
 ) -> Model:
@@ -58,7 +59,7 @@ def define(
     """
     if num_classes is not None and num_classes < 1:
         raise UsageError(f"--num-classes {num_classes}: expected at least 1")
-    if image_size is not None and image_size < 1:
+    if image_size is not None and min(height_width(image_size)) < 1:
         raise UsageError(f"--image-size {image_size}: expected at least 1")
     # Modules draw their first weights from PyTorch's random state, which is the program's.
     with torch.random.fork_rng(devices=[]):
@@ -108,20 +109,21 @@ def _from_table(
     name: str,
     weights_name: str,
     num_classes: int | None,
-    image_size: int | None,
+    image_size: Pixels | None,
     seed: int,
     progress: Progress,
 ) -> Model:
     variant = find_variant(name)
     size = variant.image_size if image_size is None else image_size
     smallest = smallest_image(variant)
-    if size < smallest:
+    sides = height_width(size)
+    if min(sides) < smallest:
         raise UsageError(
-            f"--image-size {size} is too small for {name}: its strides divide by "
+            f"--image-size {min(sides)} is too small for {name}: its strides divide by "
             f"{smallest}; give at least {smallest}"
         )
     loaded = _load_variant(name, variant, weights_name, num_classes, size, seed, progress)
-    return describe(loaded, name=name, source=name, kind=ModelKind.BUILTIN, shape=(3, size, size))
+    return describe(loaded, name=name, source=name, kind=ModelKind.BUILTIN, shape=(3, *sides))
 
 
 def smallest_image(variant: Variant) -> int:
@@ -134,7 +136,7 @@ def _load_variant(
     variant: Variant,
     weights_name: str,
     num_classes: int | None,
-    size: int,
+    size: Pixels,
     seed: int,
     progress: Progress,
 ) -> Loaded:
@@ -181,15 +183,16 @@ def _published(
     name: str,
     checkpoint: PublishedWeights,
     num_classes: int | None,
-    size: int,
+    size: Pixels,
     progress: Progress,
 ) -> Loaded:
     with weights.fetched(checkpoint.url, progress) as file:
         content = read_checkpoint(file)
     contract = checkpoint.preprocessing
     if size != contract.crop and isinstance(contract.resize, int):
-        resize = round(contract.resize * size / contract.crop_size[0])
-        scaled = f"{contract.source}, scaled to {size} px"
+        resize = scaled_by(size, contract.resize, contract.crop_size[0])
+        sides = size if isinstance(size, int) else f"{size[0]} x {size[1]}"
+        scaled = f"{contract.source}, scaled to {sides} px"
         contract = replace(contract, resize=resize, crop=size, source=scaled)
     source = f"torchvision {checkpoint.name}"
     loaded = _with_weights(name, content, source, num_classes, contract)
@@ -226,20 +229,20 @@ def _with_weights(
     return Loaded(module, info, preprocessing, fit.notes)
 
 
-def _random(name: str, num_classes: int | None, size: int, seed: int, why: str) -> Loaded:
+def _random(name: str, num_classes: int | None, size: Pixels, seed: int, why: str) -> Loaded:
     module = build_variant(name, num_classes)
     contract = _contract(find_variant(name), size)
-    return randomised(module, name, contract, (3, size, size), seed, why)
+    return randomised(module, name, contract, (3, *height_width(size)), seed, why)
 
 
-def _contract(variant: Variant, size: int) -> Preprocessing:
+def _contract(variant: Variant, size: Pixels) -> Preprocessing:
     if variant.family == "digits":
         return replace(PREPROCESSING, crop=size)
     return default_preprocessing(variant, size)
 
 
 def _refuse_options(
-    what: str, weights_name: str, num_classes: int | None, image_size: int | None
+    what: str, weights_name: str, num_classes: int | None, image_size: Pixels | None
 ) -> None:
     given = {
         "--weights": weights_name != "auto",

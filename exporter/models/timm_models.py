@@ -9,17 +9,17 @@ from typing import Any
 
 import torch
 
-from exporter.artifact import ClassNames, Model, ModelKind, Preprocessing, Skipped, WeightsInfo
+from exporter.artifact import ClassNames, Model, ModelKind, Pixels, Preprocessing, Skipped, WeightsInfo
 from exporter.errors import MissingDependencyError, install_command, unknown_name
 from exporter.images.contract_file import timm_contract
 from exporter.models import weights
 from exporter.models.describe import Loaded, describe, one_line
 from exporter.models.modules import randomised, with_weights
-from exporter.models.names import model_name
+from exporter.models.names import height_width, model_name
 
 
 def from_timm(
-    source: str, weights_name: str, num_classes: int | None, image_size: int | None, seed: int
+    source: str, weights_name: str, num_classes: int | None, image_size: Pixels | None, seed: int
 ) -> Model:
     """The timm model that `source` names; `auto` is its pretrained weights where they can be had.
 
@@ -45,7 +45,7 @@ def from_timm(
     config = timm.data.resolve_model_data_config(module)
     size = int(config["input_size"][-1]) if image_size is None else image_size
     contract = _preprocessing(name, config, size)
-    shape = (3, size, size)
+    shape = (3, *height_width(size))
     if weights_name == "auto":
         published = module.pretrained_cfg.get("num_classes")
         if num_classes not in (None, published):
@@ -60,7 +60,7 @@ def from_timm(
 
 
 def _pretrained(
-    name: str, source: str, contract: Preprocessing | Skipped, size: int, seed: int
+    name: str, source: str, contract: Preprocessing | Skipped, size: Pixels, seed: int
 ) -> Loaded:
     import timm
 
@@ -72,7 +72,7 @@ def _pretrained(
             torch.manual_seed(seed)
             module = timm.create_model(name, pretrained=False).eval()
         why = f"timm could not load pretrained ones: {one_line(error)}"
-        return randomised(module, source, contract, (3, size, size), seed, why)
+        return randomised(module, source, contract, (3, *height_width(size)), seed, why)
     config = module.pretrained_cfg
     # A tag ends with what the weights were trained on last: "a1_in1k", "fb_swsl_ig1b_ft_in1k".
     on_imagenet = config.get("num_classes") == 1000 and str(config.get("tag")).endswith("in1k")
@@ -108,8 +108,10 @@ def _impatient_hub() -> Iterator[None]:
         constants.HF_HUB_OFFLINE = offline
 
 
-def _preprocessing(name: str, config: Mapping[str, Any], size: int) -> Preprocessing | Skipped:
+def _preprocessing(name: str, config: Mapping[str, Any], size: Pixels) -> Preprocessing | Skipped:
     """The evaluation transform of timm, in our terms where we have them."""
+    if not isinstance(size, int):
+        return Skipped("timm's transforms are for squares; say how images become such an input")
     given = timm_contract(config, size)
     if isinstance(given, str):
         return Skipped(f"timm prepares images for {name} by {given}")

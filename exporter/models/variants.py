@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from exporter.artifact import Interpolation, Preprocessing
+from exporter.artifact import Interpolation, Pixels, Preprocessing
 from exporter.errors import UsageError, unknown_name
 
 if TYPE_CHECKING:
@@ -87,17 +87,24 @@ def find_variant(name: str) -> Variant:
     return VARIANTS[name]
 
 
-def default_preprocessing(variant: Variant, image_size: int) -> Preprocessing:
+def default_preprocessing(variant: Variant, image_size: Pixels) -> Preprocessing:
     """What a variant's input means where no checkpoint says otherwise."""
     resized = variant.family == "imagenet"
     return Preprocessing(
-        resize=round(image_size * 256 / 224) if resized else None,
+        resize=scaled_by(image_size, 256, 224) if resized else None,
         crop=image_size,
         interpolation=Interpolation.BILINEAR if resized else Interpolation.NONE,
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
         source="ImageNet's usual mean and deviation",
     )
+
+
+def scaled_by(size: Pixels, resized: int, cropped: int) -> Pixels:
+    """What a picture is resized to, its shorter side or both, before `size` of it is cropped."""
+    if isinstance(size, int):
+        return round(resized * size / cropped)
+    return round(resized * size[0] / cropped), round(resized * size[1] / cropped)
 
 
 def published(name: str, weights: str) -> PublishedWeights:

@@ -98,8 +98,11 @@ def state_sha256(module: nn.Module) -> str:
     """SHA-256 over every parameter and buffer: name, type, shape and bytes, in order of names."""
     digest = hashlib.sha256()
     for name, value in sorted(module.state_dict().items()):
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        if isinstance(value, Tensor):  # else what get_extra_state gave: no weights
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+            # As bytes: numpy has neither bfloat16 nor float8.
+            row = value.detach().cpu().contiguous().flatten()
+            digest.update(row.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

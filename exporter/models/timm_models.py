@@ -9,7 +9,15 @@ from typing import Any
 
 import torch
 
-from exporter.artifact import ClassNames, Model, ModelKind, Pixels, Preprocessing, Skipped, WeightsInfo
+from exporter.artifact import (
+    ClassNames,
+    Model,
+    ModelKind,
+    Pixels,
+    Preprocessing,
+    Skipped,
+    WeightsInfo,
+)
 from exporter.errors import MissingDependencyError, install_command, unknown_name
 from exporter.images.contract_file import timm_contract
 from exporter.models import weights

@@ -48,8 +48,9 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], source: str) -> N
     mistyped = [f"{k} {why}" for k, why in unusable.items() if why is not None]
     if mistyped:
         raise InputError(
-            f"{source} does not fit the model; {len(mistyped)} of another type: {some_of(mistyped)}; "
-            "save the state dict of the float32 network (dense, not quantized)"
+            f"{source} does not fit the model; {len(mistyped)} of another type: "
+            f"{some_of(mistyped)}; save the state dict of the float32 network "
+            "(dense, not quantized)"
         )
     # Checkpoints from before PyTorch 0.4.1 do not count batches; nothing depends on it.
     missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]

@@ -201,7 +201,8 @@ class _Measured:
     def add(self, found: Mapping[str, Array]) -> None:
         """The reductions of one image: maximum, minimum (else 0), values."""
         minimum, maximum = float(found.get("minimum", np.zeros(()))), float(found["maximum"])
-        if self.not_finite is not None or not (math.isfinite(minimum) and math.isfinite(maximum)):
+        values = found.get("values", np.zeros(()))  # the reductions may leave out NaN
+        if self.not_finite is not None or not np.isfinite([minimum, maximum, values.sum()]).all():
             self.not_finite = self._images if self.not_finite is None else self.not_finite
             return
         self._images += 1

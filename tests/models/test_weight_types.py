@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from exporter.errors import InputError
+from exporter.models.checkpoint_fit import State
 from exporter.models.sources import define
 from exporter.models.variants import build_variant
-from exporter.models.weights import State, load_state
+from exporter.models.weights import load_state
 from exporter.progress import Silent
 
 Change = Callable[[torch.Tensor], torch.Tensor]

@@ -302,10 +302,9 @@ class Ranges:
             BuildError: it is not finite, or was not measured: the ranges are of another graph.
         """
         if tensor in self.not_finite:
-            image = self.not_finite[tensor]
             raise BuildError(
-                f"tensor {tensor} is not finite on calibration image {image}: the weights overflow "
-                "float32 there, or the data is not prepared as the model expects"
+                f"tensor {tensor} is not finite on calibration image {self.not_finite[tensor]}: "
+                "the weights overflow float32 there, or the data is not as the model expects"
             )
         if tensor not in self.tensors:
             raise BuildError(
@@ -314,11 +313,7 @@ class Ranges:
         return self.tensors[tensor]
 
     def largest(self, tensor: str) -> float:
-        """The bound of one tensor's symmetric range.
-
-        Raises:
-            BuildError: as `of`.
-        """
+        """The bound of one tensor's symmetric range; raises as `of` does."""
         minimum, maximum = self.of(tensor)
         return self.symmetric.get(tensor, max(-minimum, maximum))
 

@@ -47,14 +47,19 @@ class WrittenOutAveragePool(nn.Module):
         if pool.divisor_override is not None:
             return functional.conv2d(padded, self.kernel, stride=stride, groups=channels)
         means = functional.avg_pool2d(padded, (rows.kernel, columns.kernel), stride)
-        factors = rows.kernel * columns.kernel / torch.outer(rows.counts, columns.counts)
-        return means if bool((factors == 1).all()) else means * factors
+        whole = rows.kernel * columns.kernel
+        factors = [[whole / (high * wide) for wide in columns.counts] for high in rows.counts]
+        if all(factor == 1 for row in factors for factor in row):
+            return means
+        return means * torch.tensor(factors)
 
 
 class _Windows:
     """The windows of a pool along one axis."""
 
-    def __init__(self, kernel: int, stride: int, padding: tuple[int, int], counts: Tensor) -> None:
+    def __init__(
+        self, kernel: int, stride: int, padding: tuple[int, int], counts: list[int]
+    ) -> None:
         self.kernel = kernel
         self.stride = stride
         self.padding = padding
@@ -72,7 +77,7 @@ class _Windows:
         least, most = (-pad, size + pad) if pool.count_include_pad else (0, size)
         counts = [min(start + kernel, most) - max(start, least) for start in starts]
         behind = starts[-1] + kernel - size
-        return cls(kernel, stride, (pad, behind), torch.tensor(counts, dtype=torch.float32))
+        return cls(kernel, stride, (pad, behind), counts)
 
 
 def _along(value: int | tuple[int, int], axis: int) -> int:

@@ -37,11 +37,23 @@ class Frozen(nn.Module):
         return x * self.factor if torch.compiler.is_exporting() else x
 
 
+class Pool(nn.Module):
+    """A pool that is called as a function; those that are modules are written out (see there)."""
+
+    def __init__(self, kernel: int, stride: int, padding: int, divisor: int) -> None:
+        super().__init__()
+        self.settings = kernel, stride, padding, divisor
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        kernel, stride, padding, divisor = self.settings
+        return nn.functional.avg_pool2d(x, kernel, stride, padding, divisor_override=divisor)
+
+
 @pytest.mark.parametrize(
     "layer",
     [
-        nn.AvgPool2d(3, 2, 1, divisor_override=5),
-        nn.AvgPool2d(2, divisor_override=3),
+        Pool(3, 2, 1, divisor=5),
+        Pool(2, 2, 0, divisor=3),
         Frozen(1.01),
         Frozen(-1.0),
     ],

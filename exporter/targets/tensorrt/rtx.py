@@ -236,8 +236,8 @@ class TensorRtRtx(Target):
         """
         try:
             listed = read_layers(layers_of(engine))
-        except UnreadableKernels:
-            return (), ("no predicted cost: the builder's list of layers was not understood",)
+        except UnreadableKernels as error:
+            return (), (f"no predicted cost: {error}",)
         advice = recommendation(listed, precision)
         return predictions(listed, self.variant, batches), (advice,) if advice else ()
 

@@ -11,9 +11,10 @@ from onnx_ir.passes import common
 
 from exporter.artifact import PassReport
 from exporter.errors import BuildError
-from exporter.graph.equality import random_images
+from exporter.graph.equality import LIMIT, answer, random_images
 from exporter.graph.optimize import PASSES
 from exporter.graph.rewrite import prove_equal, rewrite
+from exporter.models.difference import relative_difference
 from exporter.passes.values import is_op
 from tests.graphs import graph, random
 
@@ -164,6 +165,32 @@ def test_a_wrong_pass_of_a_cancelling_network_is_found_all_the_same() -> None:
     rewritten, _ = rewrite(model, (dropped,))
     with pytest.raises(BuildError, match="the pass dropped changes"):
         prove_equal(model, rewritten, (dropped,), random_images(model))
+
+
+def test_large_numbers_that_cancel_inside_are_rounding_too() -> None:
+    """A common offset that the BatchNormalization takes away again, as after raw pixels."""
+    ones = np.ones(4, np.float32)
+    weight = random(4, 3, 3, 3)
+    model = graph(
+        """net (float[N,3,8,8] x) => (float[N,4,6,6] y) {
+            c = Conv (x, w, offset)
+            y = BatchNormalization (c, scale, shift, mean, variance)
+        }""",
+        w=weight,
+        offset=10_000 * ones,
+        scale=ones,
+        shift=0 * ones,
+        mean=10_000 * ones,
+        variance=ones,
+    )
+    rewritten, _ = rewrite(model, PASSES)
+    images = random_images(model)
+    assert relative_difference(answer(rewritten, images), answer(model, images)) > LIMIT
+    prove_equal(model, rewritten, PASSES, images)
+    kept = node(model, "c").inputs[1]
+    assert kept is not None
+    assert kept.const_value is not None
+    np.testing.assert_array_equal(kept.const_value.numpy(), weight)
 
 
 def test_pixels_are_numbers_too() -> None:

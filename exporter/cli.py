@@ -1,4 +1,4 @@
-"""The command line: parse, call, print. Exit codes are decided here and nowhere else: `EXITS`."""
+"""The command line: parse, call, print, and end with one of `commands/exits.py`'s codes."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ except ModuleNotFoundError as missing:
 
 import exporter
 from exporter.builds import converters
+from exporter.builds.interrupted import Interrupted
 from exporter.builds.option import Option, Values, arguments
 from exporter.builds.request import (
     BenchmarkRequest,
@@ -37,6 +38,7 @@ from exporter.builds.request import (
     ValidateRequest,
 )
 from exporter.commands import options
+from exporter.commands.exits import INTERRUPTED, KeptError, teaching
 from exporter.commands.options import command
 from exporter.commands.show import show
 from exporter.errors import ExporterError, UsageError, install_command
@@ -50,17 +52,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 NAME: Final = "exporter"
-EXITS: Final = (
-    "Exit codes: 0 done; 1 something failed (an engine, a gate, a limit, the disk), and everything "
-    "else was finished; 2 the request or an input cannot be used; 130 interrupted."
-)
-"""What the console script ends with, as each command's help says."""
-
-
-def teaching(*examples: str) -> str:
-    """What ends a command's help; a paragraph is a line there."""
-    return "\n\n".join(("Examples:", *(f"  {example}" for example in examples), EXITS))
-
 
 app = typer.Typer(
     pretty_exceptions_enable=False,
@@ -98,7 +89,10 @@ def export(request: ExportRequest, quiet: options.Quiet = False) -> None:
     """Compile MODEL: engines, a fusion receipt and a parity certificate each, latency, a report."""
     from exporter.commands import tables
 
-    build = exporter.export(request.source, **arguments(request), progress=_progress(quiet))
+    try:
+        build = exporter.export(request.source, **arguments(request), progress=_progress(quiet))
+    except Interrupted as interruption:
+        raise KeptError(str(interruption)) from None
     console = _console()
     tables.engines(build.manifest, console)
     written = f"\n{build.path / 'report.html'}  {build.path / 'manifest.json'}"
@@ -185,7 +179,7 @@ def benchmark(request: BenchmarkRequest, quiet: options.Quiet = False) -> None:
     app,
     teaching(
         "exporter explain resnet50",
-        "exporter explain build/resnet50 --engine ort-cpu.int8 --json",
+        f"exporter explain build/resnet50 --engine {next(iter(TARGETS))}.int8 --json",
     ),
 )
 def explain(
@@ -330,14 +324,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with contextlib.suppress(ValueError):  # in a thread: its program decides
         # As Ctrl-C: `docker stop`, a cancelled job.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interrupted = "interrupted; nothing half-written was left behind"
     try:
         code = app(args=arguments, prog_name=NAME, standalone_mode=False)
-    except (typer.Abort, KeyboardInterrupt) as error:
-        # Typer's own has the one that it was raised for as its cause.
-        _say_error(
-            str(error.__cause__ or error) or "interrupted; nothing half-written was left behind"
-        )
-        code = 130
+        if code == INTERRUPTED:  # Typer makes a code of Ctrl-C
+            _say_error(interrupted)
+    except (typer.Abort, KeyboardInterrupt):
+        _say_error(interrupted)
+        code = INTERRUPTED
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         command_path = context.command_path if context else NAME

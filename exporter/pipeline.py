@@ -37,6 +37,7 @@ from exporter.builds.run import Run
 from exporter.builds.unused import refuse_unused_by_model
 from exporter.errors import BuildError, ExporterError
 from exporter.graph.bake import with_images
+from exporter.graph.equality import why_not_proved
 from exporter.graph.files import save
 from exporter.graph.lower import Lowering, check_kept, lower
 from exporter.graph.optimize import OptimizedModel, optimize
@@ -179,11 +180,12 @@ def export_to_onnx(run: Run, model: Model) -> ir.Model:
 
 def optimize_model(run: Run, model: Model, exported: ir.Model) -> OptimizedModel:
     """The optimized graph, and the residual blocks that receipts count against."""
+    if unproved := why_not_proved():
+        run.progress.note(unproved)
     with run.clock.time("optimize"), run.progress.stage("optimize"):
         graph, reports = optimize(exported, model.module)
         blocks = find_residual_blocks(graph)
-    names = tuple(block.name for block in blocks)
-    spec = replace(model.spec, residual_blocks=names)
+    spec = replace(model.spec, residual_blocks=tuple(block.name for block in blocks))
     return OptimizedModel(replace(model, spec=spec), graph, GraphFacts.of(graph, reports, blocks))
 
 

@@ -21,6 +21,7 @@ import torch
 from onnx import TensorProto, helper
 
 import exporter
+from exporter import pipeline
 from exporter.builds.codec import structure
 from exporter.cli import app, main
 from exporter.commands.cache import Cache
@@ -260,7 +261,7 @@ def test_unusable_checkpoints(
 
     refuse("no such file", "absent.pth")
     refuse("corrupt.pth", "corrupt.pth")
-    refuse("cut.pth is truncated or not a PyTorch checkpoint", "cut.pth")
+    refuse("cut.pth is truncated or not a checkpoint", "cut.pth")
     refuse("evil.pth", "evil.pth")
     refuse(
         "has 7 classes (fc.weight), --num-classes asks for 10", "seven.pth", "--num-classes", "10"
@@ -368,6 +369,22 @@ def test_an_interruption_in_the_middle_exits_130_and_leaves_nothing(
     assert list(work.iterdir()) == []
     # PyTorch leaves a folder of its own there, empty.
     assert [p for p in temporary.rglob("*") if p.is_file() or p.match("exporter*")] == []
+
+
+def test_an_interruption_says_what_was_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "measure_engines", stop)
+    with pytest.raises(SystemExit) as raised:
+        main(["export", "--target", "ort-cpu", "--precision", "fp32", "--out", str(tmp_path / "o")])
+    assert raised.value.code == 130
+    told = " ".join(capsys.readouterr().err.split())
+    assert "error: interrupted; what was proved (ort-cpu.fp32) is kept in" in told
+    assert "nothing half-written" not in told
+    assert [path.name for path in tmp_path.iterdir()] == ["o.interrupted"]
 
 
 def test_both_onnxruntimes_at_once_are_refused(tmp_path: Path) -> None:

@@ -34,6 +34,18 @@ _TIMES_ROUNDING: Final = 8
 _PIXELS: Final = 256
 
 
+def why_not_proved() -> str | None:
+    """Why nothing can be run here to compare graphs; None: it can."""
+    try:
+        import onnxruntime  # noqa: F401 - what runs them
+    except ModuleNotFoundError:
+        return (
+            "that the rewrites of the graph change no number was not proved: ONNX Runtime, which "
+            "runs the graphs before and after, is not installed"
+        )
+    return None
+
+
 def random_images(graph: ir.Model, batch: int = 2) -> Array:
     """Seeded images (N, ...) as the graph takes them; N is `batch` where it is dynamic."""
     value = graph.graph.inputs[0]

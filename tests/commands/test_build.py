@@ -193,7 +193,7 @@ def test_a_module_is_compiled_and_measured_again_and_left_alone(tmp_path: Path) 
         (Net, {"image_size": 8}, "give what Net"),
         (Net(), {}, "give either example="),
         (Net(), {"image_size": 8, "num_classes": 5}, "num_classes concerns"),
-        (Net(), {"image_size": 8}, r"does not run on a \(1, 3, 8, 8\) input"),
+        (torch.nn.Linear(3, 2), {"image_size": 8}, r"does not run on a \(1, 3, 8, 8\) input"),
         ("resnet18", {"example": torch.zeros(1, 3, 8, 8)}, "example concerns modules"),
         ("resnet18", {"rounds": 1}, "rounds is 1: give a whole number of at least 5"),
         ("resnet18", {"measure": "no"}, "measure is 'no': give True or False"),

@@ -34,7 +34,7 @@ def text():
     return "not a module"
 
 def picky():
-    return nn.Sequential(nn.Conv2d(1, 4, 3))
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(5, 4, 3))
 
 def squeezed():
     class Squeezed(nn.Sequential):

@@ -26,7 +26,6 @@ except ModuleNotFoundError as missing:
 
 import exporter
 from exporter.builds import converters
-from exporter.builds.interrupted import Interrupted
 from exporter.builds.option import Option, Values, arguments
 from exporter.builds.request import (
     BenchmarkRequest,
@@ -41,7 +40,7 @@ from exporter.commands import options
 from exporter.commands.exits import INTERRUPTED, KeptError, teaching
 from exporter.commands.options import command
 from exporter.commands.show import show
-from exporter.errors import ExporterError, UsageError, install_command
+from exporter.errors import ExporterError, Interrupted, UsageError, install_command
 from exporter.pack.request import PackRequest
 from exporter.progress import PIPE_WIDTH, Progress, Silent, Terminal, make_console, styled
 from exporter.targets import TARGETS

@@ -132,3 +132,7 @@ def _origin() -> dict[str, Any] | None:
         return json.loads(text) if text else None
     except (metadata.PackageNotFoundError, ValueError):
         return None
+
+
+class Interrupted(KeyboardInterrupt):
+    """Raised in place of Ctrl-C's own, with a message that says what was kept, and where."""

@@ -24,7 +24,7 @@ from exporter.builds import manifest as manifests
 from exporter.builds.describe import describe_build
 from exporter.builds.folder import destination_for, sha256_of, staged
 from exporter.builds.given_preprocessing import given_preprocessing, with_file_read
-from exporter.builds.interrupted import Interrupted, drop_unproved, keep_aside
+from exporter.builds.interrupted import drop_unproved, keep_aside
 from exporter.builds.records import (
     NOT_MEASURED,
     EngineRecord,
@@ -35,7 +35,7 @@ from exporter.builds.records import (
 from exporter.builds.request import ExportRequest
 from exporter.builds.run import Run
 from exporter.builds.unused import refuse_unused_by_model
-from exporter.errors import BuildError, ExporterError
+from exporter.errors import BuildError, ExporterError, Interrupted
 from exporter.graph.bake import with_images
 from exporter.graph.equality import why_not_proved
 from exporter.graph.files import save

@@ -16,11 +16,10 @@ import pytest
 from exporter import lowerings, pipeline
 from exporter.artifact import Precision, Skipped
 from exporter.builds import manifest as manifests
-from exporter.builds.interrupted import Interrupted
 from exporter.builds.request import BenchmarkRequest, ExportRequest
 from exporter.commands.benchmark import benchmark_build
 from exporter.commands.validate import validate_build
-from exporter.errors import BuildError, InputError
+from exporter.errors import BuildError, InputError, Interrupted
 from exporter.measure import ceilings
 from exporter.measure.process import WorkerProcess
 from exporter.measure.timing import Latency

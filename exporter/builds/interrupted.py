@@ -15,10 +15,6 @@ from exporter.builds.records import EngineRecord, FailedEngine
 REASON: Final = "interrupted"
 
 
-class Interrupted(KeyboardInterrupt):
-    """Raised in place of Ctrl-C's own, with a message that says what was kept, and where."""
-
-
 def drop_unproved(
     folder: BuildFolder, built: Sequence[EngineRecord], proved: Sequence[EngineRecord]
 ) -> tuple[FailedEngine, ...]:

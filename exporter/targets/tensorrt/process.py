@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any
 
 import psutil
 
@@ -22,14 +22,12 @@ from exporter.targets.tensorrt.build import BuildRequest
 
 Report = Callable[[str], None]
 
-IDLE_LIMIT_S: Final = 60.0
+IDLE_LIMIT_S = 60.0
 """A builder that uses no processor time for this long is stuck. TensorRT-RTX 1.7 can be: when one
 of its threads finds no memory, the others wait for it for ever."""
 
 
-def run_builder(
-    request: BuildRequest, what: str, report: Report, idle_limit_s: float = IDLE_LIMIT_S
-) -> dict[str, Any]:
+def run_builder(request: BuildRequest, what: str, report: Report) -> dict[str, Any]:
     """Builds in a process of its own; returns the answer of `build.build`.
 
     `what` names the build in errors ("tensorrt-rtx:sm89 fp16"); `report` is told what goes on.
@@ -49,7 +47,7 @@ def run_builder(
             text=True,
             encoding="utf-8",
         ) as process:
-            watch = _Watch(process, idle_limit_s)
+            watch = _Watch(process, IDLE_LIMIT_S)
             try:
                 events = _converse(process, request, what, report)
             except BaseException:
@@ -64,7 +62,7 @@ def run_builder(
         return done[0]
     refusals = [event["message"] for event in events if event["event"] == "error"]
     if watch.stuck:
-        refusals = [f"the builder was stuck (no processor time for {idle_limit_s:.0f} s)"]
+        refusals = [f"the builder was stuck (no processor time for {IDLE_LIMIT_S:.0f} s)"]
     raise BuildError(
         f"{what}: {_reason(process.returncode, refusals, last_words)}{_memory(request, events)}"
     )

@@ -19,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from exporter.artifact import Precision
 from exporter.errors import BuildError, UsageError
 from exporter.targets import BuildOptions, get_target
+from exporter.targets.tensorrt import process
 from exporter.targets.tensorrt.build import BuildRequest
 from exporter.targets.tensorrt.process import run_builder
 from tests.graphs import random as numbers
@@ -115,8 +116,9 @@ def test_a_dynamic_image_size(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA is Linux's")
 @pytest.mark.parametrize("megabytes", ["100", "170", "190"])
-def test_out_of_memory(tmp_path: Path, megabytes: str) -> None:
+def test_out_of_memory(tmp_path: Path, megabytes: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Limited so that it runs out at the import, in the parser, and in the builder."""
+    monkeypatch.setattr(process, "IDLE_LIMIT_S", 10.0)  # one of the three gets stuck
     model = onnx.load(one_block(tmp_path / "g.onnx"))
     # Enough weights that the builder needs tens of megabytes more than the library itself.
     model.graph.initializer[0].CopyFrom(numpy_helper.from_array(numbers(4096, 3, 24, 24), "w"))
@@ -187,7 +189,7 @@ def test_killed_in_the_middle_of_the_build(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
-def test_a_builder_that_is_stuck(tmp_path: Path) -> None:
+def test_a_builder_that_is_stuck(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped, so that it uses no processor time, as one whose threads wait for each other."""
     request = BuildRequest(
         library="tensorrt_rtx",
@@ -196,9 +198,10 @@ def test_a_builder_that_is_stuck(tmp_path: Path) -> None:
         built_for="sm89",
         profiles=((1, 8, 32),),
     )
+    monkeypatch.setattr(process, "IDLE_LIMIT_S", 2.0)
     stopper = kill_the_builder(signal.SIGSTOP)
     with pytest.raises(BuildError, match=r"x: the builder was stuck \(no processor time for 2 s\)"):
-        run_builder(request, "x", lambda _text: None, idle_limit_s=2)
+        run_builder(request, "x", lambda _text: None)
     stopper.join()
 
 

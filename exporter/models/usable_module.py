@@ -117,9 +117,15 @@ def is_foldable(hook: object) -> bool:
 
 
 def channels_of(module: nn.Module) -> int:
-    """How many channels a module's images have: those of its first convolution, else 3."""
-    first = next((part for part in module.modules() if isinstance(part, nn.Conv2d)), None)
-    return 3 if first is None else first.in_channels
+    """How many channels a module's images have: what its stem takes; 3 without a convolution.
+
+    The stem need not be registered first: it is the first convolution that takes what no other one
+    makes.
+    """
+    convolutions = [part for part in module.modules() if isinstance(part, nn.Conv2d)]
+    made = {part.out_channels for part in convolutions}
+    taken = [part.in_channels for part in convolutions]
+    return next((count for count in taken if count not in made), (taken or [3])[0])
 
 
 def _is_quantized(part: nn.Module) -> bool:

@@ -261,6 +261,28 @@ def test_an_image_has_the_channels_of_the_first_convolution(
     assert factory(plain(channels), "random").spec.image_shape == (channels, 16, 16)
 
 
+class StemLast(nn.Module):
+    """Its stem, and the adapter from grey before that, are registered after the layers."""
+
+    def __init__(self, *, grey: bool) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(8, 8, 3, padding=1)
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.adapter = nn.Conv2d(1, 3, 1) if grey else nn.Identity()
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.head(self.layer(self.stem(self.adapter(x))).mean((2, 3)))
+        return y
+
+
+@pytest.mark.parametrize(("grey", "channels"), [(False, 3), (True, 1)])
+def test_the_stem_need_not_be_registered_first(
+    factory: Callable[..., Model], grey: bool, channels: int
+) -> None:
+    assert factory(StemLast(grey=grey)).spec.image_shape == (channels, 16, 16)
+
+
 def test_without_a_convolution_an_image_has_three_channels(factory: Callable[..., Model]) -> None:
     module = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 5))
     assert factory(module).spec.image_shape == (3, 16, 16)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from exporter.errors import BuildError
 from exporter.graph.equality import Array, alike, answer, answers
 from exporter.models.difference import relative_difference
+from exporter.models.module_calls import ModuleCall, module_calls
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -53,23 +54,12 @@ def _first_changed(graph: ir.Model, module: torch.nn.Module, images: Array) -> s
     """The first module in order of the computation whose output is another one in the graph."""
     import torch
 
-    outputs: dict[str, Array] = {}
-
-    def keep(path: str, output: object) -> None:
-        if isinstance(output, torch.Tensor):
-            outputs.setdefault(path, output.numpy())
-
-    parts = {path: part for path, part in module.named_modules() if path}
-    hooks = [
-        part.register_forward_hook(lambda _part, _inputs, output, path=path: keep(path, output))
-        for path, part in parts.items()
-    ]
-    try:
-        eager_answer(module, images)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    became = answers(graph, images, outputs.keys())
-    changed = [path for path in outputs if path in became]
-    changed = [path for path in changed if relative_difference(became[path], outputs[path]) > LIMIT]
-    return f"{changed[0]} ({type(parts[changed[0]]).__name__})" if changed else "its own forward"
+    first: dict[str, ModuleCall] = {}
+    for call in module_calls(module, torch.from_numpy(images)):
+        if call.path:
+            first.setdefault(call.path, call)
+    became = answers(graph, images, first.keys())
+    for path, call in first.items():
+        if path in became and relative_difference(became[path], call.output.numpy()) > LIMIT:
+            return f"{path} ({type(call.part).__name__})"
+    return "its own forward"

@@ -7,13 +7,13 @@ without statistics) can be proved of no engine.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 import torch
 from torch import Tensor, nn
 
 from exporter.errors import InputError
+from exporter.models.module_calls import module_calls
 
 LIMIT: Final = 1e-4
 """The relative difference of two answers that rounding does not explain: sums in another order
@@ -80,22 +80,13 @@ def _differs(found: Tensor, expected: Tensor) -> bool:
     return bool((a - b).norm() > LIMIT * b.norm())
 
 
-@dataclass(frozen=True)
-class _Call:
-    """One call of a module."""
-
-    path: str
-    part: nn.Module
-    output: Tensor
-
-
 def _where(module: nn.Module, images: Tensor, alone: slice = slice(None)) -> str:
     """From which layer on the outputs differ, in words; empty where the calls don't match.
 
     The images are run together, and those of `alone` once more.
     """
-    first = _calls(module, images)
-    second = _calls(module, images[alone])
+    first = module_calls(module, images)
+    second = module_calls(module, images[alone])
     for before, after in zip(first, second, strict=False):
         if before.path != after.path:
             return ""
@@ -107,27 +98,6 @@ def _where(module: nn.Module, images: Tensor, alone: slice = slice(None)) -> str
                 return f", in the forward of {kind} itself"
             return f", first in {before.path} ({kind}{_why(before.part)})"
     return ""
-
-
-def _calls(module: nn.Module, images: Tensor) -> list[_Call]:
-    """The calls of all modules, children before parents."""
-    calls: list[_Call] = []
-    hooks = [
-        part.register_forward_hook(
-            lambda part, _inputs, output, path=path: (
-                calls.append(_Call(path, part, output.clone()))
-                if isinstance(output, Tensor)
-                else None
-            )
-        )
-        for path, part in module.named_modules()
-    ]
-    try:
-        _run(module, images)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return calls
 
 
 def _why(part: nn.Module) -> str:

@@ -70,6 +70,14 @@ def test_a_layer_that_is_exported_as_another_is_named(layer: nn.Module) -> None:
     assert "\n" not in message
 
 
+def test_a_layer_before_it_that_is_changed_in_place_is_not_blamed() -> None:
+    torch.manual_seed(0)
+    layer = nn.Sequential(nn.Conv2d(4, 4, 3), nn.ReLU(inplace=True), Frozen(1.01))
+    model = model_of(Stem(layer), size=9, classes=5)
+    with pytest.raises(BuildError, match=r"first in middle.1.2 \(Frozen\)"):
+        optimize(export(model), model.module)
+
+
 @pytest.mark.parametrize(
     "layer",
     [

@@ -6,29 +6,21 @@ import contextlib
 import io
 import json
 import os
-import pickle
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
-import onnx
 import pytest
-import torch
-from onnx import TensorProto, helper
 
 import exporter
-from exporter import pipeline
 from exporter.builds.codec import structure
 from exporter.cli import app, main
 from exporter.commands.cache import Cache
 from exporter.commands.compare import Comparison
 from exporter.commands.explain import Explanation
 from exporter.commands.validate import Validated
-from exporter.models.variants import build_variant
 from tests.packed import digits_build
 
 ROOT = Path(__file__).parents[1]
@@ -244,74 +236,6 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(capsys, "--version") == (0, f"exporter {exporter.__version__}\n", "")
 
 
-def test_unusable_checkpoints(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, out: Path
-) -> None:
-    state = build_variant("resnet20", 7).state_dict()
-    torch.save(state, tmp_path / "seven.pth")
-    (tmp_path / "corrupt.pth").write_bytes(b"not a checkpoint at all")
-    whole = (tmp_path / "seven.pth").read_bytes()
-    (tmp_path / "cut.pth").write_bytes(whole[: len(whole) // 2])
-    (tmp_path / "evil.pth").write_bytes(pickle.dumps({"x": subprocess.Popen}))
-
-    def refuse(message: str, weights: str, *more: str) -> None:
-        path = tmp_path / weights
-        check_refused(capsys, message, "export", "resnet20", "--weights", path, "--out", out, *more)
-        assert not out.exists()
-
-    refuse("no such file", "absent.pth")
-    refuse("corrupt.pth", "corrupt.pth")
-    refuse("cut.pth is truncated or not a checkpoint", "cut.pth")
-    refuse("evil.pth", "evil.pth")
-    refuse(
-        "has 7 classes (fc.weight), --num-classes asks for 10", "seven.pth", "--num-classes", "10"
-    )
-    torch.save(build_variant("resnet32").state_dict(), tmp_path / "deeper.pth")
-    refuse("unexpected: layer1.3.conv1.weight", "deeper.pth")
-
-
-def small_graph(path: Path, *, cycle: bool = False, op: str = "Relu", external: str = "") -> Path:
-    weight = helper.make_tensor("w", TensorProto.FLOAT, [4, 3, 3, 3], [0.1] * 108)
-    if external:
-        weight.ClearField("float_data")
-        weight.data_location = TensorProto.EXTERNAL
-        weight.external_data.add(key="location", value=external)
-    source = "y" if cycle else "x"
-    nodes = [
-        helper.make_node("Conv", [source, "w"], ["c"], "conv"),
-        helper.make_node(op, ["c"], ["y"], "act"),
-        helper.make_node("GlobalAveragePool", ["y"], ["p"], "pool"),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 8, 8])],
-        [helper.make_tensor_value_info("p", TensorProto.FLOAT, ["n", 4, 1, 1])],
-        [weight],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])
-    path.write_bytes(model.SerializeToString())
-    return path
-
-
-def test_unusable_onnx_files(capsys: pytest.CaptureFixture[str], tmp_path: Path, out: Path) -> None:
-    def refuse(message: str, path: Path) -> None:
-        check_refused(capsys, message, "export", path, "--out", out)
-        assert not out.exists()
-
-    (tmp_path / "secret.bin").write_bytes(b"\0" * 432)
-    folder = tmp_path / "models"
-    folder.mkdir()
-    refuse("no such file", folder / "absent.onnx")
-    refuse("cycle", small_graph(folder / "cycle.onnx", cycle=True))
-    refuse("missing.bin", small_graph(folder / "missing.onnx", external="missing.bin"))
-    refuse("../secret.bin", small_graph(folder / "escape.onnx", external="../secret.bin"))
-    refuse("NoSuchOperator", small_graph(folder / "unknown.onnx", op="NoSuchOperator"))
-    whole = onnx.load(small_graph(folder / "whole.onnx")).SerializeToString()
-    (folder / "cut.onnx").write_bytes(whole[: len(whole) // 2])
-    refuse("cut.onnx", folder / "cut.onnx")
-
-
 def test_destinations_that_must_not_be_touched(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -337,54 +261,6 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     assert len(errors) == 1, done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_an_interruption_in_the_middle_exits_130_and_leaves_nothing(
-    tmp_path: Path, how: signal.Signals
-) -> None:
-    work, temporary = tmp_path / "work", tmp_path / "temporary"
-    work.mkdir()
-    temporary.mkdir()
-    # A test run in the background ignores Ctrl-C, and so would its children.
-    listen = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-    process = subprocess.Popen(
-        command("export", "--target", "ort-cpu", "--out", "out", first=listen),
-        cwd=work,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    deadline = time.monotonic() + 120
-    while not any(work.glob(".out.*/*/onnx/*")):  # the build has begun
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    process.send_signal(how)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert "interrupted" in err
-    assert "Traceback" not in err
-    assert list(work.iterdir()) == []
-    # PyTorch leaves a folder of its own there, empty.
-    assert [p for p in temporary.rglob("*") if p.is_file() or p.match("exporter*")] == []
-
-
-def test_an_interruption_says_what_was_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def stop(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(pipeline, "measure_engines", stop)
-    with pytest.raises(SystemExit) as raised:
-        main(["export", "--target", "ort-cpu", "--precision", "fp32", "--out", str(tmp_path / "o")])
-    assert raised.value.code == 130
-    told = " ".join(capsys.readouterr().err.split())
-    assert "error: interrupted; what was proved (ort-cpu.fp32) is kept in" in told
-    assert "nothing half-written" not in told
-    assert [path.name for path in tmp_path.iterdir()] == ["o.interrupted"]
 
 
 def test_both_onnxruntimes_at_once_are_refused(tmp_path: Path) -> None:

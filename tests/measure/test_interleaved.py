@@ -1,7 +1,4 @@
-"""Latency: the statistics on samples that we know, the processes on engines that are real.
-
-No test here asserts how fast anything is.
-"""
+"""Latency: the processes of a run, on engines that are real. No test asserts how fast they are."""
 
 from __future__ import annotations
 
@@ -19,7 +16,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import onnx.parser
 import psutil
@@ -37,14 +33,7 @@ from exporter.measure.interleaved import (
     measure,
 )
 from exporter.measure.process import WorkerProcess
-from exporter.measure.statistics import (
-    is_stable,
-    orders,
-    paired_speedup,
-    percentiles_ms,
-    round_request,
-)
-from exporter.measure.timing import Conditions, Latency, Speedup
+from exporter.measure.timing import Conditions, Latency
 from exporter.progress import Silent
 
 CONDITIONS = Conditions(threads=1, rounds=5, seed=3, batches=(1, 4))
@@ -81,121 +70,6 @@ def _no_process_stays_behind() -> Iterator[None]:
 
 
 # --- statistics ---------------------------------------------------------------------------------
-
-
-def test_speedup_is_the_median_of_paired_ratios() -> None:
-    baseline = [[4.0, 4.0, 9.0], [8.0], [40.0, 40.0]]
-    fast = [[2.0], [2.0, 2.0, 7.0], [4.0]]
-    assert paired_speedup(baseline, fast, 0).median == 4.0  # of 2, 4 and 10
-
-
-def test_drift_that_both_share_cancels_in_the_pairs() -> None:
-    """The machine slows down threefold on the way; the ratio stays exactly two."""
-    slow_down = np.linspace(1, 3, 20)
-    baseline = [[0.02 * s] for s in slow_down]
-    fast = [[0.01 * s] for s in slow_down]
-    speedup = paired_speedup(baseline, fast, 0)
-    assert speedup.median == pytest.approx(2)
-    assert speedup.ci95 == pytest.approx((2, 2))
-    # Pair them wrongly and it no longer does.
-    shuffled = paired_speedup(baseline, fast[::-1], 0)
-    assert shuffled.ci95[1] - shuffled.ci95[0] > 0.5
-
-
-def test_interval_covers_the_truth_about_95_times_in_100() -> None:
-    rng = np.random.default_rng(0)
-    hits = 0
-    for trial in range(100):
-        noise = np.exp(0.1 * rng.standard_normal((2, 30)))
-        baseline, fast = [[3 * v] for v in noise[0]], [[v] for v in noise[1]]
-        low, high = paired_speedup(baseline, fast, trial).ci95
-        hits += low <= 3 <= high
-    assert 88 <= hits <= 100
-
-
-def test_interval_is_seeded() -> None:
-    rng = np.random.default_rng(0)
-    rounds = [[v] for v in rng.uniform(1, 2, 30)]
-    ones = [[1.0]] * 30
-    assert paired_speedup(rounds, ones, 7) == paired_speedup(rounds, ones, 7)
-    assert len({paired_speedup(rounds, ones, seed).ci95 for seed in range(20)}) > 1
-
-
-def test_percentiles_are_over_all_samples_in_milliseconds() -> None:
-    rounds = [[i / 1000 for i in range(1, 51)], [i / 1000 for i in range(51, 102)]]
-    assert percentiles_ms(rounds) == pytest.approx((51, 91, 100))
-
-
-@pytest.mark.parametrize(
-    ("interval", "tails", "expected"),
-    [
-        ((1.91, 2.09), (1.1, 1.1), True),
-        ((1.89, 2.11), (1.1, 1.1), False),
-        ((1.91, 2.09), (1.6, 1.1), False),
-        ((1.91, 2.09), (1.1, 1.6), False),
-    ],
-)
-def test_stable_means_a_narrow_interval_and_short_tails(
-    interval: tuple[float, float], tails: tuple[float, float], expected: bool
-) -> None:
-    assert is_stable(Speedup(2.0, interval), *tails) is expected
-
-
-def test_each_round_times_everyone_once_in_a_seeded_random_order() -> None:
-    found = orders(4, 50, 1)
-    assert [sorted(order) for order in found] == [[0, 1, 2, 3]] * 50
-    assert found == orders(4, 50, 1)
-    assert found != orders(4, 50, 2)
-    assert {order[0] for order in found} == {0, 1, 2, 3}
-
-
-@pytest.mark.parametrize(
-    ("median_s", "time_them", "discard"),
-    [(0.4, 1, 1), (0.05, 2, 1), (0.01, 10, 2), (0.0001, 50, 6)],
-)
-def test_a_round_is_long_enough_and_bounded(median_s: float, time_them: int, discard: int) -> None:
-    assert round_request(median_s) == {"time": time_them, "discard": discard}
-
-
-# --- the child's side, in this process ----------------------------------------------------------
-
-
-def test_warm_up_ends_when_two_windows_agree(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, durations = 0.0, iter([0.5] * 3 + [0.2] * 3 + [0.1] * 3 + [0.101] * 3 + [0.1] * 99)
-
-    def run() -> None:
-        nonlocal clock
-        clock += next(durations)
-
-    monkeypatch.setattr(time, "perf_counter", lambda: clock)
-    monkeypatch.setattr(measure_worker, "WARM_UP_LIMIT_S", 100)
-    reply = measure_worker.warm_up(run)
-    assert reply["inferences"] == 12
-    assert reply["median_s"] == pytest.approx(0.101)
-
-
-def test_warm_up_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, count = 0.0, 0
-
-    def run() -> None:
-        nonlocal clock, count
-        count += 1
-        clock += 0.1 * 1.2**count  # never settles
-
-    monkeypatch.setattr(time, "perf_counter", lambda: clock)
-    assert measure_worker.warm_up(run)["inferences"] == count
-    assert clock < 3 * measure_worker.WARM_UP_LIMIT_S
-
-
-def test_inputs_are_seeded_and_of_the_models_type() -> None:
-    a, b = (measure_worker.make_input((2, 3, 4, 4), "float32", seed) for seed in (0, 1))
-    assert a.dtype == np.float32
-    assert a.shape == (2, 3, 4, 4)
-    assert not np.array_equal(a, b)
-    np.testing.assert_array_equal(a, measure_worker.make_input((2, 3, 4, 4), "float32", 0))
-    pixels = measure_worker.make_input((2, 32, 32, 3), "uint8", 0)
-    assert pixels.dtype == np.uint8
-    assert (pixels.min(), pixels.max()) == (0, 255)
 
 
 def test_a_failure_is_told_in_one_line_and_ends_the_worker(engine: Path) -> None:

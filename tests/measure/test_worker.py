@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 from exporter.graph.files import save
+from exporter.measure import worker
 from exporter.measure.interleaved import OnnxBaseline
 from exporter.measure.worker import eager_run, load_onnx
 from tests.graphs import graph
@@ -56,3 +58,41 @@ def test_each_round_times_eager_on_the_same_numbers(module: nn.Module) -> None:
         assert isinstance(again, torch.Tensor)
         assert torch.equal(again, kept)
     assert (batch == 1).all()
+
+
+def test_warm_up_ends_when_two_windows_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, durations = 0.0, iter([0.5] * 3 + [0.2] * 3 + [0.1] * 3 + [0.101] * 3 + [0.1] * 99)
+
+    def run() -> None:
+        nonlocal clock
+        clock += next(durations)
+
+    monkeypatch.setattr(time, "perf_counter", lambda: clock)
+    monkeypatch.setattr(worker, "WARM_UP_LIMIT_S", 100)
+    reply = worker.warm_up(run)
+    assert reply["inferences"] == 12
+    assert reply["median_s"] == pytest.approx(0.101)
+
+
+def test_warm_up_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, count = 0.0, 0
+
+    def run() -> None:
+        nonlocal clock, count
+        count += 1
+        clock += 0.1 * 1.2**count  # never settles
+
+    monkeypatch.setattr(time, "perf_counter", lambda: clock)
+    assert worker.warm_up(run)["inferences"] == count
+    assert clock < 3 * worker.WARM_UP_LIMIT_S
+
+
+def test_inputs_are_seeded_and_of_the_models_type() -> None:
+    a, b = (worker.make_input((2, 3, 4, 4), "float32", seed) for seed in (0, 1))
+    assert a.dtype == np.float32
+    assert a.shape == (2, 3, 4, 4)
+    assert not np.array_equal(a, b)
+    np.testing.assert_array_equal(a, worker.make_input((2, 3, 4, 4), "float32", 0))
+    pixels = worker.make_input((2, 32, 32, 3), "uint8", 0)
+    assert pixels.dtype == np.uint8
+    assert (pixels.min(), pixels.max()) == (0, 255)

@@ -124,7 +124,7 @@ lint: $(READY_DEV) ## Formatter, linter, strict types, and which part may import
 		else echo "no hadolint for this kind of machine: the Dockerfiles are not linted"; fi
 
 test: lint ## Everything that continuous integration runs
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile \
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
 		-m "not variants and not gpu and not browser and not serving" $(ARGS)
 
 test-variants: $(READY_DEV) ## Every variant of the table through export, parity and receipt

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,18 +34,31 @@ from exporter.targets.ort.cpu import OrtCpu
 FP32, INT8 = Precision.FP32, Precision.INT8
 
 
-def export(out: Path, **changes: Any) -> Outcome:
+Export = partial[Outcome]
+
+
+def export_from(source: str, out: Path, **changes: Any) -> Outcome:
     base = ExportRequest(
-        targets=("ort-cpu", "openvino"), precisions=(FP32,), out=out, samples=16, measure=False
-    )
+        source, targets=("ort-cpu", "openvino"), precisions=(FP32,), out=out, samples=16,
+        measure=False,
+    )  # fmt: skip
     return export_model(attrs.evolve(base, **changes), Silent())
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    outcome = export(tmp_path_factory.mktemp("whole") / "digits", measure=True, rounds=5)
+    folder = tmp_path_factory.mktemp("whole") / "digits"
+    outcome = export_from("resnet20-digits", folder, measure=True, rounds=5)
     assert outcome.manifest.failures == ()
     return outcome.folder
+
+
+@pytest.fixture
+def export(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Export:
+    """Exports the ONNX file of the whole build: PyTorch's own export takes most of the time."""
+    given = tmp_path_factory.mktemp("given") / "resnet20-digits.onnx"
+    shutil.copy(whole / "onnx" / "resnet20-digits.fp32.onnx", given)
+    return partial(export_from, str(given))
 
 
 @pytest.fixture
@@ -60,7 +74,7 @@ def release_files(folder: Path) -> set[str]:
 
 
 def test_an_engine_that_does_not_build_is_in_the_manifest_with_the_reason(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any) -> Any:
         raise BuildError("openvino does not build it")
@@ -77,7 +91,7 @@ def test_an_engine_that_does_not_build_is_in_the_manifest_with_the_reason(
 
 
 def test_an_engine_that_does_not_open_is_under_no_release_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any) -> Any:
         raise BuildError("openvino does not load it")
@@ -94,7 +108,7 @@ def test_an_engine_that_does_not_open_is_under_no_release_name(
 
 
 def test_a_lowering_that_fails_costs_the_engines_that_need_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any, **__: Any) -> Any:
         raise BuildError("tensor x is not finite")
@@ -110,7 +124,7 @@ def test_a_lowering_that_fails_costs_the_engines_that_need_it(
 
 
 def test_an_engine_whose_process_dies_while_it_is_measured_is_rejected_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ask = WorkerProcess.ask
 
@@ -140,7 +154,7 @@ def test_an_engine_whose_process_dies_while_it_is_measured_is_rejected_alone(
     ],
 )
 def test_a_report_or_a_ceiling_that_fails_loses_no_engine(
-    raised: Exception, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    export: Export, raised: Exception, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: Any) -> Any:
         raise raised
@@ -172,7 +186,7 @@ def test_fused_and_plain_graphs_of_a_precision_are_two_files(
     session_class = type(OrtCpu().open(tmp_model(tmp_path), 1))
     run = session_class.run
     monkeypatch.setattr(session_class, "run", wrong)
-    outcome = export(tmp_path / "out", bake_preprocess=True)
+    outcome = export_from("resnet20-digits", tmp_path / "out", bake_preprocess=True)
     monkeypatch.undo()
     fused, plain = outcome.manifest.engines
     assert fused.rejected
@@ -237,7 +251,7 @@ def test_a_fixed_batch_goes_through_every_command(batch: int, build: Path, tmp_p
     del model.graph.value_info[:]
     given = tmp_path / "fixed.onnx"
     onnx.save(model, given)
-    outcome = export(tmp_path / "out", source=str(given), targets=("ort-cpu",))
+    outcome = export_from(str(given), tmp_path / "out", targets=("ort-cpu",))
     assert outcome.manifest.failures == ()
     found = validate_build(outcome.folder, blocks=True, threads=1, progress=Silent())
     assert found.failures == ()
@@ -254,7 +268,7 @@ def test_targets_are_the_real_ones() -> None:
 
 @pytest.mark.parametrize("there", [False, True], ids=["new folder", "a build is there"])
 def test_an_interruption_keeps_what_was_proved(
-    there: bool, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    export: Export, there: bool, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "build"
     if there:
@@ -274,12 +288,14 @@ def test_an_interruption_keeps_what_was_proved(
     assert all(engine.passed for engine in kept.engines)
     assert (aside / "report.html").exists()
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
-    measured = benchmark_build(BenchmarkRequest(aside, rounds=5, threads=1), Silent())
+    measured = benchmark_build(
+        BenchmarkRequest(aside, model=str(export.args[0]), rounds=5, threads=1), Silent()
+    )
     assert all(isinstance(engine.latency, Latency) for engine in measured.manifest.engines)
 
 
 def test_what_was_not_proved_when_it_was_interrupted_is_gone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prove = pipeline.prove
 
@@ -300,7 +316,7 @@ def test_what_was_not_proved_when_it_was_interrupted_is_gone(
 
 
 def test_an_interruption_before_anything_was_proved_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt

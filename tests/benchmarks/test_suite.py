@@ -23,16 +23,15 @@ from exporter.errors import UsageError
 from exporter.progress import Silent
 
 MEASURED = (
-    "torch-channels-last", "torch-compile", "onnxruntime", "openvino", "onnxruntime-quantized",
-    "openvino-nncf", "s8-symmetric-on-onnxruntime", "ours/ort-cpu.fp32", "ours/ort-cpu.int8",
-    "ours/openvino.int8",
+    "torch-compile", "onnxruntime", "onnxruntime-quantized", "openvino-nncf",
+    "s8-symmetric-on-onnxruntime", "ours/ort-cpu.fp32", "ours/ort-cpu.int8", "ours/openvino.int8",
 )  # fmt: skip
 SMALL = Suite(
     name="small",
     models=("resnet20-digits",),
     batches=(1,),
     entries=choose(ENTRIES, MEASURED),
-    rounds=6,
+    rounds=3,
     lives=1,
     ceiling_rounds=2,
 )

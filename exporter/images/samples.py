@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from exporter.artifact import ModelSpec, Preprocessing, Skipped
 from exporter.errors import InputError
+from exporter.images.picture_folder import class_numbers, find_pictures
 from exporter.images.preprocess import prepare
 from exporter.images.synthetic import synthetic_inputs
 from exporter.progress import Progress, Silent
@@ -27,7 +28,6 @@ from exporter.runtime.pictures import opened
 Array = npt.NDArray[Any]
 Labels = npt.NDArray[np.int64]
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff")
 SYNTHETIC_SAMPLES = 512
 """Of each of the two synthetic sets; they are made as they are read."""
 DEFAULT_SAMPLES = 64
@@ -184,15 +184,13 @@ def _folder(spec: ModelSpec, path: Path, progress: Progress) -> Data:
             f"({contract.skipped}); give --mean and --std (and --resize, --channels, ...) or a "
             "--preprocessing FILE.json, or ready tensors as .npz"
         )
-    files = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-    if not files:
-        raise InputError(f"--data {path}: no image in it ({', '.join(IMAGE_SUFFIXES[:4])}, ...)")
+    files = find_pictures(path)
     by_hash: dict[str, Path] = {}
     with progress.stage(f"read {path.name}", total=len(files)) as advance:
         for file in files:
             by_hash.setdefault(_hash_image(file), file)
             advance(1)
-    classes = _classes(path, list(by_hash.values()), spec)
+    classes = class_numbers(path, files, spec.output.shape[-1])
 
     def samples(hashes: list[str], role: str) -> Samples:
         chosen = [by_hash[digest] for digest in hashes]
@@ -201,20 +199,14 @@ def _folder(spec: ModelSpec, path: Path, progress: Progress) -> Data:
             return _read_image(chosen[index], contract, spec)
 
         labels = None
-        if classes is not None:
+        if isinstance(classes, dict):
             labels = np.array([classes[file.parent.name] for file in chosen], np.int64)
         return Samples(f"folder {path.name}, {role}", len(chosen), _digest(hashes), labels, read)
 
-    return _split(sorted(by_hash), samples, f"--data {path}")
-
-
-def _classes(path: Path, files: list[Path], spec: ModelSpec) -> dict[str, int] | None:
-    """Class numbers, where there are as many sub-folders with pictures as the model has classes."""
-    if any(file.parent.parent != path for file in files):
-        return None
-    names = sorted({file.parent.name for file in files})
-    outputs = spec.output.shape[-1]
-    return {name: index for index, name in enumerate(names)} if len(names) == outputs else None
+    data = _split(sorted(by_hash), samples, f"--data {path}")
+    if not isinstance(classes, Skipped):
+        return data
+    return replace(data, notes=(f"--data {path.name} gives no labels: {classes.skipped}",))
 
 
 def _hash_image(file: Path) -> str:

@@ -102,8 +102,13 @@ def test_a_picture_that_is_there_twice_counts_once(folder: Path) -> None:
 
 
 def test_sub_folders_are_classes_where_their_number_is_the_models(folder: Path) -> None:
-    assert open_data(spec(), folder).evaluation.labels is None
+    unlabelled = open_data(spec(), folder)
+    assert unlabelled.evaluation.labels is None
+    assert unlabelled.notes == (
+        "--data photos gives no labels: 2 sub-folders have pictures, the model has 10 classes",
+    )
     data = open_data(spec(classes=2), folder)
+    assert data.notes == ()
     labels = data.evaluation.labels
     assert labels is not None
     assert len(labels) == data.evaluation.count

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
-import os
 import signal
 import sys
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -40,9 +37,18 @@ from exporter.commands import options
 from exporter.commands.exits import INTERRUPTED, KeptError, teaching
 from exporter.commands.options import command
 from exporter.commands.show import show
+from exporter.commands.standard_streams import open_closed_streams, silence_third_parties
 from exporter.errors import ExporterError, Interrupted, UsageError, install_command
 from exporter.pack.request import PackRequest
-from exporter.progress import PIPE_WIDTH, Progress, Silent, Terminal, make_console, styled
+from exporter.progress import (
+    PIPE_WIDTH,
+    Progress,
+    Silent,
+    Terminal,
+    is_terminal,
+    make_console,
+    styled,
+)
 from exporter.targets import TARGETS
 
 if TYPE_CHECKING:
@@ -309,7 +315,7 @@ def cache(
     found = caching.look()
     if clear and found.kept:
         if not yes:
-            if not sys.stdin.isatty():
+            if not is_terminal(sys.stdin):
                 raise UsageError("--clear asks before it removes anything; here add --yes")
             typer.confirm(f"remove {found.bytes / 1e6:.1f} MB in {found.folder}?", abort=True)
         caching.clear(found)
@@ -319,7 +325,8 @@ def cache(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The console script."""
-    _silence_third_parties()
+    open_closed_streams()
+    silence_third_parties()
     with contextlib.suppress(ValueError):  # in a thread: its program decides
         # As Ctrl-C: `docker stop`, a cancelled job.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -354,14 +361,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _say_error(f"{error.filename or 'input/output'}: {error.strerror or error}")
         code = 1
     sys.exit(code or 0)
-
-
-def _silence_third_parties() -> None:
-    # A good run prints our lines only. What matters of theirs is read from return values.
-    if not sys.warnoptions:
-        warnings.simplefilter("ignore")
-    logging.getLogger().setLevel(logging.ERROR)
-    os.environ.setdefault("TORCH_LOGS", "-all")
 
 
 def _finish(failures: Sequence[str], last: str = "") -> None:

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -117,12 +117,16 @@ class Terminal:
         self.console.print(styled(("note:", "yellow"), f" {text}"))
 
 
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether somebody looks at it; a service's streams may be closed, which Python makes None."""
+    return stream is not None and stream.isatty()
+
+
 def make_console(*, stderr: bool = False, pipe_width: int | None = None) -> Console:
     """Standard output or error, `pipe_width` wide where that is a pipe or a log, not a terminal."""
     from rich.console import Console
 
-    stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else pipe_width
+    width = None if is_terminal(sys.stderr if stderr else sys.stdout) else pipe_width
     # A name may hold `:module:`, which is no emoji; in a notebook, too, this is a stream.
     return Console(stderr=stderr, emoji=False, width=width, force_jupyter=False)
 
@@ -132,7 +136,7 @@ def text_console() -> tuple[Console, io.StringIO]:
     from rich.console import Console
 
     text = io.StringIO()
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPE_WIDTH
+    width = shutil.get_terminal_size().columns if is_terminal(sys.stdout) else PIPE_WIDTH
     # In a notebook rich would show what is printed instead of writing it.
     plain = Console(file=text, width=width, emoji=False, color_system=None, force_jupyter=False)
     return plain, text

@@ -18,6 +18,7 @@ from pathlib import Path
 from exporter.artifact import REJECTED, Dialect, EngineFile, Precision
 from exporter.builds import manifest as manifests
 from exporter.builds.staging import check_writable, is_scratch, staged_folder
+from exporter.disk.names import check_name
 from exporter.errors import InputError, UsageError
 from exporter.models.names import is_onnx, model_name
 from exporter.targets import folder_name
@@ -66,10 +67,11 @@ def destination_for(out: Path | None, source: str) -> Path:
 
     Raises:
         UsageError: see `check_destination`.
-        InputError: it cannot be written.
+        InputError: it cannot be written, or its name is not UTF-8.
     """
     model = model_name(source)
     destination = out or default_folder(model)
+    check_name(destination.absolute())
     check_destination(destination, model)
     check_writable(destination)
     return destination

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Final, TypeVar, Union, get_args, get_origin, 
 import attrs
 
 from exporter.builds import converters
+from exporter.disk.names import check_name
 from exporter.errors import UsageError
 
 REQUIRED: Final = inspect.Parameter.empty
@@ -134,8 +135,10 @@ class Declaration:
         """Refuses what the command line's parser refuses, in a value that a program gave.
 
         Raises:
-            UsageError: it is of another type, or below the minimum.
+            UsageError: it is of another type, below the minimum, or a name that is not UTF-8.
         """
+        if isinstance(value, str | Path):
+            check_name(value.absolute() if isinstance(value, Path) else value)
         kinds = get_args(self.kind) if get_origin(self.kind) in (Union, UnionType) else (self.kind,)
         wanted = [kind for kind in kinds if kind in _WANTED]
         # A list, a path or an enum has its type from its converter.

@@ -34,7 +34,7 @@ from exporter.builds.option import Declaration, declarations
 from exporter.builds.request import ExportRequest, MeasuringRequest, ValidateRequest
 from exporter.errors import UsageError, unknown_name
 from exporter.pack.request import PackRequest
-from exporter.progress import Keeping, Progress, Silent, Terminal, make_console
+from exporter.progress import Keeping, Progress, Silent, Terminal, is_terminal, make_console
 
 if TYPE_CHECKING:
     import torch
@@ -92,7 +92,7 @@ def shown(progress: Shown) -> Keeping:
     if isinstance(progress, str):
         if progress != "auto":
             raise UsageError(f"progress is {progress!r}; give 'auto', True, False or a Progress")
-        progress = sys.stderr.isatty()
+        progress = is_terminal(sys.stderr)
     if isinstance(progress, bool):
         return Keeping(Terminal(make_console(stderr=True)) if progress else Silent())
     return Keeping(progress)

@@ -26,7 +26,7 @@ def find_pictures(folder: Path) -> list[Path]:
 
 
 def class_numbers(
-    folder: Path, pictures: Sequence[Path], classes: int
+    folder: Path, pictures: Sequence[Path], classes: int | str
 ) -> dict[str, int] | Skipped | None:
     """The number of each sub-folder as a class of a model that has `classes`.
 

@@ -19,6 +19,7 @@ from exporter.pipeline import export_model
 from exporter.progress import Silent
 
 ROOT = Path(__file__).parents[1]
+DIGITS = "resnet20-digits"
 HIDE = """
 import os, sys
 for name in os.environ["HIDDEN_LIBRARIES"].split():
@@ -64,6 +65,11 @@ def small_build(folder: Path) -> Path:
     return out
 
 
+def portable(build: Path) -> Path:
+    """The ONNX file of the small build: exporting that takes a tenth of the time."""
+    return build / "onnx" / f"{DIGITS}.fp32.onnx"
+
+
 def environment(folder: Path, libraries: str) -> dict[str, str]:
     (folder / "sitecustomize.py").write_text(HIDE)
     return {
@@ -102,8 +108,8 @@ def all_commands(build: Path, folder: Path) -> dict[str, list[str]]:
     }
 
 
-def export_command(folder: Path, precisions: str) -> list[str]:
-    words = ["export", "--precision", precisions, "--no-measure", "--samples", "16"]
+def export_command(folder: Path, precisions: str, model: str | Path = DIGITS) -> list[str]:
+    words = ["export", str(model), "--precision", precisions, "--no-measure", "--samples", "16"]
     return [*words, "--threads", "1", "--out", str(folder / "out")]
 
 

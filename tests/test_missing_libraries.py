@@ -19,6 +19,7 @@ from tests.hidden_libraries import (
     check_works,
     environment,
     export_command,
+    portable,
     run_without,
     small_build,
     statuses,
@@ -57,7 +58,7 @@ def test_without_onnx_runtime(build: Path, tmp_path: Path) -> None:
 def test_without_openvino(build: Path, tmp_path: Path) -> None:
     commands = all_commands(build, tmp_path) | {
         "benchmark": benchmark_command(build),
-        "export": export_command(tmp_path, "fp32"),
+        "export": export_command(tmp_path, "fp32", portable(build)),
         "by name": ["export", "--target", "openvino", "--out", str(tmp_path / "named")],
     }
     ran = run_without("openvino", tmp_path, commands)
@@ -82,14 +83,14 @@ def test_without_openvino(build: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("library", "named"), [("tensorrt_rtx", "TensorRT-RTX"), ("polygraphy", "Polygraphy")]
 )
-def test_without_what_builds_plans(tmp_path: Path, library: str, named: str) -> None:
+def test_without_what_builds_plans(build: Path, tmp_path: Path, library: str, named: str) -> None:
     """As on ARM and macOS: the default export works, without the plans."""
     commands = {
         "doctor": ["doctor", "--json"],
         "by name": ["export", "--target", "tensorrt-rtx", "--out", str(tmp_path / "named")],
     }
     if library == "tensorrt_rtx":
-        commands["export"] = export_command(tmp_path, "fp16")
+        commands["export"] = export_command(tmp_path, "fp16", portable(build))
     ran = run_without(library, tmp_path, commands)
     check_says_what_to_install(ran.pop("by name"), named)
     for one in ran.values():

@@ -13,6 +13,10 @@ vocabulary a Gemm may run as a CaskConvolution, so the node's operator decides b
 NoOp layers only rename a tensor, Constant layers hold weights: neither is a kernel. A layer of a
 type that is not known here (one of Myelin's opaque ForeignNodes, for example) that lists a
 convolution or a sum makes the engine unreadable.
+
+An engine has the kernels of each of its optimization profiles. The names of the first one's are
+plain, those of the others end in "[profile 1]" and so on (as NVIDIA's trt-engine-explorer reads
+them).
 """
 
 from __future__ import annotations
@@ -62,13 +66,16 @@ _CASTS: Final[Mapping[str, Operation]] = {
 }
 _QDQ: Final = frozenset({Operation.QUANTIZE, Operation.DEQUANTIZE})
 _RENAMES: Final = "NoOp"
+_PROFILE: Final = re.compile(r" *\[profile +(\d+)\]")
 _NO_KERNELS: Final = frozenset({
     "NoOp", "Constant", "Signal", "Wait", "TrainStation", "shape_call", "signal", "wait",
 })  # fmt: skip
 
 
-def parse_engine(text: str, nodes: Mapping[str, str], library: str, built_for: str) -> LayerList:
-    """The layers of an engine, from the inspector's JSON.
+def parse_engine(
+    text: str, nodes: Mapping[str, str], library: str, built_for: str, profile: int = 0
+) -> LayerList:
+    """The layers of an engine in one of its profiles, from the inspector's JSON.
 
     `nodes` are the graph's ONNX nodes and their operators.
 
@@ -83,7 +90,8 @@ def parse_engine(text: str, nodes: Mapping[str, str], library: str, built_for: s
                 "the inspector lists names alone; the engine was not built with detailed verbosity"
             )
         bindings = _bindings(information)
-        layers = _without_renames([_layer(layer, nodes) for layer in described])
+        own = [_plainly_named(layer) for layer in described if _profile_of(layer) == profile]
+        layers = _without_renames([_layer(layer, nodes) for layer in own])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UnreadableKernels(
             f"the engine inspector's JSON is in an unknown form ({type(error).__name__}: {error})"
@@ -98,6 +106,22 @@ def _bindings(information: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(str(name) for name in information["Bindings"])
 
 
+def _profile_of(described: Mapping[str, Any]) -> int:
+    found = _PROFILE.search(described["Name"])
+    return int(found[1]) if found else 0
+
+
+def _plainly_named(described: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A layer whose own and whose tensors' names say nothing of a profile."""
+    plain: dict[str, Any] = {"Name": _PROFILE.sub("", described["Name"])}
+    for key in ("Inputs", "Outputs", "Constants"):
+        if key in described:
+            plain[key] = [
+                {**tensor, "Name": _PROFILE.sub("", tensor["Name"])} for tensor in described[key]
+            ]
+    return {**described, **plain}
+
+
 def _layer(described: Mapping[str, Any], nodes: Mapping[str, str]) -> LayerRecord:
     name, kind = described["Name"], described["LayerType"]
     listed = _nodes_of(described, nodes)
@@ -110,6 +134,7 @@ def _layer(described: Mapping[str, Any], nodes: Mapping[str, str]) -> LayerRecor
         nodes=listed,
         does=_does(described, [OPERATORS.get(nodes[node], Operation.OTHER) for node in listed]),
         arithmetic=_arithmetic(described),
+        weights=_weights(described),
     )
     inside = Operation.ADD in record.does and not PRODUCTS.isdisjoint(record.does)
     if inside and (described.get("HasResidual") == 0 or len(record.inputs) < 2):
@@ -179,6 +204,12 @@ def _arithmetic(described: Mapping[str, Any]) -> ElementType | None:
     """What a convolution multiplies, where the inspector tells its weights' type."""
     weights = described.get("Weights", described.get("ConvWeights"))
     return DTYPES.get(weights["Type"]) if weights else None
+
+
+def _weights(described: Mapping[str, Any]) -> int:
+    """How many weights a convolution or product has, where the inspector counts them."""
+    weights = described.get("Weights", described.get("ConvWeights"))
+    return int(weights["Count"]) if weights else 0
 
 
 def _tensor(described: Mapping[str, Any]) -> LayerTensor:

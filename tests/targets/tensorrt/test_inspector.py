@@ -226,3 +226,28 @@ def test_what_does_not_add_up_is_unreadable(change: str, message: str) -> None:
 def test_foreign_json_is_unreadable(text: str) -> None:
     with pytest.raises(UnreadableKernels):
         parse_engine(text, {"Conv_0": "Conv"}, "TensorRT", "8.0")
+
+
+def with_a_second_profile(information: dict[str, Any]) -> dict[str, Any]:
+    """As an engine with two profiles is told: the second one's names end in "[profile 1]"."""
+    again = json.loads(json.dumps(information))
+    for layer in again["Layers"]:
+        layer["Name"] += " [profile 1]"
+        for tensor in (*layer["Inputs"], *layer["Outputs"]):
+            tensor["Name"] += " [profile 1]"
+            tensor["Dimensions"][0] = 1
+    return {**information, "Layers": [*information["Layers"], *again["Layers"]]}
+
+
+@pytest.mark.parametrize("name", ["fp16", "int8"])
+def test_an_engine_with_several_profiles_is_read_one_profile_at_a_time(name: str) -> None:
+    """Both at once would be twice as many convolutions as the graph has: an unreadable engine."""
+    alone = recorded(name)
+    nodes = nodes_of(alone)
+    both = with_a_second_profile(recorded(name))
+    first = read(both, nodes)
+    assert first.kernels() == read(alone, nodes).kernels()
+    second = parse_engine(json.dumps(both), nodes, "TensorRT", "8.0", profile=1)
+    assert [kernel.name for kernel in second.kernels()] == [k.name for k in first.kernels()]
+    assert second.layers[0].inputs[0].dims[0] == 1
+    assert first.layers[0].inputs[0].dims[0] == 32

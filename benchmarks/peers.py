@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from exporter.measure.worker import Run
+from exporter.measure.clock import Run
 from exporter.targets import Array
 
 Place = Callable[[Array], Run]

@@ -30,8 +30,8 @@ from benchmarks.statistics import speedup
 from benchmarks.suite import Role
 from exporter.errors import InputError
 from exporter.host import usable_threads
+from exporter.measure.clock import Run
 from exporter.measure.timing import Speedup
-from exporter.measure.worker import Run
 from exporter.progress import Terminal, make_console
 from exporter.runtime import load
 from exporter.targets import Array

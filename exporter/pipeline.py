@@ -46,24 +46,23 @@ from exporter.images.contract import with_contract
 from exporter.images.samples import Samples, compared_on, open_data
 from exporter.lowerings import LoweredGraph, Lowerings, make_lowerings
 from exporter.measure.stage import measure_engines
-from exporter.measure.timing import Ceilings
+from exporter.measure.timing import MachineCeilings
 from exporter.models.live_module import LiveModule, from_module
 from exporter.models.sources import define
 from exporter.passes.blocks import GraphFacts, find_residual_blocks
 from exporter.plan import plan
 from exporter.progress import Clock, Progress
-from exporter.prove.certificate import Receipt, Scope
+from exporter.prove.certificate import Scope
 from exporter.prove.engine import Proof, check_engine
 from exporter.prove.failed_gates import failed_gates, receipt_note
 from exporter.prove.limits import LIMITS
-from exporter.prove.parity import Reference, make_reference, save_goldens
-from exporter.prove.receipt import make_receipt, unverified_receipt
+from exporter.prove.parity import Reference, check_device, make_reference, save_goldens
+from exporter.prove.read_back import receipt_of
 from exporter.report import write_report
 from exporter.targets import (
     BuildOptions,
     Session,
     Target,
-    UnreadableKernels,
     get_target,
     settings_of,
 )
@@ -100,6 +99,7 @@ def export_model(
     clock = Clock()
     model = define_model(request, live, clock, progress)
     refuse_unused_by_model(request, model.spec)
+    check_device(request.reference_device, model)
     data = open_data(model.spec, request.data, seed=request.seed, progress=progress)
     for note in (*planned.notes, *model.notes, *data.notes):
         progress.note(note)
@@ -118,7 +118,7 @@ def export_model(
         failed = tuple(engine for engine in built if isinstance(engine, FailedEngine))
         engines = [engine for engine in built if isinstance(engine, EngineRecord)]
         proved: list[EngineRecord] = []
-        ceilings: Ceilings | Skipped = Skipped("interrupted")
+        ceilings = MachineCeilings.skipped("interrupted")
         interrupted = False
         try:
             for engine in prove_engines(run, engines, reference, lowerings):
@@ -210,7 +210,8 @@ def make_goldens(
         model, inputs = with_images(network.model, inputs, run.progress)
         network = replace(network, model=model)
     with run.clock.time("reference"):
-        reference = make_reference(network.model, inputs.held(), run.progress)
+        device = run.request.reference_device
+        reference = make_reference(network.model, inputs.held(), run.progress, device)
     save_goldens(run.folder.golden, reference)
     return network, reference
 
@@ -234,6 +235,7 @@ def build_engine(
         options = BuildOptions(
             allow_fallback=run.request.allow_fallback,
             settings=settings_of(target, run.request.settings, run.request.profile),
+            batches=run.request.batches,
             report=run.progress.detail,
         )
         try:
@@ -255,27 +257,6 @@ def build_engine(
         parity=Skipped("not checked"),
         notes=(*lowered.notes, *advice),
         predicted=predicted,
-    )
-
-
-def receipt_of(
-    facts: GraphFacts, target: Target, precision: Precision, path: Path, kept: tuple[str, ...]
-) -> Receipt:
-    """What the runtime made of the graph; `unverified` with the reason where it does not say."""
-    facts = replace(facts, activations=target.activations(precision))
-    expected = target.expected(precision)
-    try:
-        kernels, source = target.kernels(path)
-    except (UnreadableKernels, BuildError) as error:
-        return unverified_receipt(str(error), graph_facts=facts, expected=expected)
-    return make_receipt(
-        kernels,
-        source,
-        graph_facts=facts,
-        precision=precision,
-        dialect=target.dialect(precision),
-        expected=expected,
-        kept=kept,
     )
 
 
@@ -342,11 +323,12 @@ def reject_failed(run: Run, engine: EngineRecord) -> EngineRecord:
 
 def measure_build(
     run: Run, model: Model, engines: Sequence[EngineRecord]
-) -> tuple[list[EngineRecord], Ceilings | Skipped]:
+) -> tuple[list[EngineRecord], MachineCeilings]:
     """The engines with latency and profile, all timed in one run; one that dies is rejected."""
     if not run.request.measure:
         skipped = Skipped("not asked for (--no-measure)")
-        return [replace(engine, latency=skipped) for engine in engines], Skipped(NOT_MEASURED)
+        unmeasured = MachineCeilings.skipped(NOT_MEASURED)
+        return [replace(engine, latency=skipped) for engine in engines], unmeasured
     found = measure_engines(
         engines,
         run.folder.root,

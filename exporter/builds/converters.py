@@ -18,6 +18,7 @@ from typing import Literal, TypeVar
 
 from exporter.artifact import CalibrationMethod, Channels, Correction, Interpolation, Precision
 from exporter.errors import UsageError, unknown_name
+from exporter.targets.target import MachineKind
 
 T = TypeVar("T")
 Member = TypeVar("Member", bound=StrEnum)
@@ -127,6 +128,11 @@ def float_precision(given: str) -> FloatPrecision:
 def calibration_method(given: str) -> CalibrationMethod:
     """A method by its name."""
     return member(CalibrationMethod, given)
+
+
+def device(given: str) -> MachineKind:
+    """A kind of device by its name."""
+    return member(MachineKind, given)
 
 
 def correction(given: str) -> Correction:

@@ -24,7 +24,7 @@ from exporter.builds.request import ExportRequest
 from exporter.builds.run import Run
 from exporter.builds.unused import fixed_batch
 from exporter.images.samples import Data
-from exporter.measure.timing import Ceilings
+from exporter.measure.timing import MachineCeilings
 
 
 def describe_build(
@@ -34,7 +34,7 @@ def describe_build(
     evaluated: int,
     engines: Sequence[EngineRecord],
     failed: Sequence[FailedEngine],
-    ceilings: Ceilings | Skipped,
+    ceilings: MachineCeilings,
 ) -> Manifest:
     """The manifest of a build; `evaluated` inputs were compared."""
     calibration: SamplesRecord | Skipped = Skipped("no INT8 engine was asked for")
@@ -91,6 +91,7 @@ def _last_part(text: str) -> str:
     return re.split(r"[/\\]", text.rstrip("/\\"))[-1]
 
 
-def describe_host(ceilings: Ceilings | Skipped) -> HostRecord:
+def describe_host(ceilings: MachineCeilings) -> HostRecord:
     """This machine, and what it was measured to do at most."""
-    return HostRecord(**vars(host.describe_host()), ceilings=ceilings)
+    here = vars(host.describe_host())
+    return HostRecord(**here, ceilings=ceilings.cpu, gpu_ceilings=ceilings.gpu)

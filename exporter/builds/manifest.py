@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 from exporter.builds.codec import plain as plain
 from exporter.builds.codec import structure
-from exporter.builds.records import Manifest
+from exporter.builds.records import Manifest, on_its_own_device
 from exporter.disk.writing import write_whole
 from exporter.errors import InputError
 
@@ -93,7 +94,7 @@ def from_json(content: Any, name: str) -> Manifest:
     fields = {key: value for key, value in content.items() if key != "schema"}
     manifest = structure(fields, Manifest, name)
     _check_names(manifest, name)
-    return manifest
+    return replace(manifest, engines=tuple(map(on_its_own_device, manifest.engines)))
 
 
 def _check_model_name(model: str, name: str) -> None:

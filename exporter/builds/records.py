@@ -13,8 +13,17 @@ from exporter.artifact import Engine, ModelKind, ModelSpec, Precision, Predictio
 from exporter.builds.request import ExportRequest
 from exporter.host import Host
 from exporter.measure.interleaved import EagerBaseline, OnnxBaseline
-from exporter.measure.timing import Ceilings, Latency, Measurement, Profile
+from exporter.measure.timing import (
+    BASELINES,
+    Ceilings,
+    GpuCeilings,
+    Latency,
+    LowerBound,
+    Measurement,
+    Profile,
+)
 from exporter.prove.certificate import Accuracy, Parity, Receipt
+from exporter.targets import MachineKind, device_of
 
 NOT_MEASURED: Final = "nothing was measured"
 
@@ -36,6 +45,8 @@ class EngineRecord(Engine):
     profile: Profile | Skipped = Skipped("not profiled: it was not measured")
     failures: tuple[str, ...] = ()
     """Each gate that it failed, and the stage in which it broke; then it is rejected."""
+    bound: LowerBound | Skipped = Skipped("no GPU was measured")
+    """The least time that its kernels can take on the GPU that was measured."""
 
     @property
     def passed(self) -> bool:
@@ -52,12 +63,31 @@ class EngineRecord(Engine):
 
 def with_measurement(engine: EngineRecord, found: Measurement) -> EngineRecord:
     """The engine with what was measured of it last; whatever was known before is gone."""
-    return replace(
-        engine,
-        latency=found.latency,
-        latency_by_batch=found.latency_by_batch,
-        profile=found.profile,
+    return on_its_own_device(
+        replace(
+            engine,
+            latency=found.latency,
+            latency_by_batch=found.latency_by_batch,
+            profile=found.profile,
+            bound=found.bound,
+        )
     )
+
+
+def on_its_own_device(engine: EngineRecord) -> EngineRecord:
+    """The engine without latencies over a baseline on another device than its own.
+
+    Builds from before baselines had devices compared engines on a GPU with eager PyTorch on a CPU.
+    """
+    device = device_of(engine.target)
+    foreign = [one for one in engine.latencies if device is not None and one.device is not device]
+    if not foreign:
+        return engine
+    why = (
+        f"it was compared with {foreign[0].baseline} on the {foreign[0].device} and runs on the "
+        f"{device}; measure it again"
+    )
+    return replace(engine, latency=Skipped(why), latency_by_batch=())
 
 
 @dataclass(frozen=True)
@@ -77,6 +107,7 @@ class HostRecord(Host):
     """The machine that measured the build (its builder, where nothing was measured)."""
 
     ceilings: Ceilings | Skipped = Skipped(NOT_MEASURED)
+    gpu_ceilings: GpuCeilings | Skipped = Skipped("no GPU was measured")
 
 
 @dataclass(frozen=True)
@@ -117,18 +148,46 @@ class Manifest:
         return next((engine for engine in self.engines if engine.id == identity), None)
 
     @property
-    def baseline(self) -> str:
-        """What speedups are over, in words."""
-        return (OnnxBaseline if self.model.kind is ModelKind.ONNX else EagerBaseline).words
+    def devices(self) -> tuple[MachineKind, ...]:
+        """Where engines were measured."""
+        found = {one.device for engine in self.engines for one in engine.latencies}
+        return tuple(device for device in MachineKind if device in found)
+
+    def baseline_on(self, device: MachineKind) -> str:
+        """What speedups on a device are over, in words."""
+        names = (OnnxBaseline if self.model.kind is ModelKind.ONNX else EagerBaseline).names
+        return BASELINES[names[device]].words
 
     @property
-    def fastest(self) -> EngineRecord | None:
-        """The engine with the highest speedup among those that passed every gate, if any was."""
+    def baseline(self) -> str:
+        """What speedups are over, in words; where two devices were measured, each on its own."""
+        devices = self.devices or (MachineKind.CPU,)
+        words = [self.baseline_on(device) for device in devices]
+        return words[0] if len(words) == 1 else f"its own device's baseline ({'; '.join(words)})"
+
+    def fastest_on(self, device: MachineKind) -> EngineRecord | None:
+        """The engine with the highest speedup on a device, of those that passed every gate."""
         measured = [
             (engine.latency.speedup.median, engine)
             for engine in self.engines
             if engine.passed
             and isinstance(engine.latency, Latency)
+            and engine.latency.device is device
             and math.isfinite(engine.latency.speedup.median)
         ]
         return max(measured, key=lambda pair: pair[0])[1] if measured else None
+
+    @property
+    def fastest(self) -> EngineRecord | None:
+        """The fastest engine that passed every gate, if any was measured.
+
+        On one device it is the one with the highest speedup there. Speedups on two devices are over
+        two baselines and don't compare; of the fastest on each it is the one whose p50 is least,
+        from host memory to host memory.
+        """
+        best = [found for device in MachineKind if (found := self.fastest_on(device))]
+        return min(best, key=_p50_ms, default=None)
+
+
+def _p50_ms(engine: EngineRecord) -> float:
+    return engine.latency.p50_ms if isinstance(engine.latency, Latency) else math.inf

@@ -18,7 +18,7 @@ from exporter.artifact import CalibrationMethod, Channels, Correction, Interpola
 from exporter.builds import converters
 from exporter.builds.converters import FloatPrecision
 from exporter.builds.option import Option, Values
-from exporter.targets import TARGETS
+from exporter.targets import TARGETS, MachineKind
 
 DEFAULT_MODEL: Final = "resnet20-digits"
 
@@ -297,6 +297,13 @@ class ExportRequest:
             concerns=Concern.PROFILES,
         ),
     ] = None
+    reference_device: Annotated[
+        MachineKind,
+        Option(
+            help="Where eager PyTorch answers in float32, TF32 off; its float64 is the CPU's.",
+            panel=Panel.GATES,
+        ),
+    ] = field(default=MachineKind.CPU, converter=converters.device)
     allow_partial: Annotated[
         bool,
         Option(help="Accept a receipt below what the target is known to reach.", panel=Panel.GATES),

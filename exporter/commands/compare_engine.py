@@ -23,6 +23,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from exporter.report.flat import EngineRow, TimingRow
+from exporter.targets import device_of
 
 SAME: Final = 1.02
 """Two runs of one engine agree to this ratio."""
@@ -99,13 +100,19 @@ def _speed_change(
     for side, row, timing in (("OLD", old, then), ("NEW", new, now)):
         if timing is None:
             return f"not measured in {side} ({row.latency_skipped or 'it was not asked for'})"
+        own = device_of(row.id.rpartition(".")[0])
+        if own is not None and timing.device is not own:
+            return (
+                f"{side} compared it with {timing.baseline} on the {timing.device}, and it runs on "
+                f"the {own}; measure that build again"
+            )
         low, middle, high = timing.speedup_low, timing.speedup, timing.speedup_high
         if not LEAST <= low <= middle <= high <= MOST:
             return f"{side} has no speedup inside its interval ({middle}, {low} to {high})"
     assert then is not None
     assert now is not None
     differ = differences(
-        *({k: getattr(t, k) for k in ("threads", "baseline")} for t in (then, now))
+        *({k: getattr(t, k) for k in ("threads", "device", "baseline")} for t in (then, now))
     )
     if differ:
         return f"measured differently ({differ})"

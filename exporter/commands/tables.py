@@ -14,6 +14,7 @@ from exporter.commands.print_table import print_table
 from exporter.measure.statistics import STABLE_TAIL
 from exporter.measure.timing import DISTURBING_LOAD, Latency
 from exporter.prove.certificate import Receipt, Scope
+from exporter.targets import MachineKind
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -143,16 +144,28 @@ def _parity(engine: EngineRecord) -> str:
 
 
 def _conditions(manifest: Manifest) -> Iterator[str]:
-    """The baseline's own figures in the run that the speedups are of, and what disturbed it."""
-    measured = next((e.latency for e in manifest.engines if isinstance(e.latency, Latency)), None)
-    if measured is None:
-        return
-    own = f"{escape(manifest.baseline)}, batch {measured.batch}: p50 {measured.eager_p50_ms:.2f} ms"
+    """On each device the baseline's own figures in that run, and what disturbed it."""
+    latencies = [e.latency for e in manifest.engines if isinstance(e.latency, Latency)]
+    for device in manifest.devices:
+        first = next((latency for latency in latencies if latency.device is device), None)
+        if first is not None:
+            yield from _condition(first, manifest.baseline_on(device))
+    if len(manifest.devices) > 1:
+        yield "p50 is from host memory to host memory on every device; speedups compare within one"
+
+
+def _condition(measured: Latency, baseline: str) -> Iterator[str]:
+    own = f"{escape(baseline)}, batch {measured.batch}: p50 {measured.eager_p50_ms:.2f} ms"
     if measured.eager_p90_ms is not None:
         own += f", p90 {measured.eager_p90_ms:.2f} ms"
         if not measured.eager_p90_ms <= STABLE_TAIL * measured.eager_p50_ms:
             own += " [yellow](disturbed)[/]"
     yield own
+    if measured.throttled:
+        yield (
+            f"[yellow]the GPU was held down meanwhile ({', '.join(measured.throttled)}): its times "
+            "are of a slower clock[/]"
+        )
     if measured.other_load is not None and measured.other_load > DISTURBING_LOAD:
         yield (
             f"[yellow]other processes took {measured.other_load:.0%} of this machine's processor "
@@ -190,7 +203,9 @@ def _latency(engine: EngineRecord) -> tuple[str, str]:
         return ("built, not run here" if built_only else escape(latency.skipped)), ""
     low, high = latency.speedup.ci95
     spread = "" if latency.stable else " [yellow]unstable[/]"
+    where = "" if latency.device is MachineKind.CPU else f" on the {latency.device}"
+    alone = f", {latency.compute.p50_ms:.3f} ms of it compute" if latency.compute else ""
     return (
-        f"{latency.p50_ms:.2f} ms",
-        f"{latency.speedup.median:.2f}x [dim]({low:.2f} to {high:.2f})[/]{spread}",
+        f"{latency.p50_ms:.2f} ms{alone}",
+        f"{latency.speedup.median:.2f}x{where} [dim]({low:.2f} to {high:.2f})[/]{spread}",
     )

@@ -1,8 +1,9 @@
 """Latency: every engine against the baseline, paired, in one interleaved run.
 
 Absolute times drift by tens of percent on shared machines; the ratio of two times taken within the
-same second does not. So a run is a number of rounds. In each, the baseline and all engines, in a
-seeded random order, do a few inferences back to back, and an engine's ratio of that round is
+same second does not. So a run is a number of rounds on one device; engines of another one are
+another run, with a baseline there. In each round, the baseline and all engines, in a seeded random
+order, do a few inferences back to back, and an engine's ratio of that round is
 median(baseline) / median(engine). The speedup is the median of the ratios over the rounds, with a
 bootstrap 95 % interval.
 
@@ -19,26 +20,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from exporter.artifact import Model, Skipped, TensorSpec
 from exporter.errors import BuildError, UsageError, reason_of
 from exporter.measure.load import LoadWatch
+from exporter.measure.nvml import GpuWatch, open_gpu
 from exporter.measure.process import WorkerProcess
-from exporter.measure.statistics import (
-    is_stable,
-    orders,
-    paired_speedup,
-    percentiles_ms,
-    round_request,
-)
-from exporter.measure.timing import Conditions, Latency
+from exporter.measure.statistics import orders, round_request
+from exporter.measure.summary import Rounds, compute_time, gpu_use, latency_of
+from exporter.measure.timing import Conditions, GpuUse, Latency
 from exporter.progress import Progress
-from exporter.targets import why_not_here
+from exporter.targets import MachineKind, target_class, why_not_here
 
 if TYPE_CHECKING:
     import torch
 
+
+SUSTAINED_S: Final = 1.0
+"""How long an engine on a GPU runs without a pause, for its power and energy."""
 
 Results = dict[str, dict[int, Latency | Skipped]]
 """Engine id -> batch size -> latency, or why there is none."""
@@ -56,12 +56,22 @@ class EngineToMeasure:
 
 @dataclass(frozen=True)
 class EagerBaseline:
-    """Eager PyTorch, in inference mode, on the same number of threads."""
+    """Eager PyTorch, in inference mode, on the same number of threads.
 
-    name: ClassVar[str] = "torch-eager"
-    words: ClassVar[str] = "eager PyTorch"
+    On the GPU it computes float32 without TF32, and waits for nothing but its answer.
+    """
+
+    names: ClassVar[Mapping[MachineKind, str]] = {
+        MachineKind.CPU: "torch-eager",
+        MachineKind.GPU: "torch-eager-cuda",
+    }
     module: torch.nn.Module
     input: TensorSpec
+    device: MachineKind = MachineKind.CPU
+
+    @property
+    def name(self) -> str:
+        return self.names[self.device]
 
 
 @dataclass(frozen=True)
@@ -71,17 +81,27 @@ class OnnxBaseline:
     Those turn all of its optimizations on; the reference of parity is the file with them off.
     """
 
-    name: ClassVar[str] = "onnxruntime-as-given"
-    words: ClassVar[str] = "the given file in ONNX Runtime, all optimizations on"
+    names: ClassVar[Mapping[MachineKind, str]] = {
+        MachineKind.CPU: "onnxruntime-as-given",
+        MachineKind.GPU: "onnxruntime-cuda-as-given",
+    }
     model: bytes
     input: TensorSpec
+    device: MachineKind = MachineKind.CPU
+
+    @property
+    def name(self) -> str:
+        return self.names[self.device]
 
 
 Baseline = EagerBaseline | OnnxBaseline
 
 
 def baseline_of(model: Model) -> Baseline:
-    """What a model's engines are compared with: eager PyTorch, or the ONNX file as given."""
+    """What a model's engines are compared with: eager PyTorch, or the ONNX file as given.
+
+    It is that on the CPU; `measure` takes the same on the GPU for what runs there.
+    """
     if model.module is not None:
         return EagerBaseline(model.module, model.spec.input)
     if model.given is None:
@@ -116,36 +136,36 @@ def measure(
     if not conditions.batches or min(counts) < 1:
         raise UsageError("batch sizes, threads and rounds must be 1 or more, and one batch given")
     results: Results = {engine.id: {} for engine in engines}
-    running = []
+    running: dict[MachineKind, list[EngineToMeasure]] = {}
     for engine in engines:
         absent = why_not_here(engine.target)
         if absent:
             results[engine.id] = dict.fromkeys(conditions.batches, absent)
         else:
-            running.append(engine)
+            running.setdefault(target_class(engine.target).runs_on, []).append(engine)
     failures: dict[str, str] = {}
-    if running:
+    for device, here in running.items():
+        run = _Run(conditions, replace(baseline, device=device), progress)
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="exporter-")))
             try:
-                run = _Run(conditions, baseline, progress)
-                run.load(running, folder, stack)
+                run.load(here, folder, stack)
                 for batch in conditions.batches:
                     for name, latency in run.measure_batch(batch).items():
                         results[name][batch] = latency
             except _BaselineFailed as error:
-                reason = Skipped(f"{baseline.name} cannot be timed here: {error}")
-                for engine in running:
+                reason = Skipped(f"{run.baseline.name} cannot be timed here: {error}")
+                for engine in here:
                     for batch in conditions.batches:
                         results[engine.id].setdefault(batch, reason)
-            failures = run.failures
+        failures |= run.failures
     for name, reason_text in failures.items():
         results[name] = dict.fromkeys(conditions.batches, Skipped(reason_text))
     return Measured(results, failures)
 
 
 class _Run:
-    """The processes of one run; the baseline is the first of them."""
+    """The processes of one run on the baseline's device; the baseline is the first of them."""
 
     def __init__(self, conditions: Conditions, baseline: Baseline, progress: Progress) -> None:
         self.conditions = conditions
@@ -166,9 +186,15 @@ class _Run:
             "shape": given.shape[1:],
             "dtype": given.dtype,
             "seed": conditions.seed,
+            "device": self.baseline.device,
         }
         jobs = {self.baseline.name: _baseline_job(self.baseline, folder)} | {
-            engine.id: {"kind": "engine", "target": engine.target, "path": str(engine.path)}
+            engine.id: {
+                "kind": "engine",
+                "target": engine.target,
+                "path": str(engine.path),
+                "cuda_graph": target_class(engine.target).cuda_graph,
+            }
             for engine in engines
         }
         with self.progress.stage("load what is to be measured", len(jobs)) as advance:
@@ -179,14 +205,20 @@ class _Run:
                 )
                 for name in jobs
             ]
-            for worker in list(self._workers):
-                with self._surviving(worker):
-                    worker.send(jobs[worker.name] | common)
-            for worker in list(self._workers):
-                with self._surviving(worker):
-                    worker.receive()
-                    worker.suspend()
-                advance(1)
+            # One after the other on a GPU, where it is told how much of its memory each takes.
+            at_once = len(jobs) if self.baseline.device is MachineKind.CPU else 1
+            loading = list(self._workers)
+            for start in range(0, len(loading), at_once):
+                some = loading[start : start + at_once]
+                for worker in some:
+                    with self._surviving(worker):
+                        worker.send(jobs[worker.name] | common)
+                for worker in some:
+                    if worker.name not in self.failures:
+                        with self._surviving(worker):
+                            worker.receive()
+                            worker.suspend()
+                    advance(1)
 
     def measure_batch(self, batch: int) -> dict[str, Latency | Skipped]:
         """One interleaved run over all processes that are left.
@@ -201,56 +233,72 @@ class _Run:
         rounds, seed = self.conditions.rounds, self.conditions.seed
         total = len(self._workers) + rounds
         warm: dict[str, dict[str, Any]] = {}
-        with self.progress.stage(f"measure batch {batch}, {rounds} rounds", total) as advance:
+        with self.progress.stage(self._title(batch), total) as advance, self._gpu_watch() as gpu:
             for worker in list(self._workers):
                 with self._surviving(worker):
-                    warm[worker.name] = worker.ask({"warm_up": batch})
+                    warm[worker.name] = self._warm_up(worker, batch)
                 advance(1)
             racing = list(self._workers)
             watch = LoadWatch(worker.pid for worker in racing)
-            samples: dict[str, list[list[float]]] = {worker.name: [] for worker in racing}
+            samples = {worker.name: Rounds() for worker in racing}
             for order in orders(len(racing), rounds, seed):
                 for worker in (racing[index] for index in order):
                     if worker.name in self.failures:
                         continue
                     with self._surviving(worker):
                         reply = worker.ask(round_request(warm[worker.name]["median_s"]))
-                        samples[worker.name].append(reply["samples_s"])
+                        samples[worker.name].add(reply)
                 advance(1)
             load = watch.others()
         eager = samples[self.baseline.name]
-        return {
-            worker.name: replace(
-                self._latency(batch, warm[worker.name], samples[worker.name], eager),
-                other_load=load,
+        found: dict[str, Latency | Skipped] = {}
+        for worker in self._workers[1:]:
+            own, first = samples[worker.name], warm[worker.name]
+            latency = latency_of(
+                own,
+                eager,
+                batch=batch,
+                warmup=first["inferences"],
+                baseline=self.baseline.name,
+                conditions=self.conditions,
             )
-            for worker in self._workers[1:]
-        }
+            latency = replace(latency, other_load=load)
+            if gpu is not None:
+                latency = self._on_gpu(latency, own, eager, first, gpu)
+            found[worker.name] = latency
+        return found
 
-    def _latency(
-        self,
-        batch: int,
-        warm: Mapping[str, Any],
-        own: Sequence[Sequence[float]],
-        eager: Sequence[Sequence[float]],
+    def _title(self, batch: int) -> str:
+        where = "" if self.baseline.device is MachineKind.CPU else " on the GPU"
+        return f"measure batch {batch}{where}, {self.conditions.rounds} rounds"
+
+    @contextmanager
+    def _gpu_watch(self) -> Iterator[GpuWatch | None]:
+        """What watches the GPU meanwhile; None where the run is on the CPU."""
+        if self.baseline.device is MachineKind.CPU:
+            yield None
+            return
+        uuid = self._workers[0].ask({"facts": True})["gpu_uuid"]
+        with GpuWatch(open_gpu(uuid)) as watch:
+            yield watch
+
+    def _warm_up(self, worker: WorkerProcess, batch: int) -> dict[str, Any]:
+        """The worker's answer; on a GPU also what it takes of it when it never pauses."""
+        warm = worker.ask({"warm_up": batch})
+        if self.baseline.device is MachineKind.GPU:
+            warm["sustained"] = worker.ask({"sustain": SUSTAINED_S})
+            warm["gpu_bytes"] = worker.ask({"facts": True})["gpu_bytes"]
+        return warm
+
+    def _on_gpu(
+        self, latency: Latency, own: Rounds, eager: Rounds, warm: Mapping[str, Any], gpu: GpuWatch
     ) -> Latency:
-        speedup = paired_speedup(eager, own, self.conditions.seed)
-        p50, p90, p99 = percentiles_ms(own)
-        eager_p50, eager_p90, _ = percentiles_ms(eager)
-        return Latency(
-            batch=batch,
-            threads=self.conditions.threads,
-            warmup=warm["inferences"],
-            rounds=self.conditions.rounds,
-            p50_ms=p50,
-            p90_ms=p90,
-            p99_ms=p99,
-            eager_p50_ms=eager_p50,
-            baseline=self.baseline.name,
-            speedup=speedup,
-            stable=is_stable(speedup, p90 / p50, eager_p90 / eager_p50),
-            eager_p90_ms=eager_p90,
-        )
+        """The latency with what the GPU alone took and what NVML told."""
+        use = gpu_use(gpu, latency.batch, warm["sustained"], warm["gpu_bytes"])
+        compute = compute_time(own, eager, seed=self.conditions.seed, cuda_graph=warm["cuda_graph"])
+        held_down = isinstance(use, GpuUse) and bool(use.throttled)
+        stable = latency.stable and not held_down
+        return replace(latency, compute=compute, gpu=use, stable=stable)
 
     @contextmanager
     def _surviving(self, worker: WorkerProcess) -> Iterator[None]:

@@ -7,12 +7,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from exporter.artifact import Engine, Model, Skipped
+from exporter.measure.bounds import bound_of
 from exporter.measure.ceilings import measure_ceilings
+from exporter.measure.gpu_ceilings import measure_gpu_ceilings
 from exporter.measure.interleaved import EngineToMeasure, Measured, baseline_of, measure
 from exporter.measure.profile import Network, profile_engine
-from exporter.measure.timing import Ceilings, Conditions, Latency, Measurement, Profile
+from exporter.measure.timing import (
+    Conditions,
+    Latency,
+    MachineCeilings,
+    Measurement,
+    Profile,
+)
 from exporter.progress import Clock, Progress
-from exporter.targets import why_not_here
+from exporter.targets import MachineKind, device_of, why_not_here
 
 
 @dataclass(frozen=True)
@@ -21,7 +29,7 @@ class Measurements:
 
     engines: dict[str, Measurement]
     """An entry for every engine that was given, by its id."""
-    ceilings: Ceilings | Skipped
+    ceilings: MachineCeilings
 
 
 def measure_engines(
@@ -62,8 +70,13 @@ def measure_engines(
                     failure=failure,
                 )
                 advance(1)
-        ceilings = measure_ceilings(conditions.threads)
-    return Measurements(found, ceilings)
+        on_gpu = [e for e in here if device_of(e.target) is MachineKind.GPU]
+        gpu = measure_gpu_ceilings() if on_gpu else Skipped("no engine ran on a GPU")
+        for engine in on_gpu:
+            bound = bound_of(engine, root, conditions.batches[0], gpu)
+            found[engine.id] = replace(found[engine.id], bound=bound)
+        cpu = measure_ceilings(conditions.threads)
+    return Measurements(found, MachineCeilings(cpu, gpu))
 
 
 def _measure(

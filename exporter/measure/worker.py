@@ -3,14 +3,19 @@
 The parent writes one JSON object a line to stdin, the child answers with one a line:
 
     the job      {"kind", "path", "target", "threads", "shape", "dtype", "seed"} -> {"ready": true}
-    a warm-up    {"warm_up": batch}            -> {"inferences", "median_s", "first_s"}
-    a round      {"time": count, "discard": n} -> {"samples_s": [...]}
+    a warm-up    {"warm_up": batch}            -> {"inferences", "median_s", "first_s",
+                                                   "cuda_graph"}
+    a round      {"time": count, "discard": n} -> {"samples_s": [...], "compute_s": [...]}
+    a long run   {"sustain": seconds}          -> {"inferences", "seconds", "energy_j"}
     an answer    {"inputs": npy, "outputs": npy} -> {"answered": true}: the first output, as a file
-    facts        {"facts": true}               -> {"load_s", "rss_bytes", "peak_rss_bytes"}
+    facts        {"facts": true}               -> {"load_s", "rss_bytes", "peak_rss_bytes",
+                                                   "gpu_bytes", "gpu_uuid"}
     any failure                                -> {"error": one line, "unloadable": bool}
 
 `kind` is a name in LOADERS, or `module:function` of a function like those in it; a job may name the
-`cpus` that the process is to stay on.
+`cpus` that the process is to stay on. With `"device": "gpu"` everything is timed by the GPU's clock
+(`cuda_clock.py`), and `"cuda_graph": true` says that an inference can be captured; else it is the
+CPU's, and "compute_s" is empty. "energy_j" and "gpu_bytes" are null where NVML does not tell.
 
 stdin's end is the end of the process. Whatever a library prints goes to stderr, which the parent
 keeps in a file.
@@ -19,37 +24,31 @@ keeps in a file.
 from __future__ import annotations
 
 import ctypes
-import gc
 import importlib
 import json
 import os
 import signal
-import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import numpy as np
 import psutil
 
-from exporter.targets import Array, get_target
+from exporter.artifact import Skipped
+from exporter.errors import BuildError
+from exporter.measure.clock import Clock, Place, Run, Timed, WallClock, sample_s, warm_up
+from exporter.measure.nvml import Gpu, open_gpu
+from exporter.targets import Array, MachineKind, RunsOnDevice, get_target
 
 if TYPE_CHECKING:
     import torch
 
-Run = Callable[[], object]
-"""One inference on an input that is already in place."""
-Loader = Callable[[Mapping[str, Any]], Callable[[Array], Run]]
+Loader = Callable[[Mapping[str, Any]], Place]
 """Loads what a job names; the result puts an input in place."""
-
-WINDOW_S: Final = 0.1
-"""Length of one window of the warm-up, in seconds, but at least WINDOW_INFERENCES long."""
-WINDOW_INFERENCES: Final = 3
-SETTLED: Final = 0.03
-"""The warm-up ends once the medians of two neighbouring windows differ by less than this part."""
-WARM_UP_LIMIT_S: Final = 2.0
 
 _PR_SET_PDEATHSIG: Final = 1
 """prctl(2)."""
@@ -102,28 +101,83 @@ class Worker:
     def __init__(self, job: Mapping[str, Any]) -> None:
         if "cpus" in job and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, job["cpus"])
+        self._gpu = open_gpu(gpu_uuid()) if on_gpu(job) else Skipped("not on a GPU")
+        self._gpu_bytes = used_bytes(self._gpu)
+        self._clock = clock_for(job)
         start = time.perf_counter()
         self._place = find_loader(job["kind"])(job)
         self._load_s = time.perf_counter() - start
         self._job = job
-        self._run: Run | None = None
+        self._timed: Timed | None = None
 
     def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
         if "warm_up" in request:
             shape = (request["warm_up"], *self._job["shape"])
-            self._run = self._place(make_input(shape, self._job["dtype"], self._job["seed"]))
-            first = sample_s(self._run, 1)
-            return warm_up(self._run) | {"first_s": first[0]}
+            batch = make_input(shape, self._job["dtype"], self._job["seed"])
+            self._timed = self._clock.place(self._place, batch)
+            first = sample_s(self._timed.run, 1)
+            warm = asdict(warm_up(self._timed)) | {"first_s": first[0]}
+            return warm | {"cuda_graph": bool(self._job.get("cuda_graph"))}
         if "inputs" in request:
-            answer = self._place(np.load(request["inputs"]))()
-            np.save(request["outputs"], np.asarray(first_output(answer)))
+            timed = self._clock.place(self._place, np.load(request["inputs"]))
+            np.save(request["outputs"], np.asarray(first_output(timed.run())))
             return {"answered": True}
         if "facts" in request:
-            return {"load_s": self._load_s} | resident_bytes()
-        if self._run is None:
+            return {"load_s": self._load_s, **resident_bytes(), **self._gpu_facts()}
+        if self._timed is None:
             raise ValueError("a round was asked for before the warm-up")
-        sample_s(self._run, request["discard"])
-        return {"samples_s": sample_s(self._run, request["time"])}
+        if "sustain" in request:
+            return self._sustain(self._timed, request["sustain"])
+        self._timed.time(request["discard"])
+        times = self._timed.time(request["time"])
+        return {"samples_s": list(times.end_to_end_s), "compute_s": list(times.compute_s)}
+
+    def _sustain(self, timed: Timed, seconds: float) -> dict[str, Any]:
+        before = None if isinstance(self._gpu, Skipped) else self._gpu.energy_j()
+        start = time.perf_counter()
+        inferences = timed.sustain(seconds)
+        took = time.perf_counter() - start
+        after = None if isinstance(self._gpu, Skipped) else self._gpu.energy_j()
+        spent = None if before is None or after is None else after - before
+        return {"inferences": inferences, "seconds": took, "energy_j": spent}
+
+    def _gpu_facts(self) -> dict[str, Any]:
+        now, before = used_bytes(self._gpu), self._gpu_bytes
+        own = None if now is None or before is None else max(0, now - before)
+        return {"gpu_bytes": own, "gpu_uuid": gpu_uuid() if on_gpu(self._job) else None}
+
+
+def on_gpu(job: Mapping[str, Any]) -> bool:
+    """Whether a job is to be run and timed on the GPU."""
+    return bool(job.get("device", MachineKind.CPU) == MachineKind.GPU)
+
+
+def clock_for(job: Mapping[str, Any]) -> Clock:
+    """The clock of the device that a job is for."""
+    if not on_gpu(job):
+        return WallClock()
+    from exporter.measure.cuda_clock import CudaClock
+
+    return CudaClock(cuda_graph=bool(job.get("cuda_graph")))
+
+
+def gpu_uuid() -> str:
+    """That of the GPU on which PyTorch computes, without "GPU-".
+
+    Raises:
+        MissingDependencyError: this process's PyTorch reaches no GPU.
+    """
+    import torch
+
+    from exporter.measure.cuda_clock import require_cuda
+
+    require_cuda()
+    return str(torch.cuda.get_device_properties(0).uuid)
+
+
+def used_bytes(gpu: Gpu | Skipped) -> int | None:
+    """The GPU's memory that all processes use now."""
+    return None if isinstance(gpu, Skipped) else gpu.memory_used_bytes()
 
 
 def make_input(shape: tuple[int, ...], dtype: str, seed: int) -> Array:
@@ -134,39 +188,8 @@ def make_input(shape: tuple[int, ...], dtype: str, seed: int) -> Array:
     return generator.standard_normal(size=shape, dtype=np.float32).astype(dtype)
 
 
-def sample_s(run: Run, count: int) -> list[float]:
-    """The durations of `count` inferences back to back, in seconds."""
-    samples = []
-    gc.disable()
-    try:
-        for _ in range(count):
-            start = time.perf_counter()
-            run()
-            samples.append(time.perf_counter() - start)
-    finally:
-        gc.enable()
-    return samples
-
-
-def warm_up(run: Run) -> dict[str, Any]:
-    """Runs until the median of a window equals that of the window before, within SETTLED."""
-    begin = time.perf_counter()
-    inferences = 0
-    previous = float("inf")
-    while True:
-        window = sample_s(run, WINDOW_INFERENCES)
-        while sum(window) < WINDOW_S:
-            window += sample_s(run, WINDOW_INFERENCES)
-        inferences += len(window)
-        median = statistics.median(window)
-        settled = abs(median - previous) < SETTLED * median
-        if settled or time.perf_counter() - begin > WARM_UP_LIMIT_S:
-            return {"inferences": inferences, "median_s": median}
-        previous = median
-
-
 def first_output(answer: Any) -> Any:
-    """What an inference answered; a runtime that lists all outputs lists this one first."""
+    """What an inference answered; a runtime or module with several outputs lists this one first."""
     return answer[0] if isinstance(answer, list | tuple) else answer
 
 
@@ -189,14 +212,22 @@ def find_loader(kind: str) -> Loader:
     return loader
 
 
-def load_engine(job: Mapping[str, Any]) -> Callable[[Array], Run]:
-    """An engine, opened by its target with everything that it requires set."""
+def load_engine(job: Mapping[str, Any]) -> Place:
+    """An engine, opened by its target with everything that it requires set.
+
+    Raises:
+        BuildError: it does not load, or its session cannot be given tensors on the GPU.
+    """
     session = get_target(job["target"]).open(Path(job["path"]), job["threads"])
-    return lambda batch: lambda: session.run(batch)
+    if not on_gpu(job):
+        return lambda batch: lambda: session.run(batch)
+    if not isinstance(session, RunsOnDevice):
+        raise BuildError(f"engines of {job['target']} cannot be timed on the GPU")
+    return session.bind
 
 
-def load_module(job: Mapping[str, Any]) -> Callable[[Array], Run]:
-    """An eager PyTorch module, in inference mode.
+def load_module(job: Mapping[str, Any]) -> Place:
+    """An eager PyTorch module, in inference mode; on the GPU in float32 without TF32.
 
     Raises:
         Unloadable: its class cannot be imported here.
@@ -210,30 +241,37 @@ def load_module(job: Mapping[str, Any]) -> Callable[[Array], Run]:
         module = torch.load(job["path"], weights_only=False)
     except (AttributeError, ImportError) as error:
         raise Unloadable(str(error)) from None
+    if on_gpu(job):
+        module = module.to("cuda")
+    return lambda batch: eager_run(module, torch.as_tensor(batch))
 
-    return lambda batch: eager_run(module, batch)
 
-
-def eager_run(module: torch.nn.Module, batch: Array) -> Run:
-    """One answer of the module to the batch, which stays as it is."""
+def eager_run(module: torch.nn.Module, given: torch.Tensor) -> Run:
+    """One answer of the module to the input, which stays as it is and may be filled anew."""
     import torch
 
-    tensor = torch.from_numpy(batch)
-    given = tensor.clone()
+    before = given.clone()
     with torch.inference_mode():
-        module(given)
+        module(before)
     # A forward that changes its input would soon compute with infinities or denormal numbers.
-    keeps_its_input = torch.equal(given, tensor)
+    keeps_its_input = torch.equal(before, given)
 
     def run() -> object:
         with torch.inference_mode():
-            return module(tensor if keeps_its_input else tensor.clone())
+            return first_output(module(given if keeps_its_input else given.clone()))
 
     return run
 
 
-def load_onnx(job: Mapping[str, Any]) -> Callable[[Array], Run]:
-    """An ONNX file as ONNX Runtime takes it by default, apart from the number of threads."""
+def load_onnx(job: Mapping[str, Any]) -> Place:
+    """An ONNX file as ONNX Runtime takes it by default, apart from the number of threads.
+
+    On the GPU its CUDA provider runs what it can; TF32 is off there.
+    """
+    if on_gpu(job):
+        from exporter.targets.ort.cuda import open_as_given
+
+        return open_as_given(Path(job["path"]), job["threads"]).bind
     import onnxruntime as ort
 
     options = ort.SessionOptions()

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from exporter.artifact import Skipped
-from exporter.builds.records import EngineRecord
+from exporter.builds.records import EngineRecord, Manifest
 from exporter.measure.timing import Latency
 from exporter.pack.packable import Release
 from exporter.pack.template_files import render
 from exporter.pack.tolerances import parity_of
+from exporter.targets import MachineKind
 
 
 def model_card(release: Release) -> str:
@@ -32,6 +33,7 @@ def model_card(release: Release) -> str:
         classes=len(release.labels),
         labels=release.labels[:5],
         batch=_batch(release.engines),
+        machines=_machines(manifest),
         rows=[_row(engine) for engine in release.engines],
         evaluated_on_labels=any(engine.accuracy for engine in release.engines),
         synthetic="synthetic" in manifest.data.evaluation.source,
@@ -44,10 +46,17 @@ def _batch(engines: Sequence[EngineRecord]) -> int:
     return measured[0] if measured else 1
 
 
+def _machines(manifest: Manifest) -> str:
+    """What the latencies were measured on: the CPU, the GPU, or each its own."""
+    names = {MachineKind.CPU: manifest.host.cpu, MachineKind.GPU: manifest.host.gpu or "a GPU"}
+    return " and ".join(names[device] for device in manifest.devices or (MachineKind.CPU,))
+
+
 def _speedup(latency: Latency) -> str:
     low, high = latency.speedup.ci95
     stable = "" if latency.stable else ", unstable"
-    return f"{latency.speedup.median:.2f}x ({low:.2f} to {high:.2f}{stable})"
+    where = "" if latency.device is MachineKind.CPU else f" on the {latency.device}"
+    return f"{latency.speedup.median:.2f}x{where} ({low:.2f} to {high:.2f}{stable})"
 
 
 def _row(engine: EngineRecord) -> dict[str, str]:

@@ -17,7 +17,7 @@ from typing import Final
 
 import exporter
 from exporter.artifact import Skipped
-from exporter.builds.records import EngineRecord, SamplesRecord
+from exporter.builds.records import EngineRecord, Manifest, SamplesRecord
 from exporter.measure.timing import Latency
 from exporter.pack.packable import Release
 from exporter.pack.tolerances import parity_of
@@ -100,7 +100,7 @@ def _model(release: Release, data: list[str]) -> Json:
                 "performanceMetrics": [
                     metric
                     for engine in release.engines
-                    for metric in _metrics(engine, release.manifest.baseline)
+                    for metric in _metrics(engine, release.manifest)
                 ]
             },
             "considerations": {
@@ -125,7 +125,7 @@ def _licences(name: str | None) -> Json:
     return {"licenses": [{"license": {"name": name}}]} if name else {}
 
 
-def _metrics(engine: EngineRecord, baseline: str) -> list[Json]:
+def _metrics(engine: EngineRecord, manifest: Manifest) -> list[Json]:
     """An engine's error, accuracy and latency, each with the engine as its slice."""
     parity = parity_of(engine)
     figures = {f"relative L2 error against {parity.reference}": f"{parity.rel_l2:.6g}"}
@@ -139,7 +139,7 @@ def _metrics(engine: EngineRecord, baseline: str) -> list[Json]:
         low, high = speedup.ci95
         metrics.append(
             {
-                "type": f"speedup over {baseline}"
+                "type": f"speedup over {manifest.baseline_on(engine.latency.device)}"
                 + ("" if engine.latency.stable else " (unstable)"),
                 "value": f"{speedup.median:.4g}",
                 "slice": engine.id,

@@ -7,7 +7,8 @@ optimizations off.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -16,13 +17,21 @@ import numpy as np
 import numpy.typing as npt
 
 from exporter.artifact import Model, Skipped
-from exporter.errors import BuildError, InputError, reason_of
+from exporter.errors import (
+    BuildError,
+    InputError,
+    UsageError,
+    install_command,
+    reason_of,
+    unused_option,
+)
 from exporter.images.samples import Samples
 from exporter.progress import Progress
 from exporter.prove.answers import Answers, compare_answers
 from exporter.prove.certificate import Accuracy, Parity, Scope
 from exporter.prove.limits import AT_LEAST, OF_ANSWERS, widened
 from exporter.runtime.goldens import read_arrays
+from exporter.targets import MachineKind
 
 if TYPE_CHECKING:
     import torch
@@ -71,8 +80,18 @@ class Reference:
         return relative_l2(self.outputs[: len(exact)] - exact, exact)
 
 
-def make_reference(model: Model, inputs: Samples, progress: Progress) -> Reference:
-    """Runs the reference on all `inputs`, batch after batch."""
+def make_reference(
+    model: Model, inputs: Samples, progress: Progress, device: MachineKind = MachineKind.CPU
+) -> Reference:
+    """Runs the reference on all `inputs`, batch after batch; on `device` in float32.
+
+    Float64, which tells float32's own error, is always the CPU's.
+
+    Raises:
+        UsageError: this process's PyTorch reaches no GPU, or the model is an ONNX file, whose
+            reference is the CPU's.
+    """
+    check_device(device, model)
     if model.module is None:
         return _reference_of_file(model, inputs, progress)
     import copy
@@ -80,17 +99,19 @@ def make_reference(model: Model, inputs: Samples, progress: Progress) -> Referen
     import torch
 
     def run(module: torch.nn.Module, dtype: torch.dtype, batch: Array) -> Floats:
+        place = next((tensor.device for tensor in module.parameters()), torch.device("cpu"))
         # The batch is this run's own: a forward may change it in place.
         with torch.inference_mode():
-            output: Array = module(torch.from_numpy(batch).to(dtype)).numpy()
+            output: Array = module(torch.from_numpy(batch).to(place, dtype)).cpu().numpy()
         return _rows(output)
 
     first = inputs.take(FLOAT64_SAMPLES)
     with progress.stage("reference: eager PyTorch", inputs.count + first.count) as advance:
         outputs = []
-        for batch in inputs.batches(EAGER_BATCH):
-            outputs.append(run(model.module, torch.float32, batch))
-            advance(len(batch))
+        with _float32_on(device, model.module) as module:
+            for batch in inputs.batches(EAGER_BATCH):
+                outputs.append(run(module, torch.float32, batch))
+                advance(len(batch))
         exact: Floats | Skipped
         try:
             double = copy.deepcopy(model.module).double()
@@ -99,13 +120,52 @@ def make_reference(model: Model, inputs: Samples, progress: Progress) -> Referen
         except Exception as error:  # somebody else's forward may need float32
             exact = Skipped(f"the module does not run in float64 ({reason_of(error)})")
         advance(first.count)
-    eager = f"torch {torch.__version__.partition('+')[0]} eager float32"
+    where = "" if device is MachineKind.CPU else " on the GPU"
+    eager = f"torch {torch.__version__.partition('+')[0]} eager float32{where}"
     return Reference(
         source=eager if isinstance(exact, Skipped) else f"{eager}, float64 on {first.count} inputs",
         inputs=inputs,
         outputs=np.concatenate(outputs),
         outputs_float64=exact,
     )
+
+
+def check_device(device: MachineKind, model: Model) -> None:
+    """Refuses to run a model's reference where it cannot be run.
+
+    Raises:
+        UsageError: as it says.
+    """
+    if device is MachineKind.CPU:
+        return
+    if model.module is None:
+        raise unused_option("--reference-device", "PyTorch modules, and an ONNX file is given")
+    import torch
+
+    if not torch.cuda.is_available():
+        raise UsageError(
+            f"--reference-device gpu: torch {torch.__version__} reaches no NVIDIA GPU here; leave "
+            f"it out, or run: {install_command('gpu')}"
+        )
+
+
+@contextmanager
+def _float32_on(device: MachineKind, module: torch.nn.Module) -> Iterator[torch.nn.Module]:
+    """The module on a device, there without TF32; afterwards PyTorch's settings are as before."""
+    if device is MachineKind.CPU:
+        yield module
+        return
+    import copy
+
+    import torch
+
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = False
+    try:
+        yield copy.deepcopy(module).to("cuda")
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
 def save_goldens(path: Path, reference: Reference) -> None:

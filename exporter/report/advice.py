@@ -74,7 +74,7 @@ def advise(manifest: Manifest, engines: Sequence[EngineView]) -> Advice:
         gains=best is not None and _interval(best)[1] >= 1,
         reasons=() if best is None else tuple(_reasons(best, engines)),
         choices=tuple(_choices(best, engines)),
-        losses=tuple(_losses(manifest.baseline, engines)),
+        losses=tuple(_losses(manifest, engines)),
     )
 
 
@@ -104,16 +104,25 @@ def _relation(limit: str) -> str:
 
 def _reasons(best: EngineView, engines: Sequence[EngineView]) -> Iterable[Parts]:
     entry, record = best.entry, best.record
-    candidates = [e for e in engines if e.latency and e.record.passed]
+    assert best.latency is not None
+    every = [e for e in engines if e.latency and e.record.passed]
+    candidates = [e for e in every if e.latency and e.latency.device is best.latency.device]
     if len(candidates) == 1:
         yield ("It is the only engine here that was measured and passed every gate.",)
     else:
         yield (f"It is the fastest of the {len(candidates)} engines here that passed every gate.",)
+    elsewhere = [e for e in every if e not in candidates and e.latency]
+    if elsewhere:
+        other = min(elsewhere, key=lambda e: e.latency.p50_ms if e.latency else math.inf)
+        yield (
+            f"On another device {other.id} takes ", milliseconds(other.entry.latency.p50_ms),
+            ", and it ", milliseconds(entry.latency.p50_ms), ", transfers included.",
+        )  # fmt: skip
     for rival in candidates:
         if rival is not best and _interval(rival)[1] >= _interval(best)[0]:
             interval = _interval_words(rival.entry.latency.speedup)
             yield (f"{rival.id} may be as fast: its interval ", *interval, " overlaps.")
-    if best.latency and not best.latency.stable:
+    if not best.latency.stable:
         yield ("Its timing is unstable: measure again on an idle machine before you rely on it.",)
     yield _parity(entry.parity)
     if record.accuracy:
@@ -165,7 +174,7 @@ def _choices(best: EngineView | None, engines: Sequence[EngineView]) -> Iterable
     if exact is not None and exact is not best:
         why = (
             "relative error ", error(exact.entry.parity.rel_l2), ", ",
-            times(exact.entry.latency.speedup.median), " as fast as the baseline",
+            times(exact.entry.latency.speedup.median), " as fast as its baseline",
         )  # fmt: skip
         yield Choice("Closest to the reference", exact, why)
     small = min(faster, key=lambda e: e.record.bytes, default=None)
@@ -200,20 +209,21 @@ def _rank_unmeasured(engine: EngineView) -> tuple[int, float, float]:
     return VERDICTS.index(record.receipt.verdict), mean, record.bytes
 
 
-def _losses(baseline: str, engines: Sequence[EngineView]) -> Iterable[Remark]:
+def _losses(manifest: Manifest, engines: Sequence[EngineView]) -> Iterable[Remark]:
     for engine in engines:
-        sentences = [*_timing_losses(baseline, engine, engines), *_quality_losses(engine)]
+        sentences = [*_timing_losses(manifest, engine, engines), *_quality_losses(engine)]
         if sentences:
             yield Remark((engine,), tuple(sentences))
     yield from _not_measured(engines)
 
 
 def _timing_losses(
-    baseline: str, engine: EngineView, engines: Sequence[EngineView]
+    manifest: Manifest, engine: EngineView, engines: Sequence[EngineView]
 ) -> Iterable[Parts]:
     latency = engine.entry.latency
     if not engine.latency:
         return
+    baseline = manifest.baseline_on(engine.latency.device)
     low, high = _interval(engine)
     figures = (times(latency.speedup.median), " (", *_interval_words(latency.speedup), ")")
     if high < 1:
@@ -226,7 +236,9 @@ def _timing_losses(
             f"no faster than {wider.id}, which is more precise: ",
             milliseconds(latency.p50_ms), " against ", milliseconds(wider.entry.latency.p50_ms),
         )  # fmt: skip
-    if not engine.latency.stable:
+    if engine.latency.throttled:
+        yield (f"the GPU's clock was held down: {', '.join(engine.latency.throttled)}",)
+    elif not engine.latency.stable:
         yield ("timing unstable: something else was running, or the engine is erratic",)
 
 

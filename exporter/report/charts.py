@@ -17,6 +17,7 @@ from exporter.report import scales
 from exporter.report.engines import EngineView
 from exporter.report.scales import Scale
 from exporter.report.traced import Figure, Traced, images_per_second
+from exporter.targets import MachineKind
 
 SCATTER_HEIGHT_PX = 320
 NARROWEST_PX = 300
@@ -44,8 +45,9 @@ class SpeedRow:
 
 @dataclass(frozen=True)
 class SpeedChart:
-    """Speedups, the fastest first; engines without a bar come last."""
+    """Speedups on one device, the fastest first; engines without a bar come last."""
 
+    device: MachineKind
     rows: tuple[SpeedRow, ...]
     scale: Scale
 
@@ -85,8 +87,8 @@ class ScatterChart:
     front: tuple[tuple[float, float], ...]
     x: Scale
     y: Scale
-    eager: float
-    """Where the baseline's p50 stands on x."""
+    eager: tuple[float, ...]
+    """Where the p50 of each device's baseline stands on x."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,28 @@ class ScalingChart:
     height_px: int = SCATTER_HEIGHT_PX
 
 
-def speed_chart(engines: Sequence[EngineView]) -> SpeedChart:
+def speed_charts(engines: Sequence[EngineView]) -> tuple[SpeedChart, ...]:
+    """One for each device that was measured, since speedups over two baselines don't compare.
+
+    What was not measured is in the last one; if nothing was, that is a CPU's.
+    """
+    devices = [device for device in MachineKind if _measured_on(engines, device)]
+    devices = devices or [MachineKind.CPU]
+    unmeasured = [engine for engine in engines if not engine.latency]
+    return tuple(
+        _speed_chart(
+            device,
+            [*_measured_on(engines, device), *(unmeasured if device is devices[-1] else ())],
+        )
+        for device in devices
+    )
+
+
+def _measured_on(engines: Sequence[EngineView], device: MachineKind) -> list[EngineView]:
+    return [engine for engine in engines if engine.latency and engine.latency.device is device]
+
+
+def _speed_chart(device: MachineKind, engines: Sequence[EngineView]) -> SpeedChart:
     """Bars of median speedup with their 95 % intervals, from zero."""
     found = [
         (engine, (engine.latency.speedup.median, *engine.latency.speedup.ci95))
@@ -132,7 +155,7 @@ def speed_chart(engines: Sequence[EngineView]) -> SpeedChart:
     scale = scales.linear([high for _, (_, _, high) in drawn] + [1.0])
     rows = [SpeedRow(engine, Bar(*map(scale.place, values))) for engine, values in drawn]
     rows += [SpeedRow(engine) for engine in engines if engine not in [e for e, _ in drawn]]
-    return SpeedChart(tuple(rows), scale)
+    return SpeedChart(device, tuple(rows), scale)
 
 
 def latency_chart(engines: Sequence[EngineView]) -> LatencyChart | None:
@@ -160,8 +183,12 @@ def scatter_chart(engines: Sequence[EngineView]) -> ScatterChart | None:
                 found.append((engine, p50, decibels, engine.latency.eager_p50_ms))
     if len(found) < 2:
         return None
-    eager = median(eager_p50 for _, _, _, eager_p50 in found)
-    x = scales.spread([p50 for _, p50, _, _ in found] + [eager])
+    by_device: dict[MachineKind, list[float]] = {}
+    for engine, _, _, eager_p50 in found:
+        if engine.latency:
+            by_device.setdefault(engine.latency.device, []).append(eager_p50)
+    eager = [median(values) for values in by_device.values()]
+    x = scales.spread([p50 for _, p50, _, _ in found] + eager)
     y = scales.between([decibels for _, _, decibels, _ in found])
     points = []
     for engine, p50, decibels, _ in found:
@@ -170,7 +197,7 @@ def scatter_chart(engines: Sequence[EngineView]) -> ScatterChart | None:
         )
         points.append(Point(engine, x.place(p50), y.place(decibels), best=not beaten))
     front = sorted((point.x, point.y) for point in points if point.best)
-    return ScatterChart(_labelled(points, front), tuple(front), x, y, x.place(eager))
+    return ScatterChart(_labelled(points, front), tuple(front), x, y, tuple(map(x.place, eager)))
 
 
 def _labelled(points: Sequence[Point], front: Sequence[tuple[float, float]]) -> tuple[Point, ...]:
@@ -264,7 +291,7 @@ def scaling_chart(engines: Sequence[EngineView]) -> ScalingChart | None:
     if len(sizes) < 2:
         return None
     series: list[tuple[EngineView | None, list[tuple[int, float, Figure | None]]]] = []
-    eager: dict[int, list[float]] = {}
+    eager: dict[MachineKind, dict[int, list[float]]] = {}
     for engine in engines:
         points: list[tuple[int, float, Figure | None]] = []
         for entry in engine.entry.latency_by_batch:
@@ -272,12 +299,12 @@ def scaling_chart(engines: Sequence[EngineView]) -> ScalingChart | None:
             if rate is not None:
                 points.append((latency.batch, rate.value, rate))
             if 0 < latency.eager_p50_ms < math.inf:
-                rates = eager.setdefault(latency.batch, [])
+                rates = eager.setdefault(latency.device, {}).setdefault(latency.batch, [])
                 rates.append(1000 * latency.batch / latency.eager_p50_ms)
         if points:
             series.append((engine, points))
-    if eager:
-        baseline = [(batch, median(rates), None) for batch, rates in sorted(eager.items())]
+    for by_batch in eager.values():
+        baseline = [(batch, median(rates), None) for batch, rates in sorted(by_batch.items())]
         series.append((None, list(baseline)))
     if not series:
         return None

@@ -7,7 +7,7 @@ engine it is: no reader has to tell colours apart.
 from __future__ import annotations
 
 import string
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,17 @@ class EngineView:
         """At the first batch size; None: it was not measured."""
         found = self.record.latency
         return found if isinstance(found, Latency) else None
+
+    @property
+    def compute(self) -> bool:
+        """Whether it was timed on a GPU."""
+        return any(latency.compute for latency in self.record.latencies)
+
+    @property
+    def trtexec(self) -> tuple[str, ...]:
+        """The command lines of NVIDIA's tool that measure the same, one a batch size."""
+        lines = self.record.requires.get("trtexec", {})
+        return tuple(lines.values()) if isinstance(lines, Mapping) else (str(lines),)
 
     @property
     def parity(self) -> Parity | None:

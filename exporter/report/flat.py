@@ -13,6 +13,7 @@ from exporter.artifact import Precision, Skipped, Verdict
 from exporter.builds.records import EngineRecord, FailedEngine, HostRecord, Manifest
 from exporter.measure.timing import Latency
 from exporter.prove.certificate import Parity, Scope
+from exporter.targets import MachineKind
 
 KIND: Final = "report"
 
@@ -44,6 +45,8 @@ class TimingRow:
     speedup_low: float
     speedup_high: float
     stable: bool
+    device: MachineKind = MachineKind.CPU
+    """Where engine and baseline ran."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +84,9 @@ class ReportTiming(TimingRow):
     p99_ms: float
     eager_p50_ms: float
     """The baseline's."""
+    compute_p50_ms: float | None = None
+    """On the GPU alone, without the transfers that `p50_ms` has."""
+    compute_speedup: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,4 +205,7 @@ def _timing(latency: Latency) -> ReportTiming:
         speedup_low=low,
         speedup_high=high,
         stable=latency.stable,
+        device=latency.device,
+        compute_p50_ms=latency.compute.p50_ms if latency.compute else None,
+        compute_speedup=latency.compute.speedup.median if latency.compute else None,
     )

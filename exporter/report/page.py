@@ -71,10 +71,10 @@ def _fill(template: str, manifest: Manifest) -> str:
         .render(
             m=traced,
             schema=Traced(manifests.SCHEMA, "schema"),
-            baseline=manifest.baseline,
+            baseline_on=manifest.baseline_on,
             engines=engines,
             advice=advise(manifest, engines),
-            speed=charts.speed_chart(engines),
+            speeds=charts.speed_charts(engines),
             latency=charts.latency_chart(engines),
             scatter=charts.scatter_chart(engines),
             panels=charts.drift_panels(engines),

@@ -19,10 +19,13 @@ from exporter.targets.target import (
     BuildOptions,
     BuildResult,
     CanProfile,
+    KernelTraffic,
     MachineKind,
     Mark,
+    RunsOnDevice,
     Session,
     Target,
+    TellsTraffic,
     TimedRun,
     UnreadableKernels,
 )
@@ -34,13 +37,17 @@ __all__ = [
     "BuildOptions",
     "BuildResult",
     "CanProfile",
+    "KernelTraffic",
     "MachineKind",
     "Mark",
+    "RunsOnDevice",
     "Session",
     "Target",
     "TargetDiagnosis",
+    "TellsTraffic",
     "TimedRun",
     "UnreadableKernels",
+    "device_of",
     "folder_name",
     "get_target",
     "settings_of",
@@ -86,6 +93,14 @@ def get_target(text: str) -> Target:
     if not re.fullmatch(r"[a-z0-9]*", variant):
         raise UsageError(f"target {text!r}: a variant is letters and digits, as in {family}:sm89")
     return cls(variant)
+
+
+def device_of(text: str) -> MachineKind | None:
+    """What a target's engines compute on; None for a target of another version."""
+    try:
+        return target_class(text).runs_on
+    except UsageError:
+        return None
 
 
 def why_not_here(text: str) -> Skipped | None:

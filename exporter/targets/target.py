@@ -11,14 +11,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, ClassVar, Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, runtime_checkable
 
 import numpy.typing as npt
 
-from exporter.artifact import Dialect, Kernel, Precision, Prediction, Skipped, Verdict
+from exporter.artifact import Dialect, ElementType, Kernel, Precision, Prediction, Skipped, Verdict
 from exporter.errors import UsageError
 from exporter.host import Host
 from exporter.targets.diagnosis import TargetDiagnosis
+
+if TYPE_CHECKING:
+    import torch
 
 Array = npt.NDArray[Any]
 
@@ -52,6 +55,8 @@ class BuildOptions:
     """Accept nodes that the runtime places on the CPU, where the target `accepts_fallback`."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """The target's own settings (`Target.check_settings`)."""
+    batches: tuple[int, ...] = (1,)
+    """The batch sizes that matter: a target with profiles tunes one for each."""
     report: Callable[[str], None] = lambda _text: None
     """Called with what a long build is doing, a few words at a time."""
 
@@ -97,6 +102,8 @@ class Target(ABC):
     """Whether `--allow-fallback` means something to it."""
     triton_backend: ClassVar[str | None] = None
     """Triton's own name for what serves its engines; None: Triton serves none of them."""
+    cuda_graph: ClassVar[bool] = False
+    """Whether an inference of its engines can be captured in a CUDA graph, and is where timed."""
     prediction_example: ClassVar[str] = ""
     """Options of `export` that build an engine whose cost `predict` tells; "": it tells none."""
 
@@ -186,6 +193,45 @@ class Target(ABC):
     ) -> tuple[tuple[Prediction, ...], tuple[str, ...]]:
         """Costs on hardware that is not here, and advice in words, from the built engine alone."""
         return (), ()
+
+
+@runtime_checkable
+class RunsOnDevice(Protocol):
+    """A session that takes and leaves tensors where they are: a GPU's is timed through this."""
+
+    def bind(self, given: torch.Tensor) -> Callable[[], torch.Tensor]:
+        """A call that starts one inference of what then lies in `given`, (N, ...) on its device.
+
+        It goes to PyTorch's current stream, or has ended when the call returns. The answer, on the
+        same device, is that of the first output and is overwritten by the next call.
+
+        Raises BuildError where the engine does not take such an input.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class KernelTraffic:
+    """What one kernel computes and moves, from the shapes that its runtime tells."""
+
+    name: str
+    dtype: ElementType
+    """What it multiplies, or computes in."""
+    macs: int
+    bytes: int
+    """Inputs, weights and outputs, each once."""
+
+
+@runtime_checkable
+class TellsTraffic(Protocol):
+    """A target whose runtime tells the shapes and types of each kernel's tensors."""
+
+    def traffic(self, engine: Path, batch: int) -> tuple[KernelTraffic, ...]:
+        """Every kernel of a built engine at one batch size, in execution order.
+
+        Raises UnreadableKernels where they cannot be told.
+        """
+        ...
 
 
 TimedRun = list[tuple[Kernel, float]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from torch import nn
 
 from exporter.graph.files import save
 from exporter.measure import worker
-from exporter.measure.interleaved import OnnxBaseline
+from exporter.measure.timing import BASELINES
 from exporter.measure.worker import eager_run, load_onnx
 from tests.graphs import graph
 
@@ -24,7 +23,7 @@ def test_the_baseline_of_an_onnx_file_runs_as_its_words_say(tmp_path: Path) -> N
     save(graph("network (float[N,3] x) => (float[N,3] y) { y = Relu(x) }"), path)
     place = load_onnx({"path": str(path), "threads": 1})
     options = inspect.getclosurevars(place).nonlocals["session"].get_session_options()
-    assert OnnxBaseline.words.endswith("all optimizations on")
+    assert BASELINES["onnxruntime-as-given"].words.endswith("all optimizations on")
     assert options.graph_optimization_level == ort.GraphOptimizationLevel.ORT_ENABLE_ALL
 
 
@@ -49,7 +48,7 @@ class Marking(nn.Module):
 def test_each_round_times_eager_on_the_same_numbers(module: nn.Module) -> None:
     """Doubled in place round after round, an image would soon be infinite."""
     batch = np.ones((1, 3, 4, 4), np.float32)
-    run = eager_run(module, batch)
+    run = eager_run(module, torch.from_numpy(batch))
     first = run()
     assert isinstance(first, torch.Tensor)
     kept = first.clone()
@@ -58,33 +57,6 @@ def test_each_round_times_eager_on_the_same_numbers(module: nn.Module) -> None:
         assert isinstance(again, torch.Tensor)
         assert torch.equal(again, kept)
     assert (batch == 1).all()
-
-
-def test_warm_up_ends_when_two_windows_agree(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, durations = 0.0, iter([0.5] * 3 + [0.2] * 3 + [0.1] * 3 + [0.101] * 3 + [0.1] * 99)
-
-    def run() -> None:
-        nonlocal clock
-        clock += next(durations)
-
-    monkeypatch.setattr(time, "perf_counter", lambda: clock)
-    monkeypatch.setattr(worker, "WARM_UP_LIMIT_S", 100)
-    reply = worker.warm_up(run)
-    assert reply["inferences"] == 12
-    assert reply["median_s"] == pytest.approx(0.101)
-
-
-def test_warm_up_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, count = 0.0, 0
-
-    def run() -> None:
-        nonlocal clock, count
-        count += 1
-        clock += 0.1 * 1.2**count  # never settles
-
-    monkeypatch.setattr(time, "perf_counter", lambda: clock)
-    assert worker.warm_up(run)["inferences"] == count
-    assert clock < 3 * worker.WARM_UP_LIMIT_S
 
 
 def test_inputs_are_seeded_and_of_the_models_type() -> None:

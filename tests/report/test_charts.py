@@ -66,7 +66,7 @@ def test_an_exact_engine_does_not_press_the_others_together() -> None:
 
 
 def test_engines_without_a_finite_timing_are_listed_after_the_bars() -> None:
-    chart = charts.speed_chart(views(Traced(manifests.not_finite())))
+    (chart,) = charts.speed_charts(views(Traced(manifests.not_finite())))
     assert [row.engine.id for row in chart.rows if row.bar is None] == [
         "ort-cpu.fp16", "tensorrt-rtx:sm89.fp16", "tensorrt-rtx:sm89.int8",
     ]  # fmt: skip

@@ -27,7 +27,13 @@ import numpy as np
 from exporter import host
 from exporter.artifact import Dialect, Kernel, Operation, Precision, Verdict
 from exporter.errors import BuildError, UsageError
-from exporter.targets.ort.gpu import OrtGpuTarget, built_with_fallback, gpu_session, placements
+from exporter.targets.ort.gpu import (
+    OrtGpuTarget,
+    built_with_fallback,
+    gpu_session,
+    placements,
+    require_provider,
+)
 from exporter.targets.ort.session import OrtSession, session_options, version
 from exporter.targets.target import (
     BuildOptions,
@@ -155,6 +161,17 @@ class OrtCuda(OrtGpuTarget):
             f"optimized model written by the session, and the CUDA kernels of a profiled run "
             f"(onnxruntime {version()})"
         )
+
+
+def open_as_given(graph: Path, threads: int) -> OrtSession:
+    """An ONNX file as somebody gave it: this provider runs what it can, the CPU the rest.
+
+    Raises:
+        MissingDependencyError: this machine does not offer the provider.
+        BuildError: it does not load, or refuses the file.
+    """
+    require_provider(PROVIDER, "ort-cuda")
+    return OrtSession(gpu_session(graph, PROVIDER, OPTIONS, threads=threads, allow_fallback=True))
 
 
 _IN_A_CONVOLUTION: Final = frozenset({Operation.ADD, Operation.RELU})

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -29,6 +29,7 @@ from exporter.targets.target import Array
 
 if TYPE_CHECKING:
     import onnxruntime as ort
+    import torch
 
 DISABLED_OPTIMIZERS: Final = ("WeightBiasQuantization",)
 CONFIG_WITHOUT_VNNI: Final[Mapping[str, str]] = MappingProxyType({"session.x64quantprecision": "1"})
@@ -124,6 +125,51 @@ class OrtSession:
             raise BuildError(f"onnxruntime {version()} failed to run: {reason}") from None
         return answers
 
+    def bind(self, given: torch.Tensor) -> Callable[[], torch.Tensor]:
+        """One inference by IO binding: input and first output stay on the tensor's device.
+
+        A call has ended when it returns: ONNX Runtime waits for its own stream.
+
+        Raises:
+            BuildError: the session is closed, or ONNX Runtime refuses the input.
+        """
+        import torch
+
+        if self._session is None:
+            raise BuildError("this ONNX Runtime session is closed; open the engine again")
+        session = self._session
+        place = (given.device.type, given.device.index or 0)
+        binding = session.io_binding()
+        shape = tuple(given.shape)
+        kind = _element_type(session.get_inputs()[0].type)
+        binding.bind_input(self._input, *place, np.dtype(kind), shape, given.data_ptr())
+        binding.bind_output(self._output, *place)
+
+        def run() -> torch.Tensor:
+            if given.is_cuda:  # what fills the input is on another stream than ONNX Runtime's
+                torch.cuda.current_stream().synchronize()
+            try:
+                session.run_with_iobinding(binding)
+            except Exception as error:
+                reason = reason_of(error)
+                raise BuildError(f"onnxruntime {version()} failed to run: {reason}") from None
+            return answer
+
+        # The first run tells the output's shape; from then on it has a place.
+        answer = torch.empty(0)
+        run()
+        first = binding.get_outputs()[0]
+        answer = torch.empty(
+            first.shape(),
+            dtype=getattr(torch, _element_type(first.data_type())),
+            device=given.device,
+        )
+        binding.bind_output(
+            self._output, *place, np.dtype(_element_type(first.data_type())), tuple(first.shape()),
+            answer.data_ptr(),
+        )  # fmt: skip
+        return run
+
     def close(self) -> None:
         """Frees the session and its threads."""
         self._session = None
@@ -133,6 +179,15 @@ class OrtSession:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+_NAMES: Final = MappingProxyType({"float": "float32", "double": "float64"})
+
+
+def _element_type(described: str) -> str:
+    """ONNX Runtime's "tensor(float)" in the words of numpy and PyTorch: "float32"."""
+    name = described.removeprefix("tensor(").removesuffix(")")
+    return _NAMES.get(name, name)
 
 
 def open_graph(graph: Path, threads: int) -> OrtSession:

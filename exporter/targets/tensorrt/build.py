@@ -110,6 +110,7 @@ def build(request: BuildRequest, tell: Tell) -> dict[str, Any]:
         account = {
             "library": library,
             "built_for": request.built_for,
+            "profiles": _kept_profiles(request, network),
             "nodes": node_lines(messages.all),
             "inspector": _inspect(trt, plan, messages),
         }
@@ -267,8 +268,16 @@ def _profiles(request: BuildRequest, network: Any) -> list[Any]:
                 low, best, high = ((size, *image) for size in sizes)
                 profile.add(tensor.name, min=low, opt=best, max=high)
         profiles.append(profile)
-    dynamic = any(tensor.shape[0] < 0 for tensor in inputs)
-    return profiles if dynamic else profiles[:1]
+    return profiles if _dynamic(network) else profiles[:1]
+
+
+def _kept_profiles(request: BuildRequest, network: Any) -> list[tuple[int, int, int]]:
+    """The profiles that the plan has, in its order; none where its batch is fixed."""
+    return list(request.profiles) if _dynamic(network) else []
+
+
+def _dynamic(network: Any) -> bool:
+    return any(network.get_input(i).shape[0] < 0 for i in range(network.num_inputs))
 
 
 def _monitor(trt: Any, tell: Tell) -> Any:

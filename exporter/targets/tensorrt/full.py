@@ -16,7 +16,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,6 +34,7 @@ from exporter.targets.diagnosis import (
 from exporter.targets.target import (
     BuildOptions,
     BuildResult,
+    KernelTraffic,
     MachineKind,
     Mark,
     Session,
@@ -43,7 +44,9 @@ from exporter.targets.target import (
 from exporter.targets.tensorrt.build import ENGINE, PLAN, BuildRequest
 from exporter.targets.tensorrt.inspector import parse_engine
 from exporter.targets.tensorrt.layer_list import parse_nodes
+from exporter.targets.tensorrt.predict import traffic
 from exporter.targets.tensorrt.records import LayerList
+from exporter.targets.tensorrt.session import choose_profile
 from exporter.targets.tensorrt.settings import ALL_KEYS, Profile, TensorRtSettings
 from exporter.targets.tensorrt.types import asked_types, check_types
 
@@ -57,6 +60,7 @@ class TensorRt(Target):
     runs_on = MachineKind.GPU
     mark = Mark.DIAMOND
     has_profiles = True
+    cuda_graph = True
 
     def __init__(self, variant: str = "") -> None:
         if variant:
@@ -123,7 +127,7 @@ class TensorRt(Target):
                     onnx=str(graph.resolve()),
                     folder=str(Path(folder).resolve()),
                     built_for=str(here.compute_capability),
-                    profiles=profiles(settings.profile),
+                    profiles=profiles(settings.profile, options.batches),
                     tf32=settings.tf32,
                     memory_mb=settings.memory_mb,
                     optimization_level=settings.optimization_level,
@@ -146,7 +150,7 @@ class TensorRt(Target):
                 f"{what}: cannot write to {out.parent}: {error.strerror}; "
                 "free space or choose another --out"
             ) from None
-        return BuildResult((plan, account), requires(settings, here, answer, plan))
+        return BuildResult((plan, account), requires(settings, here, answer, plan, options.batches))
 
     def open(self, engine: Path, threads: int) -> Session:  # noqa: ARG002
         """Loads a plan on this machine's GPU.
@@ -167,11 +171,31 @@ class TensorRt(Target):
         built = read_engine(engine.with_suffix(f".{ENGINE}"))
         return built.kernels(), f"the engine inspector ({built.library}, GPU {built.built_for})"
 
+    def traffic(self, engine: Path, batch: int) -> tuple[KernelTraffic, ...]:
+        """What each kernel of the profile for a batch size computes and moves.
 
-def profiles(asked: Profile) -> tuple[tuple[int, int, int], ...]:
-    """One profile for batch 1, which is tuned at 1, and the asked one where it is another."""
+        Raises:
+            UnreadableKernels: as `kernels`, or the plan has no profile for it.
+        """
+        account = engine.with_suffix(f".{ENGINE}")
+        kept = built_profiles(account)
+        try:
+            index = choose_profile([(low, high) for low, _, high in kept], batch) if kept else 0
+        except BuildError as error:
+            raise UnreadableKernels(str(error)) from None
+        return traffic(read_engine(account, index), batch)
+
+
+def profiles(asked: Profile, batches: Sequence[int]) -> tuple[tuple[int, int, int], ...]:
+    """One tuned at each batch size that matters, 1 always among them, and then the asked one.
+
+    A profile is tuned at its middle size alone, so the asked one serves for that size. The kernels
+    of the first profile are those that a receipt counts.
+    """
     every = (asked.min, asked.opt, asked.max)
-    return (every,) if asked.min > 1 or every == (1, 1, 1) else ((1, 1, 1), every)
+    sizes = [size for size in (1, *batches) if asked.min <= size <= asked.max]
+    tuned = {(size, size, size) for size in sizes if size != asked.opt or size == 1}
+    return (*sorted(tuned - {every}), every)
 
 
 def timing_cache(settings: TensorRtSettings, here: host.Host) -> Path | None:
@@ -218,7 +242,11 @@ def keep_times(times: Path, kept: Path | None, report: Callable[[str], None]) ->
 
 
 def requires(
-    settings: TensorRtSettings, here: host.Host, answer: Mapping[str, Any], plan: Path
+    settings: TensorRtSettings,
+    here: host.Host,
+    answer: Mapping[str, Any],
+    plan: Path,
+    batches: Sequence[int],
 ) -> dict[str, Any]:
     """What the manifest says that the engine needs, and how trtexec would measure it."""
     portable = {
@@ -228,23 +256,35 @@ def requires(
     }
     shapes = answer["inputs"]
     dynamic = any(shape[0] < 0 for shape in shapes.values())
+    built = profiles(settings.profile, batches)
     return {
         "compute_capability": portable[settings.hardware_compatibility],
         "gpu": here.gpu,
         "versions": {"tensorrt": answer["version"]},
         "version_compatible": settings.version_compatible,
-        "profiles": [":".join(map(str, p)) for p in profiles(settings.profile)] if dynamic else [],
+        "profiles": [":".join(map(str, p)) for p in built] if dynamic else [],
         "tf32": settings.tf32,
         "reproducible": "no: TensorRT picks kernels by measuring them",
         "build": {key: answer[key] for key in ("seconds", "memory_mb")},
-        "trtexec": trtexec_line(plan.name, shapes, settings.profile.opt, answer["version"]),
+        "trtexec": {
+            str(batch): trtexec_line(plan.name, shapes, batch, built, answer["version"])
+            for batch in (batches if dynamic else batches[:1])
+            if any(low <= batch <= high for low, _, high in built)
+        },
     }
 
 
-def trtexec_line(plan: str, shapes: Mapping[str, list[int]], batch: int, version: str) -> str:
-    """The trtexec command that measures what `TensorRtSession.gpu_times_ms` does.
+def trtexec_line(
+    plan: str,
+    shapes: Mapping[str, list[int]],
+    batch: int,
+    built: Sequence[tuple[int, int, int]],
+    version: str,
+) -> str:
+    """The trtexec command that measures what `measure/cuda_clock.py` calls compute.
 
-    Its "GPU Compute Time" is the figure to compare; its throughput counts queries, not images.
+    The median of its "GPU Compute Time" is the figure that ours must match; its throughput counts
+    queries, not images. It gives every inference the same input, which may stay in the L2 cache.
     trtexec 11.1 made CUDA graphs, spinning and no transfers its defaults; before, they are asked
     for. A plan with several profiles is run at the one of this batch.
     """
@@ -255,16 +295,30 @@ def trtexec_line(plan: str, shapes: Mapping[str, list[int]], batch: int, version
             f"{name}:{'x'.join(map(str, (batch, *shape[1:])))}" for name, shape in dynamic.items()
         )
         line += f" --shapes={sizes}"
-        if batch > 1:
-            line += " --useProfile=1"
+        index = choose_profile([(low, high) for low, _, high in built], batch)
+        if index:
+            line += f" --useProfile={index}"
     major, minor = (int(part) for part in version.split(".")[:2])
     if (major, minor) < (11, 1):
         line += " --useCudaGraph --useSpinWait --noDataTransfers"
     return line
 
 
-def read_engine(path: Path) -> LayerList:
-    """The layers in a file that the builder process wrote.
+def built_profiles(path: Path) -> tuple[tuple[int, int, int], ...]:
+    """(min, opt, max) of the profiles that an engine was built with; empty: a fixed batch.
+
+    Raises:
+        UnreadableKernels: there is no such file, or it is in an unknown form.
+    """
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))["profiles"]
+        return tuple((int(low), int(best), int(high)) for low, best, high in kept)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UnreadableKernels(f"no engine inspector's account to read: {error}") from None
+
+
+def read_engine(path: Path, profile: int = 0) -> LayerList:
+    """The layers in a file that the builder process wrote, of one of its profiles.
 
     Raises:
         UnreadableKernels: there is no such file, or it is in an unknown form.
@@ -276,6 +330,7 @@ def read_engine(path: Path) -> LayerList:
             parse_nodes(account["nodes"]),
             account["library"],
             account["built_for"],
+            profile,
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UnreadableKernels(f"no engine inspector's account to read: {error}") from None

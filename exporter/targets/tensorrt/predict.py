@@ -32,6 +32,7 @@ from typing import Final
 
 from exporter.artifact import ElementType, Operation, Prediction
 from exporter.errors import UsageError
+from exporter.targets.target import KernelTraffic
 from exporter.targets.tensorrt.operations import NO_KERNELS
 from exporter.targets.tensorrt.records import LayerList, LayerRecord, LayerTensor
 
@@ -137,6 +138,17 @@ def kernel_costs(listed: LayerList, gpu: Gpu, batch: int) -> tuple[KernelCost, .
     )
 
 
+def traffic(listed: LayerList, batch: int) -> tuple[KernelTraffic, ...]:
+    """What each kernel computes and moves at a batch size, in execution order."""
+    return tuple(
+        KernelTraffic(
+            layer.name, layer.dtype, multiply_accumulates(layer, batch), bytes_moved(layer, batch)
+        )
+        for layer in listed.layers
+        if layer.type not in NO_KERNELS
+    )
+
+
 def _cost(layer: LayerRecord, gpu: Gpu, batch: int) -> KernelCost:
     macs = multiply_accumulates(layer, batch)
     moved = bytes_moved(layer, batch)
@@ -155,7 +167,8 @@ def _cost(layer: LayerRecord, gpu: Gpu, batch: int) -> KernelCost:
 def bytes_moved(layer: LayerRecord, batch: int) -> int:
     """The size of everything that a kernel reads and writes."""
     tensors = (*layer.inputs, *layer.constants, *layer.outputs)
-    return sum(tensor.elements(batch) * _BYTES[tensor.dtype] for tensor in tensors)
+    listed = sum(tensor.elements(batch) * _BYTES[tensor.dtype] for tensor in tensors)
+    return listed + layer.weights * _BYTES[layer.dtype]
 
 
 def multiply_accumulates(layer: LayerRecord, batch: int) -> int:
@@ -165,8 +178,11 @@ def multiply_accumulates(layer: LayerRecord, batch: int) -> int:
     Matrix product, (M, K) x (K, N): the square root of the product of the three sizes, whatever
     the order in which the library wrote the dimensions.
     """
-    if {Operation.CONV, Operation.GEMM}.isdisjoint(layer.does) or not layer.constants:
+    if {Operation.CONV, Operation.GEMM}.isdisjoint(layer.does):
         return 0
+    if not layer.constants:
+        # They are only counted. What a pooling inside the kernel leaves out is then not counted.
+        return _positions(layer.outputs[0], batch) * layer.weights if layer.weights else 0
     weights = max(layer.constants, key=lambda tensor: tensor.elements(batch))
     output = layer.outputs[0]
     if len(weights.dims) == 4:

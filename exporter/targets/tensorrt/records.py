@@ -52,6 +52,8 @@ class LayerRecord:
     does: tuple[Operation, ...]
     arithmetic: ElementType | None = None
     """What it multiplies, where that is told apart from what it reads."""
+    weights: int = 0
+    """How many weights it has, where they are counted and not among the `constants`."""
 
     @property
     def dtype(self) -> ElementType:

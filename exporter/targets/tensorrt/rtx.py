@@ -40,6 +40,7 @@ from exporter.targets.diagnosis import (
 from exporter.targets.target import (
     BuildOptions,
     BuildResult,
+    KernelTraffic,
     MachineKind,
     Mark,
     Session,
@@ -48,7 +49,7 @@ from exporter.targets.target import (
 )
 from exporter.targets.tensorrt.build import LAYERS, PLAN, BuildRequest
 from exporter.targets.tensorrt.layer_list import parse_layer_list
-from exporter.targets.tensorrt.predict import predictions
+from exporter.targets.tensorrt.predict import predictions, traffic
 from exporter.targets.tensorrt.records import LayerList
 from exporter.targets.tensorrt.settings import RTX_KEYS, TensorRtSettings
 from exporter.targets.tensorrt.types import asked_types, check_types
@@ -79,6 +80,7 @@ class TensorRtRtx(Target):
     runs_on = MachineKind.GPU
     mark = Mark.TRIANGLE
     has_profiles = True
+    cuda_graph = True
     prediction_example = "--target tensorrt-rtx:sm89 --precision fp16"
 
     def __init__(self, variant: str = "") -> None:
@@ -226,6 +228,14 @@ class TensorRtRtx(Target):
             "stage: the GPU that loads the plan compiles these kernels)"
         )
         return listed.kernels(), source
+
+    def traffic(self, engine: Path, batch: int) -> tuple[KernelTraffic, ...]:
+        """What each kernel of the ahead-of-time stage computes and moves.
+
+        Raises:
+            UnreadableKernels: as `kernels`.
+        """
+        return traffic(read_layers(layers_of(engine)), batch)
 
     def predict(
         self, engine: Path, precision: Precision, batches: tuple[int, ...]

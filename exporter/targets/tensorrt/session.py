@@ -1,8 +1,7 @@
 """A TensorRT or TensorRT-RTX plan on this machine's GPU.
 
-Numbers come from Polygraphy's `TrtRunner`, which owns the buffers. Times come from our own loop:
-a CUDA graph of one inference, replayed between two CUDA events, its input already on the device
-(what trtexec calls GPU compute time; see `tensorrt.trtexec_line`).
+Numbers come from Polygraphy's `TrtRunner`, which owns the buffers. `bind` leaves them where PyTorch
+has them, on its stream: that is what `measure/cuda_clock.py` captures and times.
 
 Polygraphy serves one library a process, whichever was asked for first.
 """
@@ -11,17 +10,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from exporter.errors import BuildError, MissingDependencyError, install_command
+from exporter.errors import BuildError
 from exporter.targets import Array
 
-WARM_UP = 20
-"""Replays before the first one that is timed."""
+if TYPE_CHECKING:
+    import torch
 
 
 def open_plan(engine: Path, library: str) -> TensorRtSession:
@@ -87,6 +86,7 @@ class TensorRtSession:
         self._runner = TrtRunner(engine)
         self._runner.activate()
         self._profile = 0
+        self._contexts: dict[int, Any] = {}
         tensors = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
         inputs = [t for t in tensors if str(engine.get_tensor_mode(t)).endswith("INPUT")]
         self._inputs = inputs
@@ -128,54 +128,46 @@ class TensorRtSession:
         ]
         return choose_profile([(low[0], high[0]) for low, _, high in shapes], batch)
 
-    def gpu_times_ms(self, batch: Array, count: int) -> list[float]:
-        """The GPU's time for each of `count` inferences of `batch`, without its transfers.
+    def bind(self, given: torch.Tensor) -> Callable[[], torch.Tensor]:
+        """One inference on PyTorch's current stream; it can be captured in a CUDA graph.
+
+        All inputs of a profile share its execution context, so they may not run at the same time.
 
         Raises:
-            MissingDependencyError: PyTorch has no CUDA here; its events and graphs are used.
+            BuildError: the plan has no profile for this batch size.
         """
         import torch
 
-        if not torch.cuda.is_available():
-            raise MissingDependencyError(
-                f"timing on the GPU needs a CUDA build of PyTorch; run: {install_command('gpu')}"
-            )
         cuda: Any = torch.cuda  # without annotations in part
-        context = self._engine.create_execution_context()
-        stream = cuda.Stream()
-        context.set_optimization_profile_async(self._profile_for(len(batch)), stream.cuda_stream)
-        # Pinned, so that the copy is asynchronous and ordered by the stream.
-        pinned = torch.from_numpy(np.ascontiguousarray(batch)).pin_memory()
-        with cuda.stream(stream):
-            buffers = {self._inputs[0]: pinned.to("cuda", non_blocking=True)}
-            context.set_input_shape(self._inputs[0], tuple(batch.shape))
-            for name in self._outputs:
-                shape = tuple(context.get_tensor_shape(name))
-                dtype = getattr(torch, _torch_dtype(self._engine.get_tensor_dtype(name)))
-                buffers[name] = torch.empty(shape, dtype=dtype, device="cuda")
+        context = self._context_for(len(given), cuda.current_stream().cuda_stream)
+        context.set_input_shape(self._inputs[0], tuple(given.shape))
+        buffers = {self._inputs[0]: given}
+        for name in self._outputs:
+            shape = tuple(context.get_tensor_shape(name))
+            dtype = getattr(torch, _torch_dtype(self._engine.get_tensor_dtype(name)))
+            buffers[name] = torch.empty(shape, dtype=dtype, device=given.device)
+
+        def run() -> torch.Tensor:
+            context.set_input_shape(self._inputs[0], tuple(given.shape))
             for name, tensor in buffers.items():
                 context.set_tensor_address(name, tensor.data_ptr())
-            # The first call allocates and loads lazily, which a capture must not see.
-            context.execute_async_v3(stream.cuda_stream)
-            stream.synchronize()
-            graph = cuda.CUDAGraph()
-            with cuda.graph(graph, stream=stream):
-                context.execute_async_v3(stream.cuda_stream)
-            for _ in range(WARM_UP):
-                graph.replay()
-            events = [
-                (cuda.Event(enable_timing=True), cuda.Event(enable_timing=True))
-                for _ in range(count)
-            ]
-            for begin, end in events:
-                begin.record(stream)
-                graph.replay()
-                end.record(stream)
-            stream.synchronize()
-        return [float(begin.elapsed_time(end)) for begin, end in events]
+            if not context.execute_async_v3(cuda.current_stream().cuda_stream):
+                raise BuildError(f"{self._name}: TensorRT could not start an inference")
+            return buffers[self._outputs[0]]
+
+        return run
+
+    def _context_for(self, batch: int, stream: int) -> Any:
+        profile = self._profile_for(batch)
+        if profile not in self._contexts:
+            context = self._engine.create_execution_context()
+            context.set_optimization_profile_async(profile, stream)
+            self._contexts[profile] = context
+        return self._contexts[profile]
 
     def close(self) -> None:
         """Frees the GPU's memory."""
+        self._contexts.clear()
         self._runner.deactivate()
 
     def __enter__(self) -> TensorRtSession:

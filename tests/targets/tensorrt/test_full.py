@@ -66,17 +66,22 @@ def test_it_has_no_variants() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "made"),
+    ("asked", "batches", "made"),
     [
-        (Profile(1, 8, 32), ((1, 1, 1), (1, 8, 32))),
-        (Profile(1, 1, 1), ((1, 1, 1),)),
-        (Profile(4, 8, 32), ((4, 8, 32),)),
+        (Profile(1, 8, 32), (1,), ((1, 1, 1), (1, 8, 32))),
+        (Profile(1, 1, 1), (1,), ((1, 1, 1),)),
+        (Profile(4, 8, 32), (1,), ((4, 8, 32),)),
+        (Profile(1, 8, 32), (1, 8, 32, 64), ((1, 1, 1), (32, 32, 32), (1, 8, 32))),
+        (Profile(1, 1, 8), (4, 8), ((1, 1, 1), (4, 4, 4), (8, 8, 8), (1, 1, 8))),
+        (Profile(2, 2, 2), (2,), ((2, 2, 2),)),
     ],
 )
-def test_batch_1_has_a_profile_of_its_own(
-    asked: Profile, made: tuple[tuple[int, int, int], ...]
+def test_each_batch_size_that_matters_has_a_profile_that_is_tuned_at_it(
+    asked: Profile, batches: tuple[int, ...], made: tuple[tuple[int, int, int], ...]
 ) -> None:
-    assert profiles(asked) == made
+    assert profiles(asked, batches) == made
+    for size in (size for size in batches if asked.min <= size <= asked.max):
+        assert made[choose_profile([(low, high) for low, _, high in made], size)][1] == size
 
 
 @pytest.mark.parametrize(("batch", "index"), [(1, 0), (2, 1), (32, 1)])
@@ -153,16 +158,16 @@ def test_a_timing_cache_that_cannot_be_used_is_only_reported(tmp_path: Path) -> 
 
 
 def test_the_trtexec_line() -> None:
-    shapes = {"input": [-1, 3, 224, 224]}
-    assert trtexec_line("fp16.plan", shapes, 8, "10.13.3") == (
+    shapes, built = {"input": [-1, 3, 224, 224]}, ((1, 1, 1), (1, 8, 32))
+    assert trtexec_line("fp16.plan", shapes, 8, built, "10.13.3") == (
         "trtexec --loadEngine=fp16.plan --shapes=input:8x3x224x224 --useProfile=1 "
         "--useCudaGraph --useSpinWait --noDataTransfers"
     )
     # 11.1 does these three by itself; a batch of one is the first profile's.
-    assert trtexec_line("fp16.plan", shapes, 1, "11.1.0") == (
+    assert trtexec_line("fp16.plan", shapes, 1, built, "11.1.0") == (
         "trtexec --loadEngine=fp16.plan --shapes=input:1x3x224x224"
     )
-    assert trtexec_line("fp16.plan", {"input": [4, 3, 224, 224]}, 8, "11.1.0") == (
+    assert trtexec_line("fp16.plan", {"input": [4, 3, 224, 224]}, 8, (), "11.1.0") == (
         "trtexec --loadEngine=fp16.plan"
     )
 
@@ -174,13 +179,17 @@ def test_requirements(tmp_path: Path) -> None:
         "memory_mb": 2000,
         "inputs": {"input": [-1, 3, 224, 224]},
     }
-    told = requires(TensorRtSettings(), machine(), answer, tmp_path / "fp16.plan")
+    told = requires(TensorRtSettings(), machine(), answer, tmp_path / "fp16.plan", (1, 8, 64))
     assert told["compute_capability"] == "8.9"
     assert told["profiles"] == ["1:1:1", "1:8:32"]
+    assert list(told["trtexec"]) == ["1", "8"]  # the plan takes no 64
+    assert "--shapes=input:8x3x224x224 --useProfile=1" in told["trtexec"]["8"]
     assert told["tf32"] is False
     assert str(tmp_path) not in json.dumps(told)
     wider = TensorRtSettings(hardware_compatibility="ampere_plus")
-    assert requires(wider, machine(), answer, tmp_path)["compute_capability"] == "8.0 and later"
+    assert (
+        requires(wider, machine(), answer, tmp_path, (1,))["compute_capability"] == "8.0 and later"
+    )
 
 
 def test_a_missing_account_is_unreadable(tmp_path: Path) -> None:

@@ -20,11 +20,12 @@ from benchmarks.command_line import finish
 from benchmarks.record import Recorder, read_events
 from benchmarks.running import Settings
 from benchmarks.sampling import Conditions
-from benchmarks.suite import FULL, QUICK, choose
+from benchmarks.suite import FULL, ON_GPU, QUICK, choose
 from exporter.disk.writing import write_whole
-from exporter.errors import InputError, unknown_name
+from exporter.errors import InputError, unknown_name, unused_option
 from exporter.host import usable_threads
 from exporter.progress import Progress, Terminal, make_console
+from exporter.targets import MachineKind
 
 RESULTS = Path("benchmarks/results")
 WIDTH = 200
@@ -59,6 +60,9 @@ def run(
     quick: Annotated[
         bool, typer.Option("--quick", help="Two models, batch 1, without the slow peers.")
     ] = False,
+    device: Annotated[
+        MachineKind, typer.Option(help="Whose engines, peers, baseline and ceilings.")
+    ] = MachineKind.CPU,
     models: Annotated[
         str, typer.Option(help="Models instead of the suite's: resnet50,resnet101.")
     ] = "",
@@ -91,6 +95,10 @@ def run(
     from benchmarks import running
 
     suite = QUICK if quick else FULL
+    if device is MachineKind.GPU:
+        if quick:
+            raise unused_option("--quick", "the CPU's suite, and the GPU's is asked for")
+        suite = ON_GPU
     suite = replace(
         suite,
         models=_words(models) or suite.models,

@@ -16,11 +16,13 @@ from benchmarks.groups import Group, groups_of
 from benchmarks.machine import BUSY
 from benchmarks.record import Event, described
 from benchmarks.statistics import SAME_ENGINE, judge, speedup, versus_best
-from benchmarks.suite import BASELINE, ENTRIES, Role
+from benchmarks.suite import ENTRIES, Role
 from exporter.builds import manifest as manifests
 from exporter.commands.compare import BENCHMARK
+from exporter.measure.nvml import GpuSample, reasons
 from exporter.measure.statistics import is_stable, percentiles_ms
 from exporter.measure.timing import Speedup
+from exporter.targets import MachineKind
 
 AGAIN_SUFFIX: Final = " (again)"
 
@@ -32,9 +34,12 @@ def analyse(events: Sequence[Event]) -> dict[str, Any]:
     seed = header["seed"]
     kernels = [group for group in groups.values() if group.facts["kind"] == "ceilings"]
     ceiling = ceilings.of(kernels[0].rounds, kernels[0].engines) if kernels else {}
+    gpu = next((_without(e) for e in events if e["event"] == "gpu"), None)
+    if gpu is not None:
+        ceiling = ceilings.of_gpu(gpu["ceilings"])
     models = [group for group in groups.values() if group.facts["kind"] == "model"]
     pairs = [pair for group in models for pair in _same_engine(group, seed)]
-    busy = list(_busy(groups))
+    busy = [*_busy(groups), *_throttled(gpu)]
     rows: dict[str, dict[str, Any]] = {}
     for group in models:
         for name in group.engines:
@@ -48,6 +53,7 @@ def analyse(events: Sequence[Event]) -> dict[str, Any]:
         "schema": manifests.SCHEMA,
         "kind": BENCHMARK,
         "suite": header["suite"],
+        "device": models[0].facts.get("device", MachineKind.CPU) if models else MachineKind.CPU,
         **described(header),
         "model": ", ".join(dict.fromkeys(str(group.facts["model"]) for group in models)),
         "weights_sha256": ", ".join(
@@ -124,18 +130,27 @@ def _missing(group: Group, event: Event) -> dict[str, Any]:
 
 
 def _latency(group: Group, name: str, ceiling: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    event, rounds, eager = group.engines[name], group.rounds[name], group.rounds[BASELINE]
+    event, rounds = group.engines[name], group.rounds[name]
+    baseline = group.baseline
+    eager = group.rounds[baseline]
     p50, p90, p99 = percentiles_ms(rounds.samples_s)
     eager_p50, eager_p90, _ = percentiles_ms(eager.samples_s)
     over_eager = speedup(rounds, eager, seed)
     batch = group.facts["batch"]
-    gops = 2 * group.facts["macs"] * batch / p50 / 1e6
+    compute = group.compute.get(name)
+    alone = None if compute is None else percentiles_ms(compute.samples_s)[0]
+    gops = 2 * group.facts["macs"] * batch / (alone or p50) / 1e6
     roof = ceiling.get(event["precision"])
     energy = group.energy_j.get(name)
     return {
         "batch": batch,
         "threads": group.facts["threads"],
-        "baseline": BASELINE,
+        "baseline": baseline,
+        "device": group.facts.get("device", MachineKind.CPU),
+        "compute_p50_ms": alone,
+        "compute_speedup": speedup(compute, group.compute[baseline], seed).median
+        if compute
+        else None,
         "rounds": len(rounds.samples_s),
         "warmup": event["warmup"],
         "p50_ms": p50,
@@ -194,6 +209,18 @@ def _not_the_same(pairs: Iterable[Mapping[str, Any]]) -> Iterable[str]:
                 f"{pair['group']}: {pair['name']} against itself in a second process is "
                 f"{pair['ratio']:.3f}, expected 1.00 +- {SAME_ENGINE:.2f}"
             )
+
+
+def _throttled(gpu: Mapping[str, Any] | None) -> Iterable[str]:
+    """That the GPU's clock was held down in the run, and why."""
+    samples = [GpuSample(**row) for row in gpu["samples"]] if gpu else []
+    held_down = reasons(samples)
+    if held_down:
+        clocks = [sample.sm_clock_mhz for sample in samples]
+        yield (
+            f"the GPU's clock was held down ({', '.join(held_down)}), between {min(clocks)} and "
+            f"{max(clocks)} MHz"
+        )
 
 
 def _busy(groups: Mapping[str, Group]) -> Iterable[str]:

@@ -16,6 +16,7 @@ from typing import Final
 
 import exporter
 from benchmarks import modelopt, quantizers
+from benchmarks.gpu_peers import require_gpu, require_torch_tensorrt
 from benchmarks.peers import has_bf16
 from exporter import host
 from exporter.artifact import Dialect, Model, ModelSpec, Precision, Skipped
@@ -28,7 +29,7 @@ from exporter.images.samples import Data, open_data
 from exporter.models.sources import define
 from exporter.pipeline import export_model
 from exporter.progress import Progress
-from exporter.targets import why_not_here
+from exporter.targets import folder_name, why_not_here
 
 CALIBRATION: Final = 32
 """Images that INT8 is calibrated on, ours and the peers'."""
@@ -36,7 +37,11 @@ CACHE: Final = Path("build/bench")
 OURS: Final = (
     *("ort-cpu.fp32", "ort-cpu.int8", "openvino.fp32", "openvino.int8"),
     "ort-cpu:amx.int8",
+    *("tensorrt.fp32", "tensorrt.fp16", "tensorrt.int8"),
+    *("ort-cuda.fp32", "ort-cuda.fp16", "ort-tensorrt.fp16", "ort-tensorrt.int8"),
 )
+TOGETHER: Final = ("ort-cpu", "openvino")
+"""Targets that one export builds; each other one has its own."""
 
 
 @dataclass(frozen=True)
@@ -161,16 +166,18 @@ def _ours(engine: str) -> Callable[[Recipe], Path]:
         skipped = why_not_here(target)
         if skipped is not None:
             raise MissingDependencyError(skipped.skipped)
-        variant = target.partition(":")[2]  # has an export of its own: INT8 alone
-        out = recipe.path(f"ours-{variant}" if variant else "ours")
+        targets = TOGETHER if target in TOGETHER else (target,)
+        made = [name.rpartition(".") for name in OURS]
+        precisions = dict.fromkeys(Precision(p) for name, _, p in made if name in targets)
+        out = recipe.path("ours" if len(targets) > 1 else f"ours-{folder_name(target)}")
         if not (out / "manifest.json").exists():
             shape = recipe.model.spec.image_shape
             export_model(
                 ExportRequest(
                     source=recipe.model.spec.source,
                     weights=recipe.weights,
-                    targets=(target,) if variant else ("ort-cpu", "openvino"),
-                    precisions=(Precision.INT8,) if variant else (Precision.FP32, Precision.INT8),
+                    targets=targets,
+                    precisions=tuple(precisions),
                     out=out,
                     seed=recipe.seed,
                     image_size=int(shape[-1]),
@@ -238,6 +245,18 @@ def _plain_bf16(recipe: Recipe) -> Path:
     return _plain(recipe)
 
 
+def _on_gpu(
+    make: Callable[[Recipe], Path], require: Callable[[], None]
+) -> Callable[[Recipe], Path]:
+    """The same file, where what loads it is here."""
+
+    def build_it(recipe: Recipe) -> Path:
+        require()
+        return make(recipe)
+
+    return build_it
+
+
 def _modelopt(recipe: Recipe) -> Path:
     path = recipe.path("modelopt.onnx")
     if path.exists():
@@ -252,6 +271,9 @@ BUILDERS: Final[Mapping[str, Callable[[Recipe], Path]]] = {
     "ort-quantized": _ort_quantized,
     "nncf": _nncf,
     "modelopt": _modelopt,
+    "eager-cuda": _on_gpu(_eager, require_gpu),
+    "torch-tensorrt": _on_gpu(_eager, require_torch_tensorrt),
+    "plain-cuda": _on_gpu(_plain, require_gpu),
     "s8-symmetric": _s8_symmetric,
     **{engine: _ours(engine) for engine in OURS},
 }

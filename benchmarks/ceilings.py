@@ -64,6 +64,21 @@ def analyse(events: Sequence[Event]) -> dict[str, Any]:
     }
 
 
+def of_gpu(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The same of a GPU, from what was measured of it; nothing where it was not."""
+    if "skipped" in found:
+        return {}
+    kernel = "torch product"
+    ceilings: dict[str, Any] = {
+        precision: {"gops": gops, "kernel": kernel, "kernels": {kernel: gops}}
+        for precision, gops in found["gops"].items()
+    }
+    copied = found["copy_gb_s"]
+    return ceilings | {
+        "copy": {"gbytes_per_s": copied, "kernel": "torch copy", "kernels": {"torch copy": copied}}
+    }
+
+
 def of(rounds: Mapping[str, Rounds], engines: Mapping[str, Event]) -> dict[str, Any]:
     """Precision -> {gops, kernel, kernels: {name: gops}}; "copy": gigabytes a second instead."""
     found: dict[str, dict[str, float]] = {}

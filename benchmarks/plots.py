@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from benchmarks.suite import BASELINE, Role
-from benchmarks.tables import point_label
+from benchmarks.suite import Role
+from benchmarks.tables import machine_of, point_label
 from exporter.commands.compare import BENCHMARK
 from exporter.disk.writing import whole_file
+from exporter.targets import MachineKind
 
 if TYPE_CHECKING:
     from matplotlib.axis import Axis
@@ -37,7 +38,7 @@ def draw(found: Mapping[str, Any], stem: Path) -> list[Path]:
         figures = [(axis, _scaling(axis, one)) for axis, one in found["axes"].items()]
     else:
         figures = [("roofline", _roofline(found))] if found["layers"] else []
-    title = f"{found['host']['cpu']}, {found['conditions']['threads']} threads, {found['date']}"
+    title = f"{machine_of(found)}, {found['conditions']['threads']} threads, {found['date']}"
     return [
         _save(figure, title, stem.with_name(f"{stem.name}-{name}.svg")) for name, figure in figures
     ]
@@ -72,7 +73,9 @@ def _speedups(found: Mapping[str, Any], model: str, batches: Sequence[int]) -> F
     """One panel a batch size, two a row: bars of the speedup over eager, with intervals."""
     from matplotlib.figure import Figure
 
-    engines = [row for row in found["engines"] if row["model"] == model and row["name"] != BASELINE]
+    engines = [
+        row for row in found["engines"] if row["model"] == model and row["role"] != Role.BASELINE
+    ]
     columns = min(_COLUMNS, len(batches))
     rows = -(-len(batches) // columns)
     figure = Figure(
@@ -105,7 +108,8 @@ def _speedups(found: Mapping[str, Any], model: str, batches: Sequence[int]) -> F
         axis.margins(x=0.3)
         axis.set_xlim(left=0)
         axis.set_title(f"{model}, batch {batch}", fontsize=9)
-        axis.set_xlabel("speedup over eager PyTorch (95 %)", fontsize=8)
+        where = " on the GPU" if found.get("device") == MachineKind.GPU else ""
+        axis.set_xlabel(f"speedup over eager PyTorch{where} (95 %)", fontsize=8)
         for side in ("top", "right"):
             axis.spines[side].set_visible(False)
     return figure

@@ -14,13 +14,18 @@ import numpy as np
 from benchmarks import artifacts, ceilings, machine
 from benchmarks.analysis import AGAIN_SUFFIX
 from benchmarks.artifacts import Artifacts
+from benchmarks.gpu_peers import require_gpu
 from benchmarks.record import Recorder
 from benchmarks.sampling import AGREE_SAMPLES, Conditions, Contender, sample
 from benchmarks.suite import AGAIN, Entry, Role, Suite
 from exporter import host
 from exporter.artifact import Skipped
+from exporter.builds.codec import plain
+from exporter.measure.gpu_ceilings import measure_gpu_ceilings
+from exporter.measure.nvml import GpuWatch, open_gpu
 from exporter.progress import Progress
 from exporter.report.flat import HOST_KEYS
+from exporter.targets import MachineKind, target_class
 
 
 @dataclass(frozen=True)
@@ -67,22 +72,38 @@ def _peer_versions() -> dict[str, str]:
 
 
 def run(suite: Suite, settings: Settings, raw: Path, progress: Progress) -> None:
-    """Measures the whole suite and writes the raw file."""
+    """Measures the whole suite and writes the raw file.
+
+    Raises:
+        MissingDependencyError: it is a GPU's, and this process's PyTorch reaches none.
+    """
+    on_gpu = suite.device is MachineKind.GPU
+    if on_gpu:
+        require_gpu()
     begin = time.perf_counter()
     prepared = {model: prepare(suite, model, settings, progress) for model in suite.models}
-    conditions = Conditions(settings.threads, suite.rounds, settings.seed, suite.lives)
+    conditions = Conditions(
+        settings.threads, suite.rounds, settings.seed, suite.lives, suite.device
+    )
     built = time.perf_counter()
-    with Recorder(raw, header(suite.name, suite.rounds, suite.lives, settings)) as recorder:
+    with (
+        Recorder(raw, header(suite.name, suite.rounds, suite.lives, settings)) as recorder,
+        GpuWatch(open_gpu() if on_gpu else Skipped("not on a GPU")) as gpu,
+    ):
         for model, files in prepared.items():
             for batch in suite.batches:
-                describe_group(recorder, model, files, batch, settings.threads)
+                describe_group(recorder, model, files, batch, conditions)
             inputs = np.concatenate(list(files.data.evaluation.take(AGREE_SAMPLES).batches(1)))
             sample(
                 model, contenders(suite.entries, files), suite.batches, conditions, recorder,
                 progress, inputs=inputs,
             )  # fmt: skip
-        few = Conditions(settings.threads, suite.ceiling_rounds, settings.seed)
-        ceilings.measure(few, recorder, settings.cache, progress)
+        if on_gpu:
+            roofs = plain(measure_gpu_ceilings())
+            recorder.write("gpu", ceilings=roofs, samples=gpu.rows(), failure=gpu.failure)
+        else:
+            few = Conditions(settings.threads, suite.ceiling_rounds, settings.seed)
+            ceilings.measure(few, recorder, settings.cache, progress)
         now = time.perf_counter()
         recorder.write("seconds", build=round(built - begin, 1), measure=round(now - built, 1))
 
@@ -113,7 +134,7 @@ def prepare(suite: Suite, model: str, settings: Settings, progress: Progress) ->
 
 
 def describe_group(
-    recorder: Recorder, model: str, files: Artifacts, batch: int, threads: int
+    recorder: Recorder, model: str, files: Artifacts, batch: int, conditions: Conditions
 ) -> None:
     """Writes what one model at one batch size is, before it is measured."""
     recorder.write(
@@ -122,7 +143,8 @@ def describe_group(
         kind="model",
         model=model,
         batch=batch,
-        threads=threads,
+        threads=conditions.threads,
+        device=conditions.device,
         macs=files.spec.macs,
         input=files.spec.image_shape,
         weights_sha256=files.spec.weights.sha256,
@@ -156,4 +178,6 @@ def _contender(entry: Entry, files: Artifacts) -> Contender:
         "dtype": files.spec.input.dtype,
         **entry.options,
     }
+    if entry.kind == "engine":
+        job["cuda_graph"] = target_class(str(entry.options["target"])).cuda_graph
     return Contender(entry.name, entry.role, entry.precision, job, facts)

@@ -27,7 +27,7 @@ from exporter.errors import BuildError
 from exporter.measure.process import WorkerProcess
 from exporter.measure.statistics import orders, round_request
 from exporter.progress import Progress
-from exporter.targets import Array
+from exporter.targets import Array, MachineKind
 
 AGREE_SAMPLES: Final = 4
 """Images on which every engine's answer is compared with the baseline's."""
@@ -53,11 +53,20 @@ class Conditions:
     rounds: int
     seed: int
     lives: int = 1
+    device: MachineKind = MachineKind.CPU
+
+    def meter(self) -> machine.Rapl | Skipped:
+        """What tells the energy of an inference: the CPU's counters, which know of no GPU."""
+        if self.device is MachineKind.GPU:
+            return Skipped("RAPL counts a CPU's energy, and these engines run on a GPU")
+        return machine.find_meter()
 
     def job(self) -> dict[str, Any]:
         """The part of each worker's job that says so."""
         cpus = machine.cpus_for(self.threads)
-        common: dict[str, Any] = {"threads": self.threads, "seed": self.seed}
+        common: dict[str, Any] = {
+            "threads": self.threads, "seed": self.seed, "device": self.device,
+        }  # fmt: skip
         return common if cpus is None else common | {"cpus": cpus}
 
 
@@ -75,7 +84,7 @@ def sample(
 
     With `inputs`, (AGREE_SAMPLES, ...), everyone's answer is compared with that of the first.
     """
-    meter = machine.find_meter()
+    meter = conditions.meter()
     watch = machine.Watch()
     rounds = _shares(conditions.rounds, conditions.lives)
     names = [f"{group} b{batch}" for batch in batches]
@@ -228,7 +237,7 @@ def _rounds(
             for place, index in enumerate(draw[number]):
                 one, request = started[index], requests[index]
                 before = None if isinstance(meter, Skipped) else meter.read_j()
-                samples = one.worker.ask(request)["samples_s"]
+                reply = one.worker.ask(request)
                 spent = None
                 if before is not None and not isinstance(meter, Skipped):
                     spent = meter.read_j() - before
@@ -239,7 +248,9 @@ def _rounds(
                     life=life,
                     round=number,
                     place=place,
-                    samples_s=samples,
+                    samples_s=reply["samples_s"],
+                    # On the GPU alone; empty where the engine is on the CPU.
+                    compute_s=reply["compute_s"],
                     inferences=request["time"] + request["discard"],
                     # The counter starts again from zero now and then.
                     energy_j=spent if spent is not None and spent > 0 else None,

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from exporter.errors import unknown_name
+from exporter.errors import UsageError, unknown_name
+from exporter.targets import MachineKind
 
 
 class Role(StrEnum):
@@ -40,17 +41,22 @@ class Entry:
     """The file that it loads: a key of `artifacts.BUILDERS`."""
     kind: str
     """The loader: a key of `exporter.measure.worker.LOADERS`, or module:function."""
-    options: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str | bool] = field(default_factory=dict)
     """Passed to the loader."""
     quick: bool = True
     """Part of the quick suite too."""
+    device: MachineKind = MachineKind.CPU
 
 
-BASELINE: Final = "torch-eager"
+BASELINES: Final[Mapping[MachineKind, str]] = {
+    MachineKind.CPU: "torch-eager",
+    MachineKind.GPU: "torch-eager-cuda",
+}
+BASELINE: Final = BASELINES[MachineKind.CPU]
 _OPENVINO: Final = "benchmarks.peers:load_openvino"
 _COMPILED: Final = "benchmarks.peers:load_compiled"
 
-ENTRIES: Final = (
+CPU_ENTRIES: Final = (
     Entry(BASELINE, Role.BASELINE, "fp32", "eager", "module"),
     Entry("torch-channels-last", Role.PEER, "fp32", "eager", "benchmarks.peers:load_channels_last"),
     Entry("torch-compile", Role.PEER, "fp32", "eager", _COMPILED, {"mode": "default"}),
@@ -73,13 +79,50 @@ ENTRIES: Final = (
           {"target": "openvino"}),
 )  # fmt: skip
 
-AGAIN: Final = (BASELINE, "ours/ort-cpu.int8")
+_GPU: Final = MachineKind.GPU
+_GRAPH: Final = {"cuda_graph": True}
+
+GPU_ENTRIES: Final = (
+    Entry(BASELINES[_GPU], Role.BASELINE, "fp32", "eager-cuda", "module", device=_GPU),
+    Entry("torch-cuda-graph", Role.PEER, "fp32", "eager-cuda", "module", _GRAPH, device=_GPU),
+    Entry("torch-cuda-channels-last", Role.PEER, "fp32", "eager-cuda",
+          "benchmarks.gpu_peers:load_channels_last", device=_GPU),
+    Entry("torch-cuda-tf32", Role.PEER, "tf32", "eager-cuda", "benchmarks.gpu_peers:load_tf32",
+          device=_GPU),
+    Entry("torch-cuda-autocast", Role.PEER, "fp16", "eager-cuda",
+          "benchmarks.gpu_peers:load_autocast", device=_GPU),
+    Entry("torch-cuda-compile", Role.PEER, "fp32", "eager-cuda",
+          "benchmarks.gpu_peers:load_compiled", {"half": False}, device=_GPU),
+    Entry("torch-cuda-compile-half", Role.PEER, "fp16", "eager-cuda",
+          "benchmarks.gpu_peers:load_compiled", {"half": True}, device=_GPU),
+    Entry("torch-tensorrt", Role.PEER, "fp16", "torch-tensorrt",
+          "benchmarks.gpu_peers:load_torch_tensorrt", device=_GPU),
+    Entry("onnxruntime-cuda", Role.PEER, "fp32", "plain-cuda", "onnx", device=_GPU),
+    *(
+        Entry(f"ours/{target}.{precision}", Role.OURS, precision, f"{target}.{precision}",
+              "engine", {"target": target}, device=_GPU)
+        for target, precisions in (
+            ("tensorrt", ("fp32", "fp16", "int8")),
+            ("ort-cuda", ("fp32", "fp16")),
+            ("ort-tensorrt", ("fp16", "int8")),
+        )
+        for precision in precisions
+    ),
+)  # fmt: skip
+
+ENTRIES: Final = (*CPU_ENTRIES, *GPU_ENTRIES)
+
+AGAIN: Final = (*BASELINES.values(), "ours/ort-cpu.int8", "ours/tensorrt.fp16")
 """Each is started a second time in every run: the A/A pairs."""
 
 
 @dataclass(frozen=True)
 class Suite:
-    """One run's worth of work."""
+    """One run's worth of work, on one device, with that device's baseline.
+
+    Raises:
+        UsageError: entries of two devices, or not just one baseline.
+    """
 
     name: str
     models: tuple[str, ...]
@@ -91,12 +134,23 @@ class Suite:
     image_size: int | None = None
     ceiling_rounds: int = 10
 
+    def __post_init__(self) -> None:
+        baselines = [entry for entry in self.entries if entry.role is Role.BASELINE]
+        if len({entry.device for entry in self.entries}) > 1 or len(baselines) != 1:
+            raise UsageError(
+                f"suite {self.name}: its engines are compared on one device, with its one baseline"
+            )
+
+    @property
+    def device(self) -> MachineKind:
+        return self.entries[0].device
+
 
 QUICK: Final = Suite(
     name="quick",
     models=("resnet18", "resnet50"),
     batches=(1,),
-    entries=tuple(entry for entry in ENTRIES if entry.quick),
+    entries=tuple(entry for entry in CPU_ENTRIES if entry.quick),
     rounds=40,
     lives=4,
 )
@@ -104,9 +158,17 @@ FULL: Final = Suite(
     name="full",
     models=("resnet18", "resnet50", "resnet101", "resnext50_32x4d"),
     batches=(1, 8),
-    entries=ENTRIES,
+    entries=CPU_ENTRIES,
     rounds=32,
     lives=4,
+)
+ON_GPU: Final = Suite(
+    name="gpu",
+    models=("resnet50",),
+    batches=(1, 8, 32),
+    entries=GPU_ENTRIES,
+    rounds=20,
+    lives=2,
 )
 
 
@@ -122,4 +184,4 @@ def choose(entries: tuple[Entry, ...], names: tuple[str, ...]) -> tuple[Entry, .
             raise unknown_name("engine", name, known)
     if not names:
         return entries
-    return tuple(entry for entry in entries if entry.name in (BASELINE, *names))
+    return tuple(entry for entry in entries if entry.role is Role.BASELINE or entry.name in names)

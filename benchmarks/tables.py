@@ -10,6 +10,7 @@ from rich.table import Table
 
 from benchmarks.machine import BUSY
 from benchmarks.suite import Role
+from exporter.targets import MachineKind
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -72,7 +73,7 @@ def _engine(row: Mapping[str, Any], timing: Mapping[str, Any]) -> list[str]:
         f"[bold]{name}[/]" if row["role"] == Role.OURS else name,
         row["precision"],
         f"{row['bytes'] / 1e6:.1f} MB",
-        f"{timing['p50_ms']:.2f}",
+        f"{timing['p50_ms']:.2f}" + _alone(timing),
         f"{timing['p90_ms']:.2f}",
         f"{timing['p99_ms']:.2f}",
         f"{timing['images_per_s']:.0f}",
@@ -83,6 +84,12 @@ def _engine(row: Mapping[str, Any], timing: Mapping[str, Any]) -> list[str]:
         _ratio(timing, "speedup") + ("" if timing["stable"] else " [yellow]unstable[/]"),
         _best_peer(timing),
     ]
+
+
+def _alone(timing: Mapping[str, Any]) -> str:
+    """What of the p50 the GPU alone took."""
+    alone = timing.get("compute_p50_ms")
+    return "" if alone is None else f" [dim]({alone:.3f} on the GPU)[/]"
 
 
 def _ratio(timing: Mapping[str, Any], key: str) -> str:
@@ -171,12 +178,18 @@ def scaling(found: Mapping[str, Any], console: Console) -> None:
 
 
 def _headline(found: Mapping[str, Any], title: str = "") -> str:
-    conditions, cpu = found["conditions"], escape(found["host"]["cpu"])
+    conditions, machine = found["conditions"], escape(machine_of(found))
     return (
-        f"[bold]{escape(title or found['kind'])}[/], {found['date']}: {cpu}, "
+        f"[bold]{escape(title or found['kind'])}[/], {found['date']}: {machine}, "
         f"{conditions['threads']} threads, {conditions['rounds']} rounds in "
         f"{conditions['lives']} lives, seed {conditions['seed']}"
     )
+
+
+def machine_of(found: Mapping[str, Any]) -> str:
+    """What a result was measured on: the GPU's name, or the CPU's."""
+    host = found["host"]
+    return str(host["gpu"] if found.get("device") == MachineKind.GPU else host["cpu"])
 
 
 def _missing_and_busy(found: Mapping[str, Any], console: Console) -> None:

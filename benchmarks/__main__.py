@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from benchmarks import plots, results
+from benchmarks.artifacts import CACHE
 from benchmarks.command_line import finish
 from benchmarks.record import Recorder, read_events
 from benchmarks.running import Settings
@@ -82,6 +83,9 @@ def run(
     repeat_when_busy: Annotated[
         int, typer.Option(min=0, help="Runs to add while a run finds the machine busy.")
     ] = 0,
+    cache: Annotated[
+        Path, typer.Option(help="Where the engines are kept from run to run.")
+    ] = CACHE,
     out: Out = RESULTS,
 ) -> None:
     """Measure the suite: one table a model, every ratio with its 95 % interval.
@@ -111,7 +115,7 @@ def run(
     progress = _progress()
 
     def measure() -> dict[str, Any]:
-        settings = _settings(threads, seed)
+        settings = replace(_settings(threads, seed), cache=cache)
         raw = _free(out / "raw", suite.name, settings)
         running.run(suite, settings, raw, progress)
         return _finish(raw, out)

@@ -42,7 +42,7 @@ class Concern(StrEnum):
     PROFILES = "targets with optimization profiles that no --setting gives, of which none is built"
     FALLBACK = "GPU providers of ONNX Runtime, of which none is built"
     MEASURING = "measuring, which --no-measure leaves out"
-    BATCHES = "measuring and predicted costs, of which there are none"
+    BATCHES = "measuring, predicted costs and tuned profiles, of which there are none"
 
 
 Folder = Annotated[

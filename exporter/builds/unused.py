@@ -41,7 +41,8 @@ def _concerns(request: ExportRequest, pairs: Sequence[tuple[Target, Precision]])
         ),
         Concern.FALLBACK: any(target.accepts_fallback for target in targets),
         Concern.MEASURING: request.measure,
-        Concern.BATCHES: request.measure or any(target.prediction_example for target in targets),
+        Concern.BATCHES: request.measure
+        or any(target.prediction_example or target.has_profiles for target in targets),
     }
     return {concern for concern, present in found.items() if present}
 

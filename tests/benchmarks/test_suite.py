@@ -16,7 +16,7 @@ from benchmarks.__main__ import main
 from benchmarks.peers import has_bf16
 from benchmarks.record import read_events
 from benchmarks.running import Settings
-from benchmarks.suite import BASELINE, ENTRIES, FULL, QUICK, Suite, choose
+from benchmarks.suite import BASELINE, CPU_ENTRIES, ENTRIES, FULL, QUICK, Suite, choose
 from exporter.artifact import Skipped
 from exporter.commands import compare
 from exporter.errors import UsageError
@@ -30,7 +30,7 @@ SMALL = Suite(
     name="small",
     models=("resnet20-digits",),
     batches=(1,),
-    entries=choose(ENTRIES, MEASURED),
+    entries=choose(CPU_ENTRIES, MEASURED),
     rounds=3,
     lives=1,
     ceiling_rounds=2,

@@ -39,7 +39,8 @@ BUILD = $(or $(OUT),$(MODEL),resnet20-digits)
 
 .DEFAULT_GOAL := help
 .PHONY: help docs setup export models trace validate benchmark explain compare report pack doctor \
-	cache schema bench bench-quick digits test lint test-variants test-gpu test-browser test-serving clean
+	cache schema bench bench-quick digits test lint test-variants test-gpu gpu-report \
+	test-gpu-report test-browser test-serving clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -125,7 +126,7 @@ lint: $(READY_DEV) ## Formatter, linter, strict types, and which part may import
 
 test: lint ## Everything that continuous integration runs
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
-		-m "not variants and not gpu and not browser and not serving" $(ARGS)
+		-m "not variants and not gpu and not gpu_report and not browser and not serving" $(ARGS)
 
 test-variants: $(READY_DEV) ## Every variant of the table through export, parity and receipt
 	@$(BIN)/python -m pytest -m variants $(ARGS)
@@ -133,6 +134,13 @@ test-variants: $(READY_DEV) ## Every variant of the table through export, parity
 test-gpu: $(READY_DEV) ## Exactly the GPU tests; writes build/gpu-tests.xml to attach to a report
 	@mkdir -p build
 	@$(BIN)/python -m pytest -m gpu -rs --junit-xml=build/gpu-tests.xml $(ARGS)
+
+# `bench` and `dev` bring the peers and the tests.
+gpu-report: $(READY_DEV) $(READY_BENCH) ## What this machine's GPU says, in one archive to attach to an issue (25 minutes)
+	@$(BIN)/python -m benchmarks.gpu_report $(if $(MODEL),--model "$(MODEL)") $(if $(TARGET),--target "$(TARGET)") $(ARGS)
+
+test-gpu-report: $(READY_DEV) ## The GPU report, rehearsed on this machine's CPU
+	@$(BIN)/python -m pytest -m gpu_report $(ARGS)
 
 test-browser: $(READY_DEV) ## The report in Chromium (apt-get install chromium; npm)
 	@npm ci --ignore-scripts --no-audit --no-fund --prefix tests/browser

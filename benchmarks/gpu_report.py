@@ -51,7 +51,7 @@ MINUTES: Final = 24.0
 """Of the whole, so that the archive is there in less than 25."""
 ROOT: Final = Path(__file__).parents[1]
 KEPT: Final = (
-    "*.log", "*.json", "*.jsonl", "*.xml", "*.md", "*.html", "*.svg", "*.layers.txt",
+    "*.log", "*.json", "*.jsonl", "tests.xml", "*.md", "*.html", "*.svg", "*.layers.txt",
 )  # fmt: skip
 """What goes into the archive: everything but the engines, the graphs and the goldens."""
 CACHE: Final = "cache"
@@ -183,8 +183,8 @@ def report(
     write_json(folder / "host.json", asdict(host.describe_host()))
     trace = [json.dumps(row) for row in watch.rows()] or [json.dumps({"missing": watch.failure})]
     (folder / "nvml.jsonl").write_text("\n".join(trace) + "\n", encoding="utf-8")
-    rows = [(o.name, o.ending, f"{o.seconds:.0f} s", o.why) for o in outcomes]
-    text = summarize(folder, request.device, request.model, rows, watch.samples)
+    steps = {o.name: (o.ending, f"{o.seconds:.0f} s", o.why) for o in outcomes}
+    text = summarize(folder, request.device, request.model, steps, watch.samples)
     (folder / "summary.md").write_text(text, encoding="utf-8")
     return tuple(outcomes)
 
@@ -302,12 +302,17 @@ def pack(folder: Path) -> Path:
     """The archive of what was said, beside the folder; texts without this machine's names."""
     archive = folder.with_name(f"{folder.name}-{datetime.now(UTC).date().isoformat()}.zip")
     found = {path for pattern in KEPT for path in folder.rglob(pattern)}
-    files = sorted(path for path in found if CACHE not in path.relative_to(folder).parts)
+    files = sorted(path for path in found if not _left_out(path.relative_to(folder)))
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
         for path in files:
             text = path.read_text(encoding="utf-8", errors="replace")
             file.writestr(f"{folder.name}/{path.relative_to(folder).as_posix()}", scrubbed(text))
     return archive
+
+
+def _left_out(path: Path) -> bool:
+    """Whether a file belongs to the suite's cache, or to a build that was stopped."""
+    return any(part == CACHE or part.startswith(".") for part in path.parts)
 
 
 def scrubbed(text: str) -> str:

@@ -31,12 +31,15 @@ def summarize(
     folder: Path,
     device: MachineKind,
     model: str,
-    steps: Iterable[Row],
+    steps: Mapping[str, Row],
     samples: Sequence[GpuSample],
 ) -> str:
-    """The page, in Markdown; whatever is missing is said to be."""
+    """The page, in Markdown; whatever is missing is said to be.
+
+    `steps` are how each ended, how long it took and why it failed.
+    """
     here = host.describe_host()
-    builds = dict(_builds(folder))
+    builds = dict(_builds(folder, steps))
     engines = [(m, e) for m in builds.values() if isinstance(m, Manifest) for e in m.engines]
     title = here.gpu if device is MachineKind.GPU else f"{here.cpu} (a rehearsal without a GPU)"
     versions = ", ".join(f"{name} {version}" for name, version in sorted(here.versions.items()))
@@ -73,21 +76,21 @@ def summarize(
         "## Tests",
         _tests(folder / "tests.xml"),
         "## Steps",
-        _table(("step", "ended", "took", "why"), steps),
+        _table(("step", "ended", "took", "why"), ((name, *step) for name, step in steps.items())),
     ]  # fmt: skip
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _builds(folder: Path) -> Iterator[tuple[str, Manifest | str]]:
+def _builds(folder: Path, steps: Mapping[str, Row]) -> Iterator[tuple[str, Manifest | str]]:
     """Target's folder -> its manifest, or why there is none."""
-    for log in sorted(folder.glob("export-*.log")):
-        target = log.stem.removeprefix("export-")
-        build = folder / "builds" / target
+    for name, (ending, _, why) in steps.items():
+        target = name.removeprefix("export-")
+        if target == name:
+            continue
         try:
-            yield target, manifests.read(build)
+            yield target, manifests.read(folder / "builds" / target)
         except InputError:
-            lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-            yield target, lines[-1] if lines else "it wrote nothing"
+            yield target, why or str(ending)
 
 
 def _loads(builds: Mapping[str, Manifest | str]) -> Iterator[Row]:
@@ -206,7 +209,7 @@ def _gpu(samples: Sequence[GpuSample]) -> str:
 def _tests(report: Path) -> str:
     """Counts of the tests that need a GPU, and what failed."""
     if not report.exists():
-        return "Not run; tests.log says why."
+        return "Not run: see the steps."
     suite = next(ET.parse(report).iter("testsuite"))  # noqa: S314 - pytest has just written it
     counts = {key: int(suite.get(key, 0)) for key in ("tests", "failures", "errors", "skipped")}
     passed = counts["tests"] - counts["failures"] - counts["errors"] - counts["skipped"]

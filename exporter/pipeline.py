@@ -56,8 +56,9 @@ from exporter.prove.certificate import Scope
 from exporter.prove.engine import Proof, check_engine
 from exporter.prove.failed_gates import failed_gates, receipt_note
 from exporter.prove.limits import LIMITS
-from exporter.prove.parity import Reference, check_device, make_reference, save_goldens
+from exporter.prove.parity import Reference, make_reference, save_goldens
 from exporter.prove.read_back import receipt_of
+from exporter.prove.reference_device import check_device
 from exporter.report import write_report
 from exporter.targets import (
     BuildOptions,

@@ -7,8 +7,7 @@ optimizations off.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -17,19 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from exporter.artifact import Model, Skipped
-from exporter.errors import (
-    BuildError,
-    InputError,
-    UsageError,
-    install_command,
-    reason_of,
-    unused_option,
-)
+from exporter.errors import BuildError, InputError, reason_of
 from exporter.images.samples import Samples
 from exporter.progress import Progress
 from exporter.prove.answers import Answers, compare_answers
 from exporter.prove.certificate import Accuracy, Parity, Scope
 from exporter.prove.limits import AT_LEAST, OF_ANSWERS, widened
+from exporter.prove.reference_device import check_device, float32_on
 from exporter.runtime.goldens import read_arrays
 from exporter.targets import MachineKind
 
@@ -83,13 +76,9 @@ class Reference:
 def make_reference(
     model: Model, inputs: Samples, progress: Progress, device: MachineKind = MachineKind.CPU
 ) -> Reference:
-    """Runs the reference on all `inputs`, batch after batch; on `device` in float32.
+    """Runs the reference on all `inputs`, batch after batch; on `device`, in float64 on the CPU.
 
-    Float64, which tells float32's own error, is always the CPU's.
-
-    Raises:
-        UsageError: this process's PyTorch reaches no GPU, or the model is an ONNX file, whose
-            reference is the CPU's.
+    Raises UsageError where that cannot be (`check_device`).
     """
     check_device(device, model)
     if model.module is None:
@@ -108,7 +97,7 @@ def make_reference(
     first = inputs.take(FLOAT64_SAMPLES)
     with progress.stage("reference: eager PyTorch", inputs.count + first.count) as advance:
         outputs = []
-        with _float32_on(device, model.module) as module:
+        with float32_on(device, model.module) as module:
             for batch in inputs.batches(EAGER_BATCH):
                 outputs.append(run(module, torch.float32, batch))
                 advance(len(batch))
@@ -128,44 +117,6 @@ def make_reference(
         outputs=np.concatenate(outputs),
         outputs_float64=exact,
     )
-
-
-def check_device(device: MachineKind, model: Model) -> None:
-    """Refuses to run a model's reference where it cannot be run.
-
-    Raises:
-        UsageError: as it says.
-    """
-    if device is MachineKind.CPU:
-        return
-    if model.module is None:
-        raise unused_option("--reference-device", "PyTorch modules, and an ONNX file is given")
-    import torch
-
-    if not torch.cuda.is_available():
-        raise UsageError(
-            f"--reference-device gpu: torch {torch.__version__} reaches no NVIDIA GPU here; leave "
-            f"it out, or run: {install_command('gpu')}"
-        )
-
-
-@contextmanager
-def _float32_on(device: MachineKind, module: torch.nn.Module) -> Iterator[torch.nn.Module]:
-    """The module on a device, there without TF32; afterwards PyTorch's settings are as before."""
-    if device is MachineKind.CPU:
-        yield module
-        return
-    import copy
-
-    import torch
-
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32
-    matmul.allow_tf32 = cudnn.allow_tf32 = False
-    try:
-        yield copy.deepcopy(module).to("cuda")
-    finally:
-        matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
 def save_goldens(path: Path, reference: Reference) -> None:

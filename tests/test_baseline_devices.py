@@ -18,14 +18,14 @@ import torch
 
 from benchmarks.suite import BASELINES as SUITE_BASELINES
 from benchmarks.suite import ENTRIES, Role, Suite
-from exporter.artifact import Precision, Skipped
+from exporter.artifact import Skipped, TensorSpec
 from exporter.builds import manifest as manifests
 from exporter.builds.records import EngineRecord, Manifest, with_measurement
 from exporter.commands.compare import compare
 from exporter.errors import InputError, UsageError
 from exporter.measure import interleaved
 from exporter.measure.interleaved import EagerBaseline, EngineToMeasure, OnnxBaseline, measure
-from exporter.measure.timing import BASELINES, ComputeTime, Conditions, Latency, Measurement
+from exporter.measure.timing import BASELINES, Conditions, Latency, Measurement
 from exporter.progress import Silent
 from exporter.report.advice import advise
 from exporter.report.charts import speed_charts
@@ -36,28 +36,10 @@ from exporter.report.traced import Traced
 from exporter.targets import TARGETS, MachineKind, device_of
 from tests import manifests as built
 from tests.commands.test_tables import printed
+from tests.gpu_manifests import both_devices, gpu_latency
 
 CPU, GPU = MachineKind.CPU, MachineKind.GPU
 ROOT = Path(__file__).parents[1]
-
-
-def gpu_latency(p50_ms: float, speedup: float, *, batch: int = 1) -> Latency:
-    one = built.latency(p50_ms, speedup, batch=batch, eager_p50_ms=p50_ms * speedup)
-    compute = ComputeTime(
-        p50_ms / 2, p50_ms / 2, p50_ms, p50_ms * speedup, one.speedup, stable=True, cuda_graph=True
-    )
-    return replace(one, device=GPU, baseline="torch-eager-cuda", compute=compute)
-
-
-def both_devices() -> Manifest:
-    """A CPU's engine, 5.55 times as fast as its baseline, and a GPU's, twice: 9.3 and 1 ms."""
-    cpu = next(e for e in built.resnet50_records() if e.id == "ort-cpu.int8")
-    gpu = built.record(
-        "tensorrt", Precision.FP16, op="CaskConvolution", dtype="fp16", size=52_000_000,
-        latencies=(gpu_latency(1.0, 2.0), gpu_latency(2.0, 3.0, batch=8)),
-    )  # fmt: skip
-    manifest = built.build([cpu, gpu])
-    return replace(manifest, host=replace(manifest.host, gpu="NVIDIA L4", compute_capability="8.9"))
 
 
 def as_before(manifest: Manifest) -> dict[str, Any]:
@@ -130,27 +112,15 @@ def test_what_was_measured_on_another_device_never_enters_a_record() -> None:
 def test_an_engine_on_the_gpu_waits_for_a_baseline_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a machine whose PyTorch reaches no GPU it has no latency; a CPU's engine has its own."""
-    import onnx
-    import onnx.parser
-
-    from tests.measure.test_interleaved import GRAPH, INPUT
-
-    path = tmp_path / "fp32.onnx"
-    onnx.save(onnx.parser.parse_model(GRAPH), path)
+    """On a machine whose PyTorch reaches no GPU it has no latency, and no failure."""
     monkeypatch.setattr(interleaved, "why_not_here", lambda _target: None)
-    engines = [
-        EngineToMeasure("ort-cpu.fp32", "ort-cpu", path),
-        EngineToMeasure("tensorrt.fp16", "tensorrt", path),
-    ]
-    baseline = EagerBaseline(torch.nn.ReLU(), INPUT)
+    engines = [EngineToMeasure("tensorrt.fp16", "tensorrt", tmp_path / "fp16.plan")]
+    baseline = EagerBaseline(torch.nn.ReLU(), TensorSpec("x", "float32", ("N", 3, 8, 8)))
     found = measure(engines, baseline, Conditions(1, 5, 0, (1,)), Silent())
-    cpu, gpu = (found.latencies[engine.id][1] for engine in engines)
-    assert isinstance(cpu, Latency)
-    assert (cpu.device, cpu.baseline) == (CPU, "torch-eager")
-    assert isinstance(gpu, Skipped)
-    assert gpu.skipped.startswith("torch-eager-cuda cannot be timed here: ")
-    assert "reaches no NVIDIA GPU here" in gpu.skipped
+    reason = found.latencies["tensorrt.fp16"][1]
+    assert isinstance(reason, Skipped)
+    assert reason.skipped.startswith("torch-eager-cuda cannot be timed here: ")
+    assert "reaches no NVIDIA GPU here" in reason.skipped
     assert found.failures == {}
 
 

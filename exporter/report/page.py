@@ -32,6 +32,7 @@ from exporter.measure.timing import BlockTime, Profile
 from exporter.report import charts
 from exporter.report.advice import advise, limits
 from exporter.report.engines import views
+from exporter.report.gpu_bounds import bound_rows, gpu_ceilings_of
 from exporter.report.roofline import ceilings_of, roofline_panels, why_no_roofline
 from exporter.report.traced import FILTERS, Traced, images_per_second, is_skipped
 from exporter.targets import TARGETS, target_class
@@ -81,6 +82,8 @@ def _fill(template: str, manifest: Manifest) -> str:
             roofline=roofline_panels(traced, engines),
             why_no_roofline=why_no_roofline(manifest),
             ceilings=ceilings_of(traced),
+            gpu_ceilings=gpu_ceilings_of(traced),
+            bounds=bound_rows(traced, engines),
             scaling=charts.scaling_chart(engines),
             commands=commands(manifest),
             prediction_example=_prediction_example(),

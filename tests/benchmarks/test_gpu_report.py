@@ -27,14 +27,11 @@ from benchmarks.gpu_report import (
 )
 from benchmarks.gpu_summary import summarize, trtexec_median_ms
 from exporter import host
-from exporter.artifact import ElementType
 from exporter.builds import manifest as manifests
-from exporter.builds.records import Manifest
 from exporter.measure.nvml import GpuSample
-from exporter.measure.timing import GpuCeilings, GpuUse, KernelBound, LowerBound
 from exporter.progress import Silent
 from exporter.targets import MachineKind
-from tests.test_baseline_devices import both_devices
+from tests.gpu_manifests import a_gpus_build
 
 GPU = MachineKind.GPU
 TRTEXEC = """\
@@ -119,25 +116,6 @@ def test_the_steps_are_those_that_the_questions_need(tmp_path: Path) -> None:
     assert limits < 2 * gpu_report.MINUTES * 60
     assert set(targets_of(GPU)) >= {"tensorrt", "ort-cuda", "ort-tensorrt"}
     assert set(targets_of(MachineKind.CPU)) == {"ort-cpu", "openvino"}
-
-
-def a_gpus_build() -> Manifest:
-    """What `both_devices` has of the GPU, with what only a GPU tells."""
-    manifest = both_devices()
-    engine = manifest.engines[1]
-    use = GpuUse(
-        samples=9, sm_clock_mhz=(1200, 1980), temperature_c=(50, 71), throttled=("power cap",),
-        power_w=300.0, energy_per_image_j=0.151, memory_bytes=700_000_000,
-    )  # fmt: skip
-    latencies = tuple(replace(one, gpu=use, stable=False) for one in engine.latencies)
-    kernel = KernelBound("conv", ElementType.FP16, 4_089_184_256, 60_000_000, 250.0, "arithmetic")
-    trtexec = {"1": "trtexec --loadEngine=fp16.plan", "8": "trtexec --loadEngine=fp16.plan"}
-    engine = replace(
-        engine, latency=latencies[0], latency_by_batch=latencies, requires={"trtexec": trtexec},
-        bound=LowerBound(1, 250.0, (kernel,)),
-    )  # fmt: skip
-    here = replace(manifest.host, gpu_ceilings=GpuCeilings({"fp16": 40_000.0}, 280.0))
-    return replace(manifest, engines=(engine,), host=here)
 
 
 def test_the_page_answers_the_questions(tmp_path: Path) -> None:

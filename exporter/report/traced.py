@@ -158,10 +158,6 @@ def megabytes(value: Traced[float]) -> Figure:
     return _shown(value, significant, "MB", 1e-6)
 
 
-def millijoules(value: Traced[float]) -> Figure:
-    return _shown(value, significant, scale=1e3)
-
-
 def si(value: Traced[int]) -> Figure:
     """With the prefix that fits: 4.09 G, 40.8 M, 272 k."""
     for power, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
@@ -188,7 +184,6 @@ FILTERS: Final[Mapping[str, Any]] = {
     "count": count, "ms": milliseconds, "micro": microseconds,
     "num": plain_number, "times": times, "error": error,
     "db": decibels, "percent": percent, "megabytes": megabytes, "si": si,
-    "millijoules": millijoules,
 }  # fmt: skip
 """Names that templates use."""
 

@@ -21,7 +21,7 @@ from exporter.measure.timing import BlockTime, Profile
 from exporter.prove.certificate import Parity
 from exporter.report import render
 from exporter.report.page import drift_bucket, time_width
-from tests import manifests
+from tests import gpu_manifests, manifests
 from tests.manifests import HOSTILE, latency, record
 from tests.pages import Page, lookup
 
@@ -36,6 +36,8 @@ MANIFESTS: dict[str, Callable[[], Manifest]] = {
     "nothing measured": manifests.unmeasured,
     "not finite": manifests.not_finite,
     "failed": manifests.failed,
+    "a gpu": gpu_manifests.a_gpus_build,
+    "two devices": gpu_manifests.both_devices,
 }
 
 

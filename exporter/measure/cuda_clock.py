@@ -96,22 +96,24 @@ class OnGpu:
         self._stream = self._cuda.Stream()
         self._given = torch.from_numpy(np.ascontiguousarray(batch)).pin_memory()
         cache = int(self._cuda.get_device_properties(self._cuda.current_device()).L2_cache_size)
-        with self._cuda.stream(self._stream):
-            self._slots = [
-                self._slot(place, cuda_graph) for _ in range(slots_for(self._given.nbytes, cache))
-            ]
-            answer = self._slots[0].answer()
+        self._place = place
+        # One pool of memory for all graphs, which are never replayed at the same time.
+        self._pool = self._cuda.graph_pool_handle() if cuda_graph else None
+        self._wanted = slots_for(self._given.nbytes, cache)
+        self._slots = [self._slot()]
+        answer = self._slots[0].answer()
         self._answer = torch.empty(answer.shape, dtype=answer.dtype).pin_memory()
         self._next = 0
 
-    def _slot(self, place: Place, cuda_graph: bool) -> _Slot:
-        given = self._given.to("cuda", non_blocking=True)
-        enqueue: Callable[[], Any] = place(given)
-        last = [enqueue()]  # allocates and loads lazily, which a capture must not see
-        self._stream.synchronize()
-        if cuda_graph:
+    def _slot(self) -> _Slot:
+        with self._cuda.stream(self._stream):
+            given = self._given.to("cuda", non_blocking=True)
+            enqueue: Callable[[], Any] = self._place(given)
+            last = [enqueue()]  # allocates and loads lazily, which a capture must not see
+            self._stream.synchronize()
+        if self._pool is not None:
             graph = self._cuda.CUDAGraph()
-            with self._cuda.graph(graph, stream=self._stream):
+            with self._cuda.graph(graph, pool=self._pool, stream=self._stream):
                 last[0] = enqueue()
             return _Slot(given, graph.replay, lambda: last[0])
 
@@ -133,7 +135,13 @@ class OnGpu:
     def time(self, count: int) -> Times:
         return Times(sample_s(self.run, count), self._compute_s(count))
 
+    def _fill(self) -> None:
+        """Puts all inputs in place that rotate, the first time that they do."""
+        while len(self._slots) < self._wanted:
+            self._slots.append(self._slot())
+
     def _compute_s(self, count: int) -> list[float]:
+        self._fill()
         events = [
             (self._cuda.Event(enable_timing=True), self._cuda.Event(enable_timing=True))
             for _ in range(count)
@@ -152,6 +160,8 @@ class OnGpu:
         return self._slots[self._next]
 
     def sustain(self, seconds: float) -> int:
+        self._fill()
+
         # A short queue: what is counted when the time is over has nearly ended, too.
         def some() -> None:
             with self._cuda.stream(self._stream):

@@ -278,7 +278,9 @@ class _Run:
         if self.baseline.device is MachineKind.CPU:
             yield None
             return
-        uuid = self._workers[0].ask({"facts": True})["gpu_uuid"]
+        baseline = self._workers[0]
+        with self._surviving(baseline):
+            uuid = baseline.ask({"facts": True})["gpu_uuid"]
         with GpuWatch(open_gpu(uuid)) as watch:
             yield watch
 

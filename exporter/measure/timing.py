@@ -94,7 +94,8 @@ class GpuUse:
     """Of this engine, its inferences back to back."""
     energy_per_image_j: float | None
     memory_bytes: int | None
-    """Of the GPU's memory, taken by the engine's process: its peak, since none is given back."""
+    """Of the GPU's memory, taken by the engine's process: its peak, since none is given back. The
+    inputs that rotate are in it."""
 
 
 @dataclass(frozen=True)

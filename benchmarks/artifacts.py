@@ -41,7 +41,7 @@ OURS: Final = (
     *("ort-cuda.fp32", "ort-cuda.fp16", "ort-tensorrt.fp16", "ort-tensorrt.int8"),
 )
 TOGETHER: Final = ("ort-cpu", "openvino")
-"""Targets that one export builds; each other one has its own."""
+"""Targets that one export builds; each engine of the others has one of its own."""
 
 
 @dataclass(frozen=True)
@@ -166,18 +166,17 @@ def _ours(engine: str) -> Callable[[Recipe], Path]:
         skipped = why_not_here(target)
         if skipped is not None:
             raise MissingDependencyError(skipped.skipped)
-        targets = TOGETHER if target in TOGETHER else (target,)
-        made = [name.rpartition(".") for name in OURS]
-        precisions = dict.fromkeys(Precision(p) for name, _, p in made if name in targets)
-        out = recipe.path("ours" if len(targets) > 1 else f"ours-{folder_name(target)}")
+        together = target in TOGETHER
+        own = (Precision(engine.rpartition(".")[2]),)
+        out = recipe.path("ours" if together else f"ours-{folder_name(engine)}")
         if not (out / "manifest.json").exists():
             shape = recipe.model.spec.image_shape
             export_model(
                 ExportRequest(
                     source=recipe.model.spec.source,
                     weights=recipe.weights,
-                    targets=targets,
-                    precisions=tuple(precisions),
+                    targets=TOGETHER if together else (target,),
+                    precisions=(Precision.FP32, Precision.INT8) if together else own,
                     out=out,
                     seed=recipe.seed,
                     image_size=int(shape[-1]),

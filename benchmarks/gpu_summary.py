@@ -63,6 +63,7 @@ def summarize(
         _table(
             ("engine", "batch", "ours, compute p50", "trtexec, median", "ours / trtexec"),
             (row for _, engine in engines for row in _trtexec(folder, engine)),
+            nothing="No plan that trtexec could load was built.",
         ),
         "## How fast, against eager PyTorch on the same device?",
         _table(
@@ -229,9 +230,9 @@ def _first_line(problem: ET.Element) -> str:
     return (problem.get("message") or "").strip().partition("\n")[0][:200]
 
 
-def _table(heading: Row, rows: Iterable[Row]) -> str:
+def _table(heading: Row, rows: Iterable[Row], nothing: str = "Nothing was built.") -> str:
     lines = [_line(heading), _line(["---"] * len(heading)), *map(_line, rows)]
-    return "\n".join(lines) if len(lines) > 2 else "Nothing to tell."
+    return "\n".join(lines) if len(lines) > 2 else nothing
 
 
 def _line(cells: Iterable[Any]) -> str:

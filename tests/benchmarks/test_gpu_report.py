@@ -26,6 +26,7 @@ from benchmarks.gpu_report import (
     trtexec_steps,
 )
 from benchmarks.gpu_summary import summarize, trtexec_median_ms
+from benchmarks.suite import GPU_ENTRIES
 from exporter import host
 from exporter.builds import manifest as manifests
 from exporter.measure.nvml import GpuSample
@@ -112,6 +113,7 @@ def test_the_steps_are_those_that_the_questions_need(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert "--batches 1,8" in " ".join(steps["export-tensorrt"].command)
     assert "--device gpu" in " ".join(steps["suite"].command)
+    assert set(gpu_report.PEERS) <= {entry.name for entry in GPU_ENTRIES}
     limits = sum(step.limit_s for step in steps.values())
     assert limits < 2 * gpu_report.MINUTES * 60
     assert set(targets_of(GPU)) >= {"tensorrt", "ort-cuda", "ort-tensorrt"}

@@ -131,6 +131,8 @@ def with_plan(folder: Path, profiles: list[str], target: str = "tensorrt") -> Pa
         measured(manifest, fp16={1: 0.5, 2: 0.6, 8: 1.0, 16: 1.8, 64: 6.0})
         entry = next(e for e in manifest["engines"] if e["precision"] == "fp16")
         entry.update(id=f"{target}.fp16", target=target)
+        for latency in (entry["latency"], *entry["latency_by_batch"]):
+            latency.update(device="gpu", baseline="torch-eager-cuda")
         entry["requires"] = {"versions": {"tensorrt": "11.1.0"}, "profiles": profiles}
         manifest["engines"] = [entry]
 

@@ -16,7 +16,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from exporter.artifact import Dialect, PassReport, Ranges
-from exporter.errors import UsageError
+from exporter.errors import BuildError, UsageError
 from exporter.passes.qdq.arithmetic import LARGEST_CODE, LARGEST_REDUCED_CODE
 from exporter.passes.qdq.s8_symmetric import place_s8_symmetric
 from exporter.passes.qdq.u8_asymmetric import place_u8_asymmetric
@@ -38,7 +38,8 @@ def insert_qdq(
 
     Raises:
         UsageError: a dialect that has no Q/DQ.
-        BuildError: `ranges` are those of another graph.
+        BuildError: `ranges` are those of another graph, or no convolution or product can compute
+            in INT8.
     """
     if any(is_op(node, "QuantizeLinear", "DequantizeLinear") for node in graph.graph):
         return PassReport("insert_qdq", 0, (("graph", "it has Q/DQ already"),))
@@ -53,6 +54,8 @@ def insert_qdq(
     )
     largest_code = LARGEST_REDUCED_CODE if reduce_range else LARGEST_CODE
     counts, refused = places[dialect](graph, ranges, kept, largest_code)
+    if not counts["convs"] + counts["gemms"]:
+        raise BuildError(f"there is nothing to quantize: {_why_nothing(graph, refused)}")
     common.RemoveUnusedNodesPass()(graph)
     return PassReport(
         "insert_qdq",
@@ -60,3 +63,10 @@ def insert_qdq(
         refused=tuple(refused),
         counts=counts,
     )
+
+
+def _why_nothing(graph: ir.Model, refused: Collection[tuple[str, str]]) -> str:
+    """Why no weights can be 8 bits wide, and what to do."""
+    layers = {str(node.name) for node in graph.graph if is_op(node, "Conv", "Gemm", "MatMul")}
+    first = next((f"{name}: {reason}" for name, reason in refused if name in layers), None)
+    return f"{first or 'no convolution and no product is in it'}; leave out the precision int8"

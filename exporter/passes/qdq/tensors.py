@@ -20,7 +20,8 @@ def source_of_values(value: ir.Value) -> ir.Value:
     """The tensor whose range this one has: back through operators that only move values.
 
     A cast from another type than FP32 and FP16 (8-bit images, FP64) makes a tensor of its own, and
-    so does the pooling that drops the infinity which a Pad put around.
+    so does the pooling that drops the infinity which a Pad put around. What only a Relu reads has
+    the range of that one's result: the Relu would drop the rest of it.
     """
     producer = value.producer()
     while is_op(producer, *MOVERS, "Cast"):
@@ -30,23 +31,21 @@ def source_of_values(value: ir.Value) -> ir.Value:
         if source.dtype not in FLOATS or _is_infinitely_padded(source.producer()):
             break
         value, producer = source, source.producer()
+    while _only_a_relu_reads(value):
+        value = value.consumers()[0].outputs[0]
     return value
 
 
 def tensors_with_a_range(body: ir.Graph) -> tuple[ir.Value, ...]:
     """The inputs and the computed float tensors that 8 bits may have to hold, in graph order.
 
-    Left out: what only a Relu reads (its result is quantized instead), and what merely moves
-    another tensor's values.
+    Left out: what has another tensor's range.
     """
     values = [*body.inputs, *(output for node in body for output in node.outputs)]
     return tuple(
         value
         for value in values
-        if value.dtype in FLOATS
-        and value.const_value is None
-        and source_of_values(value) is value
-        and not _only_a_relu_reads(value)
+        if value.dtype in FLOATS and value.const_value is None and source_of_values(value) is value
     )
 
 

@@ -251,17 +251,14 @@ def test_an_operator_without_an_int8_form_stays_float_and_is_named() -> None:
 
 
 @pytest.mark.parametrize("dialect", [U8, Dialect.S8_SYMMETRIC])
-def test_a_gemm_whose_bias_is_a_column_stays_float(dialect: Dialect) -> None:
+def test_a_gemm_whose_bias_is_a_column_is_not_quantized(dialect: Dialect) -> None:
     model = graph(
         "net (float[5,8] x) => (float[5,5] y) { y = Gemm (x, w, b) }",
         w=random(8, 5),
         b=random(5, 1),
     )
-    x = random(5, 8, seed=3)
-    expected = run(model, x)
-    report = insert_qdq(model, ranges_of(x=(-1.0, 1.0), y=(-3.0, 3.0)), dialect)
-    assert report.refused == (("y", "its bias has not one number a channel"),)
-    assert np.array_equal(run(model, x), expected)
+    with pytest.raises(BuildError, match="to quantize: y: its bias has not one number a channel;"):
+        insert_qdq(model, ranges_of(x=(-1.0, 1.0), y=(-3.0, 3.0)), dialect)
 
 
 def test_a_quantized_graph_output_keeps_its_name() -> None:
@@ -302,3 +299,61 @@ def test_float_has_no_pairs_and_ranges_must_be_the_graphs_own(resnet18: Network)
         insert_qdq(resnet18.graph.clone(), resnet18.ranges, Dialect.FLOAT)
     with pytest.raises(BuildError, match="no tensor 'input'"):
         insert_qdq(resnet18.graph.clone(), ranges_of(other=(0.0, 1.0)), U8)
+
+
+@pytest.mark.parametrize("operator", ["Relu", "GlobalAveragePool"])
+def test_a_relu_behind_what_absorbs_none_is_quantized(operator: str) -> None:
+    """The tensor between the two is an 8-bit result with the Relu's own range."""
+    model = graph(
+        f"""net (float[N,3,8,8] x) => (float[N,5,8,8] y) {{
+            c = Conv <pads=[1,1,1,1]> (x, w)
+            p = {operator} (c)
+            r = Relu (p)
+            y = Conv (r, v)
+        }}""".replace(
+            "float[N,5,8,8]", "float[N,5,8,8]" if operator == "Relu" else "float[N,5,1,1]"
+        ),
+        w=random(4, 3, 3, 3),
+        v=random(5, 4, 1, 1, seed=1),
+    )
+    x = random(8, 3, 8, 8, seed=3)
+    expected = run(model, x)
+    ranges = calibrate(model, samples_of(x), progress=Silent())
+    lowered, _ = lower(model, Lowering(Precision.INT8, U8, ranges=ranges))
+    assert relative_error(run(lowered, x), expected) < 0.1
+
+
+def test_a_relu_that_is_kept_leaves_its_convolution_quantized() -> None:
+    model = graph(
+        """net (float[N,3,8,8] x) => (float[N,4,8,8] y) {
+            c = Conv <pads=[1,1,1,1]> (x, w)
+            r = Relu (c)
+            y = Conv <pads=[1,1,1,1]> (r, v)
+        }""",
+        w=random(4, 3, 3, 3),
+        v=random(4, 4, 3, 3, seed=1),
+    )
+    x = random(8, 3, 8, 8, seed=3)
+    expected = run(model, x)
+    ranges = calibrate(model, samples_of(x), progress=Silent())
+    lowered, _ = lower(model, Lowering(Precision.INT8, U8, ranges=ranges, keep=("r",)))
+    assert relative_error(run(lowered, x), expected) < 0.1
+
+
+@pytest.mark.parametrize("dialect", [U8, Dialect.S8_SYMMETRIC])
+@pytest.mark.parametrize(
+    ("text", "keep", "reason"),
+    [
+        ("y = Tanh (x)", (), "no convolution and no product is in it"),
+        ("y = MatMul (x, w)", (), "y: MatMul has no INT8 form"),
+        ("y = Gemm <transB=1> (x, w)", ("y",), "y: kept in float as asked"),
+    ],
+)
+def test_int8_with_nothing_to_quantize_says_so(
+    dialect: Dialect, text: str, keep: tuple[str, ...], reason: str
+) -> None:
+    model = graph(f"net (float[N,8] x) => (float[N,8] y) {{ {text} }}", w=random(8, 8))
+    if dialect is not U8 and "MatMul" in text:
+        reason = "no convolution and no product is in it"
+    with pytest.raises(BuildError, match=f"there is nothing to quantize: {reason}; leave out"):
+        insert_qdq(model, ranges_of(x=(-1.0, 1.0), y=(-3.0, 3.0)), dialect, keep)

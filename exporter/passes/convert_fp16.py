@@ -24,7 +24,13 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from exporter.artifact import PassReport
-from exporter.passes.values import add_constant, constant, insert_behind, is_inside
+from exporter.passes.values import (
+    add_constant,
+    constant,
+    free_name,
+    insert_behind,
+    is_inside,
+)
 
 FLOAT, HALF = ir.DataType.FLOAT, ir.DataType.FLOAT16
 _HALF, _FLOAT = "tensor(float16)", "tensor(float)"
@@ -72,6 +78,8 @@ def _demand(node: ir.Node, version: int) -> _Demand | str:
     if not onnx.defs.has(node.op_type, version, node.domain):
         return f"{node.op_type} has no definition that says whether it exists in FP16"
     schema = onnx.defs.get_schema(node.op_type, version, node.domain)
+    if "dtype" in schema.attributes and "dtype" not in node.attributes and node.inputs:
+        return f"{node.op_type} gives the type that it reads, and names none"
     allowed = {c.type_param_str: set(c.allowed_type_strs) for c in schema.type_constraints}
     formal_inputs = [schema.inputs[min(i, len(schema.inputs) - 1)] for i in range(len(node.inputs))]
     formal_outputs = [
@@ -142,7 +150,7 @@ class _Conversion:
         return self._converted[key]
 
     def _cast(self, value: ir.Value, want: ir.DataType) -> ir.Value:
-        name = f"{value.name}.{'fp16' if want is HALF else 'fp32'}"
+        name = free_name(self.body, f"{value.name}.{'fp16' if want is HALF else 'fp32'}")
         output = ir.val(name, want, value.shape)
         cast = ir.node("Cast", [value], {"to": want}, name=name, outputs=[output])
         insert_behind(self.body, value, [cast])

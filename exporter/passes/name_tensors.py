@@ -14,6 +14,7 @@ A module that does one thing gives its own path as the name; an operation in the
 module that has children adds the operator's name (`layer1.0.add`).
 With blocks given, each node inside one is named `<block>.<something>`.
 The graph's inputs and outputs keep their names: they are the interface.
+A name that a later pass gives to what it adds to a tensor (`OURS`) is no other node's.
 """
 
 from __future__ import annotations
@@ -37,6 +38,13 @@ _ROLES = {
     "PRelu": ("x", "weight"),
 }
 """What a layer's inputs are to it, where that says more than the operator's definition."""
+OURS = frozenset(
+    {
+        "dequantize", "dequantized", "float", "fp16", "fp32", "quantize", "quantized", "scale",
+        "zero_point",
+    }
+)  # fmt: skip
+"""What passes put behind a tensor's name and a dot to name what they add to it."""
 _QUOTED = r"""'[^'\\]*'|"[^"\\]*\""""
 _SCOPES_LIST = re.compile(rf"\[(?:(?:{_QUOTED})(?:, (?:{_QUOTED}))*)?\]")
 """The form in which torch.onnx writes its module paths: a list of quoted names."""
@@ -50,13 +58,17 @@ def name_tensors(graph: ir.Model, blocks: Mapping[str, str] | None = None) -> Pa
     """
     body = graph.graph
     nodes = list(body)
+    interface = {str(value.name) for value in (*body.inputs, *body.outputs)}
     bases = _base_names(nodes)
+    if blocks is None:  # later, such names are our own
+        tensors = {*bases, *interface}
+        bases = [_free_of_ours(base, tensors) for base in bases]
     if blocks:
         bases = [
             _inside(blocks.get(str(node.name)), base, operator_name(node))
             for node, base in zip(nodes, bases, strict=True)
         ]
-    names = _NameSpace({str(value.name) for value in (*body.inputs, *body.outputs)})
+    names = _NameSpace(interface)
     fired = 0
     renamed: dict[ir.Value, str] = {}
     for node, base in zip(nodes, bases, strict=True):
@@ -110,6 +122,12 @@ def _base_names(nodes: list[ir.Node]) -> list[str]:
         else:
             names.append(path)
     return names
+
+
+def _free_of_ours(name: str, tensors: set[str]) -> str:
+    """`data.fp16` beside a tensor `data` becomes `data_fp16`: a later pass may add that to it."""
+    ours = name.rpartition(".")[2] in OURS and not tensors.isdisjoint(_parents(name))
+    return name.replace(".", "_") if ours else name
 
 
 def _module_path(node: ir.Node) -> str | None:

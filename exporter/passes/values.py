@@ -74,6 +74,16 @@ def add_constant(body: ir.Graph, name: str, array: Array) -> ir.Value:
     return Tape(body).initializer(ir.tensor(array, name=unique))
 
 
+def free_name(body: ir.Graph, name: str) -> str:
+    """A name for something new, numbered where the graph's input or output has it."""
+    interface = {value.name for value in (*body.inputs, *body.outputs)}
+    unique, number = name, 1
+    while unique in interface:
+        unique = f"{name}_{number}"
+        number += 1
+    return unique
+
+
 def insert_behind(body: ir.Graph, value: ir.Value, nodes: Sequence[ir.Node]) -> None:
     """Puts nodes behind the one that makes a value; a graph input's come first."""
     producer = value.producer()

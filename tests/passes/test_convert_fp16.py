@@ -203,3 +203,25 @@ def test_two_readers_share_one_cast() -> None:
     model = graph(text)
     convert_fp16(model)
     assert operators(model) == ["Cast", "Relu", "Sigmoid", "Add", "Cast"]
+
+
+def test_what_gives_the_type_that_it_reads_stays() -> None:
+    """RandomUniformLike names no type here, so it would turn into FP16 unasked."""
+    model = graph("""noise (float[N,3] x) => (float[N,3] y) {
+        n = RandomUniformLike (x)
+        z = Mul (n, x)
+        y = Relu (z)
+    }""")
+    report = convert_fp16(model)
+    assert report.refused == (
+        ("n", "RandomUniformLike gives the type that it reads, and names none"),
+    )
+    common.CheckerPass(full_check=True)(model)
+
+
+def test_an_output_that_has_the_name_of_a_cast_keeps_it() -> None:
+    model = graph("cast (float[N,3] x) => (float[N,3] x_fp16) { x_fp16 = Relu (x) }")
+    model.graph.outputs[0].name = "x.fp16"
+    convert_fp16(model)
+    common.CheckerPass(full_check=True)(model)
+    assert model.graph.outputs[0].name == "x.fp16"

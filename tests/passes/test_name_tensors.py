@@ -8,8 +8,10 @@ import onnx_ir as ir
 import pytest
 from onnx_ir.passes import common
 
+from exporter.artifact import CalibrationMethod, Dialect, Precision, Ranges
 from exporter.graph.files import serialize
-from exporter.passes.name_tensors import SCOPES, name_tensors
+from exporter.graph.lower import Lowering, lower
+from exporter.passes.name_tensors import OURS, SCOPES, name_tensors
 from tests.graphs import graph, random, run
 
 READABLE = re.compile(r"[A-Za-z_][\w.]*", re.ASCII)
@@ -221,3 +223,43 @@ def test_odd_names_of_modules_are_read() -> None:
         node.metadata_props[SCOPES] = str(["", "it's", f"it's.{node.name}, ", "op"])
     name_tensors(model)
     assert names(model) == [f"it_s.{name}" for name in PATHS]
+
+
+ADDED = ("fp16", "quantize", "quantized", "dequantized", "scale", "zero_point")
+
+
+@pytest.mark.parametrize("suffix", ADDED)
+def test_a_name_that_a_later_pass_gives_is_left_to_it(suffix: str) -> None:
+    model = graph("""main (float[N,3,8,8] x) => (float[N,3,8,8] y) {
+        a = Relu (x)
+        b = Relu (a)
+        y = Relu (b)
+    }""")
+    for node, name in zip(model.graph, (f"x.{suffix}", "conv", f"conv.{suffix}"), strict=True):
+        node.name = name
+    name_tensors(model)
+    assert names(model) == [f"x_{suffix}", "conv", f"conv_{suffix}"]
+
+
+def test_what_the_lowerings_add_to_a_tensor_is_known() -> None:
+    """Names of other passes than these would meet a stranger's unprepared."""
+    model = graph(
+        """main (float[N,3,8,8] x) => (float[N,4,8,8] y) {
+            c = Conv <pads=[1,1,1,1]> (x, w)
+            r = Relu (c)
+            y = Sigmoid (r)
+        }""",
+        w=random(4, 3, 3, 3),
+    )
+    known = {str(v.name) for n in model.graph for v in (*n.inputs, *n.outputs) if v} | {"y", "c"}
+    ranges = Ranges(CalibrationMethod.MINMAX, 1, "", {"x": (-1.0, 1.0), "r": (0.0, 1.0)})
+    for to in (
+        Lowering(Precision.FP16, Dialect.FLOAT),
+        Lowering(Precision.INT8, Dialect.U8_ASYMMETRIC, ranges),
+        Lowering(Precision.INT8, Dialect.S8_SYMMETRIC, ranges, float_type=Precision.FP16),
+    ):
+        lowered, _ = lower(model, to)
+        made = {n.name for n in lowered.graph} | {v.name for n in lowered.graph for v in n.outputs}
+        made |= set(lowered.graph.initializers)
+        added = {str(name).rpartition(".")[2] for name in made - known if "." in str(name)}
+        assert added <= OURS, to

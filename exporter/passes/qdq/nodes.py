@@ -18,6 +18,7 @@ from exporter.passes.qdq.arithmetic import Activation, Weight
 from exporter.passes.values import (
     add_constant,
     constant,
+    free_name,
     insert_behind,
     is_op,
     why_not_private,
@@ -50,17 +51,19 @@ def add_parameters(body: ir.Graph, name: str, numbers: Activation | Weight) -> P
 def add_pair(body: ir.Graph, value: ir.Value, parameters: Parameters) -> ir.Value:
     """Q/DQ behind a tensor; returns the dequantized one, which nobody reads yet."""
     tape = Tape()
+    names = [f"{value.name}.{what}" for what in ("quantized", "dequantized")]
+    codes, numbers = (free_name(body, name) for name in names)
     quantized = tape.op(
         "QuantizeLinear",
         [value, parameters.scale, parameters.zero_point],
-        name=f"{value.name}.quantize",
-        output=ir.val(f"{value.name}.quantized", parameters.zero_point.dtype, value.shape),
+        name=free_name(body, f"{value.name}.quantize"),
+        output=ir.val(codes, parameters.zero_point.dtype, value.shape),
     )
     dequantized = tape.op(
         "DequantizeLinear",
         [quantized, parameters.scale, parameters.zero_point],
-        name=f"{value.name}.dequantize",
-        output=ir.val(f"{value.name}.dequantized", value.dtype, value.shape),
+        name=free_name(body, f"{value.name}.dequantize"),
+        output=ir.val(numbers, value.dtype, value.shape),
     )
     insert_behind(body, value, tape.nodes)
     return dequantized

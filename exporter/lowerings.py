@@ -74,6 +74,22 @@ def make_lowerings(
     return made
 
 
+def save_portable_files(run: Run, graph: ir.Model) -> None:
+    """onnx/: standard ONNX in FP32 and FP16, whatever the targets are.
+
+    A graph that has no FP16 form costs that file alone; who asks for FP16 gets the reason there.
+    """
+    path = run.folder.portable_path(Precision.FP32)
+    path.parent.mkdir()
+    save(graph, path)
+    try:
+        half, _ = lower(graph, Lowering(Precision.FP16, Dialect.FLOAT))
+    except BuildError as error:
+        run.progress.note(f"there is no portable FP16 file: {error}")
+        return
+    save(half, run.folder.portable_path(Precision.FP16))
+
+
 def _ranges(run: Run, graph: ir.Model, calibration: Samples) -> Ranges | BuildError:
     try:
         with run.clock.time("calibrate"):

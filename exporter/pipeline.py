@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter import host
-from exporter.artifact import Dialect, Model, Precision, Skipped
+from exporter.artifact import Model, Precision, Skipped
 from exporter.builds import manifest as manifests
 from exporter.builds.describe import describe_build
 from exporter.builds.folder import destination_for, sha256_of, staged
@@ -38,13 +38,12 @@ from exporter.builds.unused import refuse_unused_by_model
 from exporter.errors import BuildError, ExporterError, Interrupted
 from exporter.graph.bake import with_images
 from exporter.graph.equality import why_not_proved
-from exporter.graph.files import save
-from exporter.graph.lower import Lowering, check_kept, lower
+from exporter.graph.lower import check_kept
 from exporter.graph.optimize import OptimizedModel, optimize
 from exporter.graph.to_onnx import export
 from exporter.images.contract import with_contract
 from exporter.images.samples import Samples, compared_on, open_data
-from exporter.lowerings import LoweredGraph, Lowerings, make_lowerings
+from exporter.lowerings import LoweredGraph, Lowerings, make_lowerings, save_portable_files
 from exporter.measure.stage import measure_engines
 from exporter.measure.timing import MachineCeilings
 from exporter.models.live_module import LiveModule, from_module
@@ -188,15 +187,6 @@ def optimize_model(run: Run, model: Model, exported: ir.Model) -> OptimizedModel
         blocks = find_residual_blocks(graph)
     spec = replace(model.spec, residual_blocks=tuple(block.name for block in blocks))
     return OptimizedModel(replace(model, spec=spec), graph, GraphFacts.of(graph, reports, blocks))
-
-
-def save_portable_files(run: Run, graph: ir.Model) -> None:
-    """onnx/: standard ONNX in FP32 and FP16, whatever the targets are."""
-    portable_path = run.folder.portable_path(Precision.FP32)
-    portable_path.parent.mkdir()
-    save(graph, portable_path)
-    half, _ = lower(graph, Lowering(Precision.FP16, Dialect.FLOAT))
-    save(half, run.folder.portable_path(Precision.FP16))
 
 
 def make_goldens(

@@ -21,6 +21,7 @@ from exporter.builds.request import BenchmarkRequest, ExportRequest
 from exporter.commands.benchmark import benchmark_build
 from exporter.commands.validate import validate_build
 from exporter.errors import BuildError, InputError, Interrupted
+from exporter.graph.lower import lower
 from exporter.measure import ceilings
 from exporter.measure.process import WorkerProcess
 from exporter.measure.timing import Latency
@@ -331,3 +332,22 @@ def test_an_interruption_before_anything_was_proved_leaves_nothing(
 def contents(folder: Path) -> dict[str, bytes]:
     files = (path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def test_a_graph_without_an_fp16_form_costs_the_fp16_file_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = lower
+
+    def refuse(graph: Any, to: Any) -> Any:
+        if to.precision is Precision.FP16:
+            raise BuildError("the optimized graph is not valid ONNX: a type")
+        return given(graph, to)
+
+    monkeypatch.setattr(lowerings, "lower", refuse)
+    outcome = export(tmp_path / "out", precisions=(FP32, Precision.FP16), targets=("ort-cpu",))
+    assert [engine.id for engine in outcome.manifest.engines if engine.passed] == ["ort-cpu.fp32"]
+    assert [failed.id for failed in outcome.manifest.failed_engines] == ["ort-cpu.fp16"]
+    assert [path.name for path in (outcome.folder / "onnx").iterdir()] == [
+        "resnet20-digits.fp32.onnx"
+    ]

@@ -11,9 +11,10 @@ from io import StringIO
 from typing import TYPE_CHECKING
 
 from exporter.artifact import Model, ModelSpec
-from exporter.errors import BuildError, reason_of
+from exporter.errors import BuildError, InputError, reason_of
 from exporter.graph.average_pools import average_pools_written_out
 from exporter.graph.files import check
+from exporter.models.computed_type import why_not_float32
 from exporter.models.onnx_format import IR_VERSION
 from exporter.passes.name_tensors import name_tensors
 from exporter.passes.remove_export_noise import remove_export_noise
@@ -34,6 +35,7 @@ def export(model: Model) -> ir.Model:
 
     Raises:
         BuildError: PyTorch cannot export the module.
+        InputError: it computes in another type than float32 (under autocast, say).
     """
     if model.module is None:
         assert model.graph is not None
@@ -42,6 +44,12 @@ def export(model: Model) -> ir.Model:
     remove_export_noise(graph)
     name_tensors(graph)
     strip_provenance(graph)
+    wrong_type = why_not_float32(graph)
+    if wrong_type:
+        raise InputError(
+            f"{model.spec.source}: {wrong_type}; take autocast and casts out of its forward, the "
+            "lower precisions are made here"
+        )
     check(graph)
     return graph
 

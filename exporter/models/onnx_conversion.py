@@ -5,6 +5,7 @@ onnx's converter leaves out what newer definitions do by default in another way.
     Upsample-9, Resize-10   a pixel comes from x_out / scale, which is rounded down in a picture
                             that grows, up in one that shrinks; since opset 11 by half pixels
     Hardmax-11 and before   one maximum over all axes from `axis` on; since opset 13 over one axis
+    Pad-2                   a `value` that its mode does not use stays, which newer ones have not
 
 What else it changes, if anything, the comparison with the file as given finds (`onnx_trial.py`).
 """
@@ -38,6 +39,9 @@ def converted(model: onnx.ModelProto) -> onnx.ModelProto:
     for node in result.graph.node:
         if node.op_type == "Resize" and version < _HALF_PIXEL_SINCE:
             _take_pixels_as_before(result.graph, node)
+        if node.op_type == "Pad":
+            for unused in [a for a in node.attribute if a.name == "value"]:
+                node.attribute.remove(unused)
     return result
 
 

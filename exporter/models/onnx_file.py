@@ -20,6 +20,7 @@ from onnx_ir.passes import common
 from exporter.artifact import Model, ModelKind, ModelSpec, Skipped, TensorSpec, WeightsInfo
 from exporter.errors import InputError
 from exporter.models import onnx_checks as checks
+from exporter.models.computed_type import why_not_float32
 from exporter.models.names import model_name
 from exporter.models.onnx_format import LARGEST_BYTES, OPSET
 from exporter.models.onnx_opset import (
@@ -57,7 +58,11 @@ def load_onnx(path: Path) -> Model:
     graph = ir.from_proto(_convert(model, interface, name))
     graph.ir_version = format_version(graph.opset_imports[""])
     common.RemoveInitializersFromInputsPass()(graph)
-    _check_float32(graph, name)
+    wrong_type = why_not_float32(graph)
+    if wrong_type:
+        raise InputError(
+            f"{name}: {wrong_type}; give the float32 model, the lower precisions are made from it"
+        )
     fixed = _batch_fixed_inside(graph)
     spec = _describe(graph, path, interface.dtype, given)
     try_out(given, ir.to_proto(graph).SerializeToString(), spec, name)
@@ -185,18 +190,6 @@ def _kept(graph: ir.Model, name: str) -> str | None:
             f"that cannot be converted to opset {OPSET}"
         )
     )
-
-
-def _check_float32(graph: ir.Model, name: str) -> None:
-    for node in graph.graph:
-        if not is_op(node, "Conv", "Gemm", "MatMul"):
-            continue
-        for value in node.inputs[:2]:
-            if value is not None and value.dtype not in (ir.DataType.FLOAT, None):
-                raise InputError(
-                    f"{name}: {node.op_type} {node.name!r} computes in {value.dtype}; give the "
-                    "float32 model, the lower precisions are made from it"
-                )
 
 
 def _describe(graph: ir.Model, path: Path, dtype: str, given: bytes) -> ModelSpec:

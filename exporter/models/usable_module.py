@@ -20,6 +20,8 @@ WeightNorm: Final[Any] = sys.modules["torch.nn.utils.weight_norm"].WeightNorm
 SpectralNorm: Final[Any] = sys.modules["torch.nn.utils.spectral_norm"].SpectralNorm
 
 _WRAPPERS: Final = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
+_FLOAT_SUMS: Final = ("FloatFunctional", "FXFloatFunctional")
+"""In PyTorch's package of quantized layers: the sums of a network that is not quantized yet."""
 _GIVE: Final = "give the float32 nn.Module that it was made of"
 
 
@@ -75,6 +77,8 @@ def settle(module: nn.Module, name: str) -> tuple[str, ...]:
             part.training = False
     kept = {str(p.dtype) for p in module.parameters() if p.is_floating_point()} - {"torch.float32"}
     module.float()  # buffers, too
+    # With channels last PyTorch exports a global pooling as a gather whose indices are computed.
+    module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     if not kept:
         return ()
     return (
@@ -129,5 +133,7 @@ def channels_of(module: nn.Module) -> int:
 
 
 def _is_quantized(part: nn.Module) -> bool:
-    package = type(part).__module__
-    return package.startswith(("torch.ao.nn.", "torch.nn.quantized")) and "qat" not in package
+    """By its package: fused layers and those of quantization-aware training compute in float."""
+    kind = type(part)
+    package, *inner = kind.__module__.split(".")
+    return package == "torch" and "quantized" in inner and kind.__name__ not in _FLOAT_SUMS

@@ -103,3 +103,11 @@ def test_a_hardmax_over_the_last_axis_stays_one_node(tmp_path: Path, opset: int)
     graph = load_onnx(path).graph
     assert graph is not None
     assert [node.op_type for node in graph.graph] == ["Conv", "Hardmax", "Conv"]
+
+
+@pytest.mark.parametrize("mode", ["constant", "edge", "reflect"])
+@pytest.mark.parametrize("opset", [9, 10])
+def test_a_value_that_the_mode_of_a_pad_does_not_use(tmp_path: Path, opset: int, mode: str) -> None:
+    pads = [0, 0, 1, 2, 0, 0, 2, 1]
+    node = helper.make_node("Pad", ["c"], ["m"], mode=mode, pads=pads, value=0.5)
+    check_same_numbers(write(tmp_path, network(opset, [node])))

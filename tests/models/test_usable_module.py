@@ -286,3 +286,52 @@ def test_the_stem_need_not_be_registered_first(
 def test_without_a_convolution_an_image_has_three_channels(factory: Callable[..., Model]) -> None:
     module = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 5))
     assert factory(module).spec.image_shape == (3, 16, 16)
+
+
+class Sum(nn.Module):
+    """As in torchvision's networks that can be quantized, and are not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fused = torch.ao.nn.intrinsic.ConvReLU2d(nn.Conv2d(3, 3, 3, padding=1), nn.ReLU())
+        self.add = torch.ao.nn.quantized.FloatFunctional()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.add.add_relu(self.fused(x), x)
+        return y
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_float_layers_from_the_packages_for_quantization_are_float(
+    factory: Callable[..., Model],
+) -> None:
+    module = nn.Sequential(Sum(), *plain()).eval()
+    check(factory(module), module(torch.from_numpy(X)))
+
+
+def test_a_module_with_channels_last_exports_as_one_with_channels_first(
+    factory: Callable[..., Model],
+) -> None:
+    other: nn.Module = plain().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    graphs = [export(factory(module)) for module in (plain(), other)]
+    first, last = ([node.op_type for node in graph.graph] for graph in graphs)
+    assert first == last
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_forward_that_computes_in_another_type_is_refused(
+    factory: Callable[..., Model], dtype: torch.dtype
+) -> None:
+    class Autocast(Holder):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            with torch.autocast("cpu", dtype):
+                y: torch.Tensor = self.module(x)
+            return y.float()
+
+    model = factory(Autocast(plain()))
+    with pytest.raises(
+        InputError, match=r"Conv '.*' computes in B?FLOAT16; take autocast"
+    ) as caught:
+        export(model)
+    assert "\n" not in str(caught.value)

@@ -46,8 +46,11 @@ def own_labels(kernel: Kernel) -> set[str]:
 class KernelGraph:
     """Kernels in execution order, the blocks of each, and who reads what they write."""
 
-    def __init__(self, kernels: Sequence[Kernel], blocks: Iterable[str]) -> None:
+    def __init__(
+        self, kernels: Sequence[Kernel], blocks: Iterable[str], nodes: Iterable[str] = ()
+    ) -> None:
         self.kernels = kernels
+        self._nodes = frozenset(nodes)
         names = tuple(blocks)
         self.blocks: Sequence[tuple[str, ...]] = [
             blocks_of_kernel(kernel, names) for kernel in kernels
@@ -70,14 +73,25 @@ class KernelGraph:
         )
 
     def sums_of(self, block: ResidualBlock) -> list[Kernel]:
-        """The kernels that do this block's residual sum: one, if all is well."""
+        """The kernels that do this block's residual sum: one, if all is well.
+
+        A sum behind the block, which is named after a node of its own, is none of them.
+        """
         tensors = {block.add, block.output}
         return [
             kernel
             for kernel, blocks in zip(self.kernels, self.blocks, strict=True)
             if Operation.ADD in kernel.does
-            and (blocks == (block.name,) or not tensors.isdisjoint(own_labels(kernel)))
+            and (
+                not tensors.isdisjoint(own_labels(kernel))
+                or (blocks == (block.name,) and not self._is_outside(kernel, block))
+            )
         ]
+
+    def _is_outside(self, kernel: Kernel, block: ResidualBlock) -> bool:
+        """Whether a kernel is named after nodes, and after none of the block's."""
+        named = self._nodes & own_labels(kernel)
+        return bool(named) and named.isdisjoint(block.nodes)
 
     def read_names(self) -> Iterable[str]:
         """Every tensor that a kernel reads."""

@@ -152,7 +152,9 @@ class _Account:
         self.kernels = kernels
         self.facts = facts
         self.kept = kept
-        self.graph = KernelGraph(kernels, [block.name for block in facts.blocks])
+        self.graph = KernelGraph(
+            kernels, [block.name for block in facts.blocks], [node.name for node in facts.nodes]
+        )
         self.unfusable = Unfusable(facts)
 
     def gaps(self) -> list[str]:

@@ -7,6 +7,7 @@ and its head may be a kernel of its own, and so may what depends on it:
 
     a gate that multiplies, another activation, a lone BatchNormalization, a pooling, a Concat, ...
     a sum of which neither branch ends in a convolution that the sum alone reads
+    a sum or an activation of pooled values, as in a gate
     an activation behind something that is neither a convolution nor such a sum
 
 A kernel does such an operator where one of its labels names it, or where it only converts what
@@ -24,19 +25,23 @@ from exporter.passes.blocks import GraphFacts, GraphNode, ResidualBlock
 from exporter.prove.kernel_graph import NO_ARITHMETIC, own_labels
 
 _HEAD: Final = frozenset(
-    {
-        "AveragePool", "GlobalAveragePool", "ReduceMean", "Flatten", "Reshape", "Squeeze",
-        "Gemm", "MatMul", "Softmax", "LogSoftmax",
-    }
-)  # fmt: skip
+    {"AveragePool", "GlobalAveragePool", "Flatten", "Reshape", "Squeeze", "Gemm"}
+)
 """What a plain network has behind its last convolution."""
+_POOLS: Final = frozenset({"GlobalAveragePool", "GlobalMaxPool", "ReduceMax", "ReduceMean"})
+"""What a gate begins with."""
+_STAY_IN_8_BITS: Final = frozenset({"MaxPool", "Flatten", "Reshape", "Squeeze"})
+"""What holds values of its input alone: in float where that is."""
+_WRITES_8_BITS: Final = _STAY_IN_8_BITS | {
+    "Conv", "Add", "Relu", "AveragePool", "GlobalAveragePool",
+}  # fmt: skip
+"""What INT8 gives an 8-bit result."""
 _MOVES: Final = frozenset(
     {
         "Shape", "Gather", "Slice", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Concat",
         "Expand", "Transpose", "Cast", "Identity",
     }
 )  # fmt: skip
-_ALWAYS_PLAIN: Final = frozenset({"Conv", "MaxPool"})
 
 
 _CONVERTS: Final = NO_ARITHMETIC | {Operation.POINTWISE}
@@ -88,7 +93,13 @@ def unfusable(facts: GraphFacts) -> dict[str, str]:
     nodes = {node.name: node for node in facts.nodes}
     body = _body(facts)
     found: dict[str, str] = {}
+    pooled: set[str] = set()
     for node in facts.nodes:
+        if node.name in body and (node.op in _POOLS or pooled.issuperset(node.operands or [""])):
+            pooled.add(node.name)
+            if node.op != "Conv" and node.op not in _POOLS:
+                found[node.name] = f"a {node.op} of pooled values"
+                continue
         reason = _reason(node, nodes, found, facts.activations, in_head=node.name not in body)
         if reason is not None:
             found[node.name] = reason
@@ -104,19 +115,22 @@ def _reason(
     in_head: bool,
 ) -> str | None:
     """None where a runtime should fuse the node, or leaves it where it is in any network."""
-    if node.op in _ALWAYS_PLAIN or (in_head and node.op in _HEAD):
-        return None
-    before = [nodes[name] for name in node.operands if name]
+    if node.op in ("Conv", "MaxPool") or (in_head and node.op in _HEAD):
+        before = nodes.get(node.operands[0]) if node.op in _STAY_IN_8_BITS else None
+        if before is None or (before.name not in found and before.op in _WRITES_8_BITS):
+            return None
+        return f"a {node.op} behind a {before.op}"
+    operands = [nodes[name] for name in node.operands if name]
     if node.op == "Add" and len(node.operands) > 1:
-        if any(operand.op == "Conv" and operand.readers == 1 for operand in before):
+        if any(operand.op == "Conv" and operand.readers == 1 for operand in operands):
             return None
         return "neither branch ends in a convolution that the sum alone reads"
     if node.op in activations or node.op == "BatchNormalization":
         hosts = {"Conv"} if node.op == "BatchNormalization" else {"Conv", "Add"}
-        for operand in before:
+        for operand in operands:
             if operand.op in hosts and operand.readers == 1 and operand.name not in found:
                 return None
-        what = before[0].op if before else "the input"
+        what = operands[0].op if operands else "the input"
         return f"a {node.op} behind {what}"
     return f"not known to fuse a {node.op}"
 

@@ -176,3 +176,59 @@ def test_lone_batchnorms_are_no_folded_ones() -> None:
     receipt = judge(facts, listed)
     assert receipt.batchnorms_folded == 1
     assert receipt.verdict is Verdict.FUSED
+
+
+def test_a_pooling_that_reads_floats_is_float() -> None:
+    """INT8 leaves a Clip in float, whoever fuses it, and a MaxPool where its input is."""
+    nodes = (
+        node("Conv stem < x"),
+        node("Clip clip < stem"),
+        node("MaxPool pool < clip"),
+        node("Conv conv < pool"),
+        node("Relu relu < conv"),
+        node("MaxPool plain < relu"),
+        node("Conv last < plain"),
+    )
+    facts = GraphFacts(3, 0, (), nodes, activations=frozenset({"Relu", "Clip"}))
+    assert unfusable(facts) == {"pool": "a MaxPool behind a Clip"}
+
+
+def test_what_has_no_8_bit_form_in_a_head_is_no_fault() -> None:
+    nodes = (
+        node("Conv conv < x"),
+        node("ReduceMean mean < conv"),
+        node("MatMul product < mean"),
+        node("Gemm fc < product"),
+    )
+    assert list(unfusable(GraphFacts(1, 0, (), nodes))) == ["mean", "product"]
+
+
+def test_the_sum_inside_a_gate_may_be_apart() -> None:
+    """CBAM: one small network on two poolings, whose sum looks like a residual one."""
+    nodes = (
+        node("Conv conv < x", readers=3),
+        node("GlobalAveragePool mean < conv"),
+        node("Conv gate.0 < mean"),
+        node("ReduceMax most < conv"),
+        node("Conv gate.1 < most"),
+        node("Add gate.add < gate.0 gate.1"),
+        node("Sigmoid sigmoid < gate.add"),
+        node("Mul mul < conv sigmoid"),
+        node("Conv last < mul"),
+    )
+    facts = GraphFacts(4, 0, (), nodes)
+    assert unfusable(facts)["gate.add"] == "a Add of pooled values"
+
+
+def test_a_sum_behind_a_block_is_none_of_its_own() -> None:
+    facts = gated()
+    nodes = (*facts.nodes[:9], node("Add shift < layer1.act layer1.conv1"), *facts.nodes[9:])
+    listed = kernels()
+    listed[5:7] = [kernel("conv add relu", "layer1.act", "t4 t0", "t6")]
+    listed.insert(6, kernel("add", "shift", "t6 t1", "t6c", op="Add"))
+    # It is in the block by what it reads: the runtime names tensors after their nodes.
+    listed[5] = replace(listed[5], outputs=("layer1.act",))
+    listed[6] = replace(listed[6], inputs=("layer1.act", "t1"))
+    listed[7] = replace(listed[7], inputs=("t6c",))
+    receipt = judge(replace(facts, convs=5, nodes=nodes), listed)
+    assert receipt.residual_adds_fused == 1, receipt.reason

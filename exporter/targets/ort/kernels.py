@@ -35,7 +35,7 @@ _EIGHT_BITS: Final = frozenset({ElementType.INT8, ElementType.UINT8})
 
 _OPERATORS: Final[Mapping[Operation, tuple[str, ...]]] = {
     Operation.CONV: (
-        "Conv", "FusedConv", "NhwcFusedConv", "ConvInteger", "ConvTranspose", "QLinearConv",
+        "Conv", "FusedConv", "NhwcFusedConv", "ConvInteger", "QLinearConv",
     ),
     Operation.ADD: ("Add", "Sum", "QLinearAdd"),
     Operation.RELU: ("Relu",),

@@ -38,7 +38,8 @@ CONFIG_WITHOUT_VNNI: Final[Mapping[str, str]] = MappingProxyType({"session.x64qu
 WARM_UP: Final = 2
 FEWEST_RUNS: Final = 3
 CPU: Final = ("CPUExecutionProvider",)
-_ERRORS_ONLY: Final = 3
+_FATAL: Final = 4
+"""The log level for fatal errors alone: what else goes wrong is in the exception."""
 
 
 def session_options(threads: int, *, optimize: bool = True) -> ort.SessionOptions:
@@ -49,7 +50,7 @@ def session_options(threads: int, *, optimize: bool = True) -> ort.SessionOption
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = _ERRORS_ONLY
+    options.log_severity_level = _FATAL
     level = ort.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_ALL if optimize else level.ORT_DISABLE_ALL
     if saturates_u8s8(cpu_flags()):

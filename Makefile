@@ -12,6 +12,7 @@
 #: EXTRA        cpu or gpu (gpu where an NVIDIA driver answers)
 #: TORCH_INDEX  an index of PyTorch's CPU wheels, where PyPI's CUDA build is too large
 #: WORKERS      processes that `make test` runs tests in, side by side (2)
+#: GRAPHS       how many random graphs `make fuzz-graphs` tries (5000)
 
 PYTHON ?= python3
 # The gpu extra where an NVIDIA driver answers, else cpu.
@@ -30,6 +31,7 @@ WORKERS ?= 2
 READY := $(VENV)/.ready-$(EXTRA)
 READY_DEV := $(VENV)/.ready-$(EXTRA)-dev
 READY_BENCH := $(VENV)/.ready-$(EXTRA)-bench
+READY_ZOO := $(VENV)/.ready-$(EXTRA)-zoo
 
 # A variable that is not set adds nothing to the command line: the command's own defaults hold.
 OPTIONS = $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(PRECISION),--precision "$(PRECISION)") \
@@ -40,7 +42,7 @@ BUILD = $(or $(OUT),$(MODEL),resnet20-digits)
 .DEFAULT_GOAL := help
 .PHONY: help docs setup export models trace validate benchmark explain compare report pack doctor \
 	cache schema bench bench-quick digits test lint test-variants test-gpu gpu-report \
-	test-gpu-report test-browser test-serving clean
+	test-gpu-report test-browser test-serving test-zoo fuzz-graphs clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +61,10 @@ $(READY_DEV): $(READY)
 
 $(READY_BENCH): $(READY)
 	@$(PIP_INSTALL) --editable '.[$(EXTRA),bench]'
+	@touch $@
+
+$(READY_ZOO): $(READY_DEV)
+	@$(PIP_INSTALL) --editable '.[$(EXTRA),dev,timm]'
 	@touch $@
 
 setup: $(READY) ## Make .venv (again where pyproject.toml or the constraints changed)
@@ -126,7 +132,8 @@ lint: $(READY_DEV) ## Formatter, linter, strict types, and which part may import
 
 test: lint ## Everything that continuous integration runs
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
-		-m "not variants and not gpu and not gpu_report and not browser and not serving" $(ARGS)
+		-m "not variants and not gpu and not gpu_report and not browser and not serving and not zoo and not fuzz" \
+		$(ARGS)
 
 test-variants: $(READY_DEV) ## Every variant of the table through export, parity and receipt
 	@$(BIN)/python -m pytest -m variants $(ARGS)
@@ -160,6 +167,13 @@ $(SERVING)/.ready: $(wildcard tests/serving/requirements*.txt) tests/serving/pac
 
 test-serving: $(READY_DEV) $(SERVING)/.ready ## A real Triton server, Node.js and Chromium on the packed formats
 	@$(BIN)/python -m pytest -m serving -rs $(ARGS)
+
+test-zoo: $(READY_ZOO) ## Strangers' networks on both CPU runtimes; writes build/zoo.md (a quarter of an hour)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/zoo -m zoo -n $(WORKERS) \
+		--zoo-table build/zoo.md $(ARGS)
+
+fuzz-graphs: $(READY_DEV) ## GRAPHS random ONNX graphs (5000: an hour), each built or refused in one line
+	@$(if $(GRAPHS),GRAPHS="$(GRAPHS)") OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/fuzz -m fuzz -s $(ARGS)
 
 clean: ## Remove the environment, the caches and build/
 	rm -rf $(VENV) $(SERVING) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

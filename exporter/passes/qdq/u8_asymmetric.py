@@ -77,6 +77,8 @@ class _Placement:
     absorbed: dict[ir.Node, ir.Node] = field(default_factory=dict)
     """Relu -> the node whose saturation does it."""
     parameters: dict[ir.Value, tuple[Activation, Parameters]] = field(default_factory=dict)
+    sources: dict[ir.Value, str] = field(default_factory=dict)
+    """Whose range a tensor has, by name, in the graph as it was calibrated."""
     refused: Refused = field(default_factory=list)
     counts: Counts = field(
         default_factory=lambda: dict.fromkeys(
@@ -144,6 +146,7 @@ class _Placement:
         """Pairs on every tensor that a quantized node reads or writes."""
         inner = {before.outputs[0] for before in self.absorbed.values()}
         values = [*self.body.inputs, *(o for node in self.body for o in node.outputs)]
+        self.sources = {value: str(source_of_values(value).name) for value in values}
         for value in values:
             if value.dtype not in FLOATS or value in inner:
                 continue
@@ -187,7 +190,7 @@ class _Placement:
             source = producer.inputs[0]
             assert source is not None
             return self.parameters[source]
-        numbers = asymmetric_u8(*self.ranges.of(str(source_of_values(value).name)))
+        numbers = asymmetric_u8(*self.ranges.of(self.sources[value]))
         return numbers, add_parameters(self.body, str(value.name), numbers)
 
     def quantize_weights(self) -> None:

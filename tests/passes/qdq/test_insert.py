@@ -357,3 +357,21 @@ def test_int8_with_nothing_to_quantize_says_so(
         reason = "no convolution and no product is in it"
     with pytest.raises(BuildError, match=f"there is nothing to quantize: {reason}; leave out"):
         insert_qdq(model, ranges_of(x=(-1.0, 1.0), y=(-3.0, 3.0)), dialect, keep)
+
+
+def test_a_cast_behind_a_quantized_convolution_has_that_ones_range() -> None:
+    model = graph(
+        """net (float[N,3,8,8] x) => (float[N,5,8,8] y) {
+            c = Conv <pads=[1,1,1,1]> (x, w)
+            h = Cast <to=10> (c)
+            f = Cast <to=1> (h)
+            y = Conv (f, v)
+        }""",
+        w=random(4, 3, 3, 3),
+        v=random(5, 4, 1, 1, seed=1),
+    )
+    x = random(8, 3, 8, 8, seed=3)
+    expected = run(model, x)
+    ranges = calibrate(model, samples_of(x), progress=Silent())
+    lowered, _ = lower(model, Lowering(Precision.INT8, U8, ranges=ranges))
+    assert relative_error(run(lowered, x), expected) < 0.1

@@ -22,7 +22,7 @@ from tests.fuzz.networks import network
 
 GRAPHS = int(os.environ.get("GRAPHS", "5000"))
 REQUESTS: tuple[Mapping[str, object], ...] = tuple(
-    {"targets": [target], "precisions": [precision], "samples": 16}
+    {"targets": [target], "precisions": [precision], "samples": 8}
     | ({"calibration_samples": 16} if precision == "int8" else {})
     for target, precision in (
         ("ort-cpu", "fp32"), ("ort-cpu", "int8"), ("ort-cpu", "int8"), ("ort-cpu", "fp16"),

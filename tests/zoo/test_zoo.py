@@ -30,7 +30,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning"),
 ]
 
-SAMPLES = 16
+SAMPLES = 8
 CASES = {
     **{f"module: {name}": case for name, case in MODULES.items()},
     **{f"file: {name}": case for name, case in FILES.items()},

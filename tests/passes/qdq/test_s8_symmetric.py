@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from tests.samples import samples_of
 S8 = Dialect.S8_SYMMETRIC
 IMAGES = random(4, 3, 64, 64, seed=11, low=-2.0, high=2.0)
 RELATIVE_ERROR = 0.05
+MODELOPT = Path(__file__).parents[2] / "reference" / "modelopt_placement.json"
 
 
 @pytest.fixture(scope="module")
@@ -158,3 +160,26 @@ def test_a_reduced_range_leaves_room_for_two_products_in_16_bits(
     assert largest == 64
     assert 2 * 255 * largest < 2**15
     assert relative_error(run(reduced, IMAGES), exact) < RELATIVE_ERROR
+
+
+def test_it_is_where_nvidias_modelopt_puts_it(lowered: tuple[ir.Model, Precision]) -> None:
+    """But for the classifier, which it leaves in float, and what pools read (decisions/0035)."""
+    model, _ = lowered
+    mine = {
+        (str(node.name), index)
+        for node in model.graph
+        for index, value in enumerate(node.inputs)
+        if value is not None
+        and not is_op(node, "QuantizeLinear", "DequantizeLinear")
+        and is_op(value.producer(), "DequantizeLinear")
+    }
+    recorded = json.loads(MODELOPT.read_text(encoding="utf-8"))["placements"]["resnet50"]
+    theirs = {
+        (node, int(index))
+        for inputs, nodes in recorded.items()
+        for index in inputs.split(",")
+        for node in nodes
+    }
+    assert len(theirs) == 53 * 2 + 16 + 2
+    assert mine - theirs == {("fc", 0), ("fc", 1)}
+    assert theirs - mine == {("maxpool", 0), ("avgpool", 0)}

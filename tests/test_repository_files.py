@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 import exporter
+from exporter.targets.triton_containers import find
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -54,13 +55,25 @@ def test_the_workflow_tests_every_python_that_is_supported() -> None:
 def test_a_dockerfile_copies_and_installs_what_is_there(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     copied = [name for line in re.findall(r"^COPY (.*) \S+$", text, re.M) for name in line.split()]
-    assert {"pyproject.toml", "exporter"} <= set(copied)
+    assert ({"pyproject.toml", "exporter"} <= set(copied)) is ("pip install" in text)
     assert not [name for name in copied if not (ROOT / name).exists()]
     assert set(re.findall(r"'\.\[(\w+)\]'", text)) <= PROJECT["optional-dependencies"].keys()
     assert re.search(r"^USER [1-9]\d*$", text, re.M), "it runs as root"
-    bases = re.findall(r"^FROM (\S+)$", text, re.M)
+    default = re.search(r"^ARG TAG=(\S+)$", text, re.M)
+    tag = default[1] if default else ""
+    bases = [base.replace("${TAG}", tag) for base in re.findall(r"^FROM (\S+)$", text, re.M)]
     assert bases
     assert all(re.search(r":\d+\.\d+\S*$", base) for base in bases), "its base has no version"
+
+
+def test_the_containers_of_plans_are_known() -> None:
+    """Their default TAG is one whose TensorRT the packer can name."""
+    for name in ("triton", "rebuild"):
+        text = (ROOT / "docker" / f"{name}.Dockerfile").read_text(encoding="utf-8")
+        (tag,) = re.findall(r"^ARG TAG=(\S+)$", text, re.M)
+        container = find(tag)
+        assert container is not None
+        assert "tensorrt" in container.versions
 
 
 def test_the_changelog_has_its_days_newest_first() -> None:

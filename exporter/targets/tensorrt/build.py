@@ -49,6 +49,7 @@ class BuildRequest:
     optimization_level: int | None = None
     hardware_compatibility: str | None = None
     version_compatible: bool = False
+    strip_weights: bool = False
     timing_cache: str | None = None
     """A file in `folder`; read if it is there, and written."""
 
@@ -240,6 +241,11 @@ def _config(trt: Any, request: BuildRequest, network: Any, tell: Tell) -> Callab
         # TensorRT's default is on, and CreateConfigRTX leaves it so.
         change = config.set_flag if request.tf32 else config.clear_flag
         change(trt.BuilderFlag.TF32)
+        if request.strip_weights:
+            # The same weights are put back. For others TensorRT would choose other kernels, and
+            # plain REFIT has lost biases of Gemm (known issue of TensorRT 11.3).
+            config.set_flag(trt.BuilderFlag.STRIP_PLAN)
+            config.set_flag(trt.BuilderFlag.REFIT_IDENTICAL)
         return config
 
     return create
@@ -302,7 +308,10 @@ def _monitor(trt: Any, tell: Tell) -> Any:
 
 def _inspect(trt: Any, plan: bytes, messages: _Messages) -> str:
     """The engine inspector's JSON, which needs the engine loaded."""
-    engine = trt.Runtime(messages.logger).deserialize_cuda_engine(plan)
+    runtime = trt.Runtime(messages.logger)
+    # A version-compatible plan brings code of its own, and it was built by this very process.
+    runtime.engine_host_code_allowed = True
+    engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         raise RefusedError(messages.reason("the plan that was just built does not load"))
     inspector = engine.create_engine_inspector()

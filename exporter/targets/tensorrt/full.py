@@ -46,6 +46,7 @@ from exporter.targets.tensorrt.inspector import parse_engine
 from exporter.targets.tensorrt.layer_list import parse_nodes
 from exporter.targets.tensorrt.predict import traffic
 from exporter.targets.tensorrt.records import LayerList
+from exporter.targets.tensorrt.refit import WEIGHTS
 from exporter.targets.tensorrt.session import choose_profile
 from exporter.targets.tensorrt.settings import ALL_KEYS, Profile, TensorRtSettings
 from exporter.targets.tensorrt.types import asked_types, check_types
@@ -109,7 +110,7 @@ class TensorRt(Target):
     ) -> BuildResult:
         """Writes `<out>.plan` and the inspector's account of it, `<out>.engine.json`.
 
-        Settings: see `settings.py`.
+        Of a plan without weights also `<out>.weights.onnx`. Settings: see `settings.py`.
 
         Raises:
             UsageError: an unknown setting or a malformed one.
@@ -133,6 +134,7 @@ class TensorRt(Target):
                     optimization_level=settings.optimization_level,
                     hardware_compatibility=settings.hardware_compatibility,
                     version_compatible=settings.version_compatible,
+                    strip_weights=settings.strip_weights,
                     timing_cache=str(Path(folder, TIMES).resolve()),
                 )
                 kept = timing_cache(settings, here)
@@ -143,20 +145,23 @@ class TensorRt(Target):
                 with contextlib.suppress(UnreadableKernels):
                     check_types(read_engine(described), asked_types(graph), precision, what)
                 plan = Path(folder, PLAN).replace(out.with_name(f"{out.name}.{PLAN}"))
-                account = described.replace(out.with_name(f"{out.name}.{ENGINE}"))
+                files = [plan, described.replace(out.with_name(f"{out.name}.{ENGINE}"))]
+                if settings.strip_weights:
+                    files.append(out.with_name(f"{out.name}.{WEIGHTS}"))
+                    write_whole(files[-1], graph.read_bytes())
                 keep_times(Path(folder, TIMES), kept, options.report)
         except OSError as error:
             raise BuildError(
                 f"{what}: cannot write to {out.parent}: {error.strerror}; "
                 "free space or choose another --out"
             ) from None
-        return BuildResult((plan, account), requires(settings, here, answer, plan, options.batches))
+        return BuildResult(tuple(files), requires(settings, here, answer, plan, options.batches))
 
     def open(self, engine: Path, threads: int) -> Session:  # noqa: ARG002
-        """Loads a plan on this machine's GPU.
+        """Loads a plan on this machine's GPU, its weights from beside it where it has none.
 
         Raises:
-            BuildError: TensorRT refuses the plan.
+            BuildError: TensorRT refuses the plan or the weights.
         """
         from exporter.targets.tensorrt.session import open_plan
 
@@ -214,6 +219,7 @@ def timing_cache(settings: TensorRtSettings, here: host.Host) -> Path | None:
         "optimization_level": settings.optimization_level,
         "hardware_compatibility": settings.hardware_compatibility,
         "version_compatible": settings.version_compatible,
+        "strip_weights": settings.strip_weights,
     }
     digest = hashlib.sha256(json.dumps(conditions, sort_keys=True).encode()).hexdigest()[:16]
     asked = settings.timing_cache
@@ -257,17 +263,19 @@ def requires(
     shapes = answer["inputs"]
     dynamic = any(shape[0] < 0 for shape in shapes.values())
     built = profiles(settings.profile, batches)
+    version, compatible = answer["version"], settings.version_compatible
     return {
         "compute_capability": portable[settings.hardware_compatibility],
         "gpu": here.gpu,
-        "versions": {"tensorrt": answer["version"]},
-        "version_compatible": settings.version_compatible,
+        "versions": {"tensorrt": version},
+        "version_compatible": compatible,
+        "strip_weights": settings.strip_weights,
         "profiles": [":".join(map(str, p)) for p in built] if dynamic else [],
         "tf32": settings.tf32,
         "reproducible": "no: TensorRT picks kernels by measuring them",
         "build": {key: answer[key] for key in ("seconds", "memory_mb")},
         "trtexec": {
-            str(batch): trtexec_line(plan.name, shapes, batch, built, answer["version"])
+            str(batch): trtexec_line(plan.name, shapes, batch, built, version)
             for batch in (batches if dynamic else batches[:1])
             if any(low <= batch <= high for low, _, high in built)
         },

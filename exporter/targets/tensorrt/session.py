@@ -8,6 +8,7 @@ Polygraphy serves one library a process, whichever was asked for first.
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,7 @@ import numpy as np
 
 from exporter.errors import BuildError
 from exporter.targets import Array
+from exporter.targets.tensorrt.refit import put_weights_back, weights_of
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +29,8 @@ def open_plan(engine: Path, library: str) -> TensorRtSession:
     """Loads a plan with `library`, "tensorrt" or "tensorrt_rtx".
 
     Raises:
-        BuildError: the library refuses the plan, or this process already uses the other library.
+        BuildError: the library refuses the plan or the weights that lie beside it, or this process
+            already uses the other library.
     """
     _choose(library)
     from polygraphy.backend.common import BytesFromPath
@@ -41,6 +44,9 @@ def open_plan(engine: Path, library: str) -> TensorRtSession:
     except PolygraphyException as error:
         reason = " ".join(str(error).split())
         raise BuildError(f"{library} does not load {engine.name}: {reason}") from None
+    weights = weights_of(engine)
+    if weights.exists():
+        put_weights_back(importlib.import_module(library), loaded, weights)
     return TensorRtSession(loaded, engine.name)
 
 

@@ -9,6 +9,8 @@
     hardware_compatibility  ampere_plus or same_compute_capability: the plan runs on more GPUs than
                             this one, at some cost in speed.
     version_compatible      on: the plan loads in later minor versions of the same major one.
+    strip_weights           on: the plan has no weights; they lie beside it as ONNX and are put
+                            back when it is loaded.
     timing_cache            A folder where measured kernel times are kept from build to build.
 
 TensorRT-RTX has the first three; it tunes on the device when it loads a plan, and its plans name
@@ -30,6 +32,7 @@ ALL_KEYS: Final = (
     "optimization_level",
     "hardware_compatibility",
     "version_compatible",
+    "strip_weights",
     "timing_cache",
 )
 
@@ -56,6 +59,7 @@ class TensorRtSettings:
     optimization_level: int | None = None
     hardware_compatibility: str | None = None
     version_compatible: bool = False
+    strip_weights: bool = False
     timing_cache: str | None = None
 
     @classmethod
@@ -120,5 +124,6 @@ _READERS: Final[Mapping[str, Callable[[str, str], Any]]] = {
     "optimization_level": _count(0, 5),
     "hardware_compatibility": _choice("ampere_plus", "same_compute_capability"),
     "version_compatible": _switch,
+    "strip_weights": _switch,
     "timing_cache": _path,
 }

@@ -22,6 +22,7 @@ from exporter.pack.request import PackRequest
 from exporter.pack.template_files import render
 from exporter.pack.triton import plan_of, write_repository
 from exporter.pack.triton_backends import choose_engine, on_gpu
+from exporter.pack.triton_container import choose_container
 
 _URI: Final = re.compile(r"(s3|gs|gcs|pvc|hdfs|webhdfs|https?|oci|hf)://[^\s\"]+")
 _LONGEST_NAME: Final = 63 - len("-predictor-") - 20
@@ -55,7 +56,8 @@ def pack_kserve(release: Release, request: PackRequest, out: Path) -> Written:
 
 def inference_service(release: Release, request: PackRequest, uri: str) -> str:
     """The text of inferenceservice.yaml."""
-    engine, _ = choose_engine(release, request.backend)
+    engine, backend = choose_engine(release, request.backend)
+    server = choose_container(engine, backend, request.container)
     batching = plan_of(release, engine, request.slo_ms)
     memory = _BASE_MEMORY + _WEIGHTS_COPIES * batching.instances * engine.bytes
     return render(
@@ -64,6 +66,7 @@ def inference_service(release: Release, request: PackRequest, uri: str) -> str:
         version=release.bundle.version,
         uri=uri,
         engine=engine.id,
+        tag=server.tag,
         gpu=on_gpu(engine),
         cpus=batching.threads * batching.instances,
         memory_mib=math.ceil(memory / (1 << 20)),

@@ -60,6 +60,15 @@ class PackRequest:
             help="Triton's: python, onnxruntime, openvino or tensorrt.", concerns=Concern.TRITON
         ),
     ] = field(default=None, kw_only=True)
+    container: Annotated[
+        str | None,
+        Option(
+            metavar="TAG",
+            help="Triton's container, as in 25.11-py3 (default: the newest that loads the engine); "
+            "one that cannot load it is refused.",
+            concerns=Concern.TRITON,
+        ),
+    ] = field(default=None, kw_only=True)
     slo_ms: Annotated[
         float | None,
         Option(

@@ -5,7 +5,8 @@
     <model>/1/...               the engine under the name that its backend looks for
     <model>/warmup/...          golden inputs, run before the model is ready
     probe.py, probe.json        asks the server a golden input, and loads the model again
-    README.md                   how to start it
+    <model>/onnx/model.onnx     of a plan: the graph that it was built from
+    README.md                   how to start it, and to build a plan again where it does not load
 
 `triton_backends.py` says which engine is served by which backend.
 """
@@ -25,10 +26,11 @@ from exporter.pack.bundle import write_bundle
 from exporter.pack.checksums import write_sums
 from exporter.pack.destination import packed_folder
 from exporter.pack.packable import Release, Written
+from exporter.pack.rebuild import graph_of, rebuilding
 from exporter.pack.request import PackRequest
 from exporter.pack.template_files import render, shipped
 from exporter.pack.tolerances import ROUNDING, reference_tolerance
-from exporter.pack.triton_backends import BACKENDS, PYTHON, choose_engine, largest_batch
+from exporter.pack.triton_backends import BACKENDS, PYTHON, choose_engine, largest_batch, on_gpu
 from exporter.pack.triton_config import (
     LABELS,
     VERSION,
@@ -37,14 +39,17 @@ from exporter.pack.triton_config import (
     config_text,
     served_model,
 )
+from exporter.pack.triton_container import Choice, choose_container
 from exporter.runtime.goldens import worst_error
+from exporter.targets import target_class
 
 
 def pack_triton(release: Release, request: PackRequest, out: Path) -> Written:
     """Writes a model repository, whole or not at all.
 
     Raises:
-        UsageError: no such backend, no engine that it serves, or a limit that cannot be met.
+        UsageError: no such backend, no engine that it serves, a container that does not load it,
+            or a limit that cannot be met.
     """
     with packed_folder(out) as folder:
         written = write_repository(release, request, folder)
@@ -59,6 +64,7 @@ def write_repository(release: Release, request: PackRequest, folder: Path) -> Wr
         UsageError: as `pack_triton`.
     """
     engine, backend = choose_engine(release, request.backend)
+    server = choose_container(engine, backend, request.container)
     batching = plan_of(release, engine, request.slo_ms)
     served = served_model(release, backend)
     model = folder / release.name
@@ -71,7 +77,12 @@ def write_repository(release: Release, request: PackRequest, folder: Path) -> Wr
         for target, file in zip(BACKENDS[backend].files, engine.files, strict=False):
             (version / target).write_bytes(release.read(file))
     warmups = _write_warmups(model / "warmup", served, batching)
-    notes = _notes(backend, engine)
+    again = rebuilding(release, request, engine, server.tag)
+    if again is not None:
+        (model / "onnx").mkdir()
+        (model / "onnx" / "model.onnx").write_bytes(graph_of(release, engine))
+    options = target_class(engine.target).triton_options(engine.requires)
+    notes = _notes(backend, server)
     texts = {
         model / LABELS: "".join(f"{label}\n" for label in release.labels),
         model / "config.pbtxt": config_text(
@@ -88,6 +99,10 @@ def write_repository(release: Release, request: PackRequest, folder: Path) -> Wr
             reason=batching.reason,
             served=served,
             max_batch=None if served.fixed else batching.max_batch,
+            image=server.image,
+            gpu=on_gpu(engine),
+            options="".join(f" {option}" for option in options),
+            again=again,
             notes=notes,
         ),
     }
@@ -170,14 +185,11 @@ def _probe(release: Release, engine: EngineRecord, served: Served, warmup: WarmU
     )
 
 
-def _notes(backend: str, engine: EngineRecord) -> tuple[str, ...]:
+def _notes(backend: str, server: Choice) -> tuple[str, ...]:
     """What the person who starts the server must know."""
-    if backend == PYTHON:
-        return (
-            "the server's Python needs numpy and the engine's runtime library; where they are not "
-            "on its path, name their site-packages in EXPORTER_SITE_PACKAGES",
-        )
-    if BACKENDS[backend].note:
-        return (BACKENDS[backend].note,)
-    versions = ", ".join(f"{name} {v}" for name, v in engine.requires.get("versions", {}).items())
-    return (f"{engine.id} was validated with {versions}; take a server with that or a later one",)
+    python = (
+        "the server's Python needs numpy and the engine's runtime library; where they are not "
+        "on its path, name their site-packages in EXPORTER_SITE_PACKAGES"
+    )
+    first = python if backend == PYTHON else BACKENDS[backend].note
+    return tuple(note for note in (first, server.note) if note)

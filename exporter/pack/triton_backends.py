@@ -89,6 +89,9 @@ def _why_not(engine: EngineRecord, backend: str) -> str | None:
             f"its optimization profiles take no batch below {smallest}, and Triton may send a "
             "single image; export it with --profile 1:OPT:MAX"
         )
+    reason = None if backend == PYTHON else target.why_not_in_triton(engine.requires)
+    if reason is not None:
+        return reason
     needed = engine.requires.keys() & {"session_options", "session_config_without_vnni"}
     if backend == "onnxruntime" and needed:
         return (

@@ -104,6 +104,8 @@ class Target(ABC):
     """Triton's own name for what serves its engines; None: Triton serves none of them."""
     cuda_graph: ClassVar[bool] = False
     """Whether an inference of its engines can be captured in a CUDA graph, and is where timed."""
+    builder_image: ClassVar[str] = ""
+    """NVIDIA's image with what builds its engines again, of the same tags as Triton's; "": none."""
     prediction_example: ClassVar[str] = ""
     """Options of `export` that build an engine whose cost `predict` tells; "": it tells none."""
 
@@ -133,6 +135,24 @@ class Target(ABC):
     @abstractmethod
     def diagnose(cls, here: Host) -> tuple[TargetDiagnosis, ...]:
         """What this machine can do with it, a line for each variant that differs."""
+
+    @classmethod
+    def why_not_loaded(cls, requires: Mapping[str, Any], version: str) -> str | None:  # noqa: ARG003
+        """Why `library` in that version does not load an engine; None: nothing speaks against it.
+
+        `requires` is what the engine's record says that it needs.
+        """
+        return None
+
+    @classmethod
+    def why_not_in_triton(cls, requires: Mapping[str, Any]) -> str | None:  # noqa: ARG003
+        """Why the backend of Triton that serves its engines cannot serve this one; None: it can."""
+        return None
+
+    @classmethod
+    def triton_options(cls, requires: Mapping[str, Any]) -> tuple[str, ...]:  # noqa: ARG003
+        """Options that a Triton server needs for an engine."""
+        return ()
 
     @abstractmethod
     def dialect(self, precision: Precision) -> Dialect:

@@ -124,7 +124,7 @@ def test_a_limit_in_time_bounds_batch_and_queue(build: Path, tmp_path: Path) -> 
     assert "default_timeout_microseconds: 6200" in config
 
 
-def with_plan(folder: Path, profiles: list[str], target: str = "tensorrt") -> Path:
+def with_plan(folder: Path, profiles: list[str], target: str = "tensorrt", **requires: Any) -> Path:
     """A build whose engine is a TensorRT plan. Its bytes do not matter: packing never runs it."""
 
     def edit(manifest: dict[str, Any]) -> None:
@@ -133,7 +133,9 @@ def with_plan(folder: Path, profiles: list[str], target: str = "tensorrt") -> Pa
         entry.update(id=f"{target}.fp16", target=target)
         for latency in (entry["latency"], *entry["latency_by_batch"]):
             latency.update(device="gpu", baseline="torch-eager-cuda")
-        entry["requires"] = {"versions": {"tensorrt": "11.1.0"}, "profiles": profiles}
+        entry["requires"] = {
+            "versions": {"tensorrt": "11.1.0"}, "profiles": profiles, **requires
+        }  # fmt: skip
         manifest["engines"] = [entry]
 
     return edited_build(folder, edit)

@@ -44,12 +44,14 @@ from exporter.targets.target import (
 from exporter.targets.tensorrt.build import ENGINE, PLAN, BuildRequest
 from exporter.targets.tensorrt.inspector import parse_engine
 from exporter.targets.tensorrt.layer_list import parse_nodes
+from exporter.targets.tensorrt.portability import rebuild_line, why_not_loaded
 from exporter.targets.tensorrt.predict import traffic
 from exporter.targets.tensorrt.records import LayerList
 from exporter.targets.tensorrt.refit import WEIGHTS
 from exporter.targets.tensorrt.session import choose_profile
 from exporter.targets.tensorrt.settings import ALL_KEYS, Profile, TensorRtSettings
 from exporter.targets.tensorrt.types import asked_types, check_types
+from exporter.targets.triton_containers import newest
 
 TIMES: Final = "timing.cache"
 
@@ -62,6 +64,7 @@ class TensorRt(Target):
     mark = Mark.DIAMOND
     has_profiles = True
     cuda_graph = True
+    builder_image = "nvcr.io/nvidia/tensorrt"
 
     def __init__(self, variant: str = "") -> None:
         if variant:
@@ -87,6 +90,29 @@ class TensorRt(Target):
         if here.gpu is None:
             return (TargetDiagnosis(cls.family, Status.MISSING, NO_GPU),)
         return (diagnose_library(cls.family, cls.library, here, install_command("gpu")),)
+
+    @classmethod
+    def why_not_loaded(cls, requires: Mapping[str, Any], version: str) -> str | None:
+        """As the base class says; of a build that recorded no version nothing is known."""
+        built = requires.get("versions", {}).get(cls.library)
+        if built is None:
+            return None
+        compatible = bool(requires.get("version_compatible"))
+        return why_not_loaded(built, version, version_compatible=compatible)
+
+    @classmethod
+    def why_not_in_triton(cls, requires: Mapping[str, Any]) -> str | None:
+        if requires.get("strip_weights"):
+            return (
+                "its plan has no weights, and Triton does not put them back; "
+                "export it without --setting tensorrt.strip_weights=on"
+            )
+        return None
+
+    @classmethod
+    def triton_options(cls, requires: Mapping[str, Any]) -> tuple[str, ...]:
+        compatible = requires.get("version_compatible")
+        return ("--backend-config=tensorrt,version-compatible=true",) if compatible else ()
 
     def dialect(self, precision: Precision) -> Dialect:
         return Dialect.S8_SYMMETRIC if precision is Precision.INT8 else Dialect.FLOAT
@@ -264,12 +290,17 @@ def requires(
     dynamic = any(shape[0] < 0 for shape in shapes.values())
     built = profiles(settings.profile, batches)
     version, compatible = answer["version"], settings.version_compatible
+    server = newest(
+        "tensorrt",
+        lambda found: why_not_loaded(version, found, version_compatible=compatible) is None,
+    )
     return {
         "compute_capability": portable[settings.hardware_compatibility],
         "gpu": here.gpu,
         "versions": {"tensorrt": version},
         "version_compatible": compatible,
         "strip_weights": settings.strip_weights,
+        "triton_container": "none is known" if server is None else server.tag,
         "profiles": [":".join(map(str, p)) for p in built] if dynamic else [],
         "tf32": settings.tf32,
         "reproducible": "no: TensorRT picks kernels by measuring them",
@@ -279,6 +310,7 @@ def requires(
             for batch in (batches if dynamic else batches[:1])
             if any(low <= batch <= high for low, _, high in built)
         },
+        "rebuild": rebuild_line(settings, shapes, built, version),
     }
 
 

@@ -113,8 +113,9 @@ def test_the_timing_cache_is_keyed_by_everything_that_changes_times(tmp_path: Pa
         path(machine(), optimization_level="5"),
         path(machine(), hardware_compatibility="ampere_plus"),
         path(machine(), version_compatible="on"),
+        path(machine(), strip_weights="on"),
     }
-    assert len(others) == 7
+    assert len(others) == 8
     assert first not in others
     # What changes neither kernels nor times shares the file.
     assert path(machine(), profile="1:2:3", memory_mb="4096") == first
@@ -186,10 +187,17 @@ def test_requirements(tmp_path: Path) -> None:
     assert "--shapes=input:8x3x224x224 --useProfile=1" in told["trtexec"]["8"]
     assert told["tf32"] is False
     assert str(tmp_path) not in json.dumps(told)
+    assert (told["triton_container"], told["strip_weights"]) == ("25.10-py3", False)
+    assert told["rebuild"].startswith("trtexec --onnx=onnx/model.onnx --saveEngine=1/model.plan")
     wider = TensorRtSettings(hardware_compatibility="ampere_plus")
     assert (
         requires(wider, machine(), answer, tmp_path, (1,))["compute_capability"] == "8.0 and later"
     )
+    later = TensorRtSettings(version_compatible=True)
+    assert requires(later, machine(), answer, tmp_path, (1,))["triton_container"] == "26.07-py3"
+    unknown = {**answer, "version": "10.12.0.36"}
+    told = requires(TensorRtSettings(), machine(), unknown, tmp_path, (1,))
+    assert told["triton_container"] == "none is known"
 
 
 def test_a_missing_account_is_unreadable(tmp_path: Path) -> None:
@@ -246,6 +254,18 @@ def test_what_is_used_of_tensorrt_exists_in_its_sibling() -> None:
             value = getattr(value, part)
     for level in ("AMPERE_PLUS", "SAME_COMPUTE_CAPABILITY"):
         assert hasattr(trt.HardwareCompatibilityLevel, level)
+
+
+def test_a_plan_that_brings_its_own_code_may_be_inspected() -> None:
+    """A version-compatible one does; without this word TensorRT does not load it."""
+    trt = pytest.importorskip("tensorrt_rtx")
+    assert hasattr(trt.Runtime, "engine_host_code_allowed")
+    (source,) = (
+        text
+        for path in SOURCES.glob("*.py")
+        if "deserialize_cuda_engine" in (text := path.read_text(encoding="utf-8"))
+    )
+    assert "runtime.engine_host_code_allowed = True" in source
 
 
 def test_what_is_used_of_an_engine_exists_in_its_sibling() -> None:

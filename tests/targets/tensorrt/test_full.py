@@ -237,7 +237,7 @@ def attributes_of_trt(module: str) -> set[str]:
 def test_what_is_used_of_tensorrt_exists_in_its_sibling() -> None:
     """TensorRT-RTX's API is TensorRT's, save for what only the full one has."""
     trt = pytest.importorskip("tensorrt_rtx")
-    used = attributes_of_trt("build") | attributes_of_trt("session")
+    used = attributes_of_trt("builder") | attributes_of_trt("session")
     assert len(used) >= 8
     for name in used:
         value = trt

@@ -53,7 +53,7 @@ def unchecked(version: str) -> str | None:
 
 
 def trtexec_switches(version: str) -> str:
-    """What has trtexec time the GPU alone, as `measure/cuda_clock.py` does; 11.1 does so by itself."""
+    """What has trtexec time the GPU alone, as `measure/cuda_clock.py` does; 11.1 does so."""
     asked = " --useCudaGraph --useSpinWait --noDataTransfers"
     return "" if release(version) >= (11, 1) else asked
 

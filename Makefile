@@ -165,7 +165,7 @@ $(REHEARSAL)/.ready: pyproject.toml $(wildcard constraints/*.txt tests/rehearsal
 	@touch $@
 
 rehearse-gpu: $(REHEARSAL)/.ready ## The gpu extra on a machine without a GPU, as far as it goes (minutes)
-	@$(REHEARSAL)/bin/python -m pytest -m rehearsal $(ARGS)
+	@$(REHEARSAL)/bin/python -m pytest -m rehearsal tests/rehearsal $(ARGS)
 
 test-browser: $(READY_DEV) ## The report in Chromium (apt-get install chromium; npm)
 	@npm ci --ignore-scripts --no-audit --no-fund --prefix tests/browser

@@ -21,9 +21,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/exporter
 
-CONSTRAINTS := $(if $(filter cpu,$(EXTRA)),-c constraints/cpu.txt,)
+CONSTRAINTS := $(if $(filter cpu gpu,$(EXTRA)),-c constraints/$(EXTRA).txt,)
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX),)
+REHEARSAL := .venv-rehearsal
+REHEARSAL_PIP := $(REHEARSAL)/bin/python -m pip install --quiet --disable-pip-version-check
 SERVING := .venv-serving
 SERVING_PIP := $(SERVING)/bin/python -m pip install --quiet --disable-pip-version-check
 # Processes of `make test`; PyTorch gets one thread in each.
@@ -42,14 +44,14 @@ BUILD = $(or $(OUT),$(MODEL),resnet20-digits)
 .DEFAULT_GOAL := help
 .PHONY: help docs setup export models trace validate benchmark explain compare report pack doctor \
 	cache schema bench bench-quick digits test lint test-variants test-gpu gpu-report \
-	test-gpu-report test-browser test-serving test-zoo fuzz-graphs clean
+	test-gpu-report rehearse-gpu test-browser test-serving test-zoo fuzz-graphs clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo; echo "with VARIABLE=value after the target:"
 	@sed -n 's/^#: /  /p' $(MAKEFILE_LIST)
 
-$(READY): pyproject.toml constraints/cpu.txt
+$(READY): pyproject.toml $(wildcard constraints/*.txt)
 	@echo "making $(VENV) with the $(EXTRA) extra (a few minutes on a new machine)"
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(PIP_INSTALL) --editable '.[$(EXTRA)]'
@@ -132,7 +134,8 @@ lint: $(READY_DEV) ## Formatter, linter, strict types, and which part may import
 
 test: lint ## Everything that continuous integration runs
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
-		-m "not variants and not gpu and not gpu_report and not browser and not serving and not zoo and not fuzz" \
+		-m "not variants and not gpu and not gpu_report and not browser and not serving and not zoo and not fuzz \
+		and not rehearsal" \
 		$(ARGS)
 
 test-variants: $(READY_DEV) ## Every variant of the table through export, parity and receipt
@@ -148,6 +151,21 @@ gpu-report: $(READY_DEV) $(READY_BENCH) ## What this machine's GPU says, in one 
 
 test-gpu-report: $(READY_DEV) ## The GPU report, rehearsed on this machine's CPU
 	@$(BIN)/python -m pytest -m gpu_report $(ARGS)
+
+# The extra `gpu` as it is, but for TensorRT's libraries, which no index but NVIDIA's has: an empty
+# wheel of their name. Then what the API contract is compared with, version by version, side by side.
+$(REHEARSAL)/.ready: pyproject.toml $(wildcard constraints/*.txt tests/rehearsal/*.txt) tests/rehearsal/stand_ins.py
+	@echo "making $(REHEARSAL) with the gpu extra (3 GB are downloaded, 7 GB unpacked)"
+	@$(PYTHON) -m venv --clear $(REHEARSAL)
+	@$(REHEARSAL)/bin/python tests/rehearsal/stand_ins.py $(REHEARSAL)/wheels
+	@$(REHEARSAL_PIP) -c constraints/gpu.txt --find-links $(REHEARSAL)/wheels \
+		--editable '.[gpu,dev]' -r tests/rehearsal/requirements.txt
+	@sed '/^#/d' tests/rehearsal/contract.txt | while read -r pin; do \
+		$(REHEARSAL_PIP) --no-deps --target "$(REHEARSAL)/contract/$$pin" "$$pin" || exit 1; done
+	@touch $@
+
+rehearse-gpu: $(REHEARSAL)/.ready ## The gpu extra on a machine without a GPU, as far as it goes (minutes)
+	@$(REHEARSAL)/bin/python -m pytest -m rehearsal tests/rehearsal $(ARGS)
 
 test-browser: $(READY_DEV) ## The report in Chromium (apt-get install chromium; npm)
 	@npm ci --ignore-scripts --no-audit --no-fund --prefix tests/browser
@@ -176,5 +194,5 @@ fuzz-graphs: $(READY_DEV) ## GRAPHS random ONNX graphs (5000: an hour), each bui
 	@$(if $(GRAPHS),GRAPHS="$(GRAPHS)") OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/fuzz -m fuzz -s $(ARGS)
 
 clean: ## Remove the environment, the caches and build/
-	rm -rf $(VENV) $(SERVING) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(REHEARSAL) $(SERVING) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

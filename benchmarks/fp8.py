@@ -34,8 +34,8 @@ from exporter.images.samples import open_data
 from exporter.models.sources import define
 from exporter.progress import Terminal, make_console
 from exporter.quantize.calibrate import calibrate
-from exporter.targets.tensorrt.build import LAYERS, PLAN, BuildRequest
 from exporter.targets.tensorrt.process import run_builder
+from exporter.targets.tensorrt.request import LAYERS, PLAN, BuildRequest
 
 Array = npt.NDArray[Any]
 

@@ -26,13 +26,15 @@ _DISTRIBUTION: Final = "resnet-exporter"
 _LISTED: Final = 40
 """Names that a message lists at most: timm has a thousand models."""
 _PLACES: Final = (
+    r"(?:static )?(?:std::)?conditional_t<.*?\[with [^\]]*\] ",
+    r" ; GPU=-?\d+ ; hostname=.*$",
     r"\[ONNXRuntimeError\] : \d+ : \w+ : ",
     r"(?:Exception from|Check '[^']*' failed at) \S+\.\w+:\d+: ?",
     r"(?<!\S)\S*/\S+\.(?:cc|cpp|cu|h|hpp):\d+:? ?",
-    r"(?:[\w:&*]+ )?onnxruntime::[\w:~]+\((?:[^()]|\([^()]*\))*\)(?: const)?(?: |$)",
+    r"(?:[\w:&*<>]+ )?onnxruntime::[\w:~]+\((?:[^()]|\([^()]*\))*\)(?: const)?(?: |$)",
     r"(?:\w+: )?Assertion `[^`]*` failed: ",
 )
-"""What C++ libraries say of their own source: files, lines, signatures, conditions."""
+"""What C++ libraries say of their own source (files, lines, signatures, conditions), and of us."""
 
 
 class ExporterError(Exception):

@@ -26,6 +26,7 @@ __all__ = [
     "Host",
     "cache_folder",
     "check_single_onnxruntime",
+    "compiler_extra",
     "cpu_flags",
     "describe_host",
     "usable_threads",
@@ -139,6 +140,14 @@ def check_single_onnxruntime() -> None:
             "onnxruntime and onnxruntime-gpu are both installed and overwrite each other; "
             "run `pip uninstall -y onnxruntime onnxruntime-gpu`, then install the one you need"
         )
+
+
+def compiler_extra() -> str:
+    """The extra that this environment has, of those that compile: more of the other would break it.
+
+    `cpu` and `gpu` bring distributions of ONNX Runtime that overwrite each other.
+    """
+    return "gpu" if _version("onnxruntime-gpu") else "cpu"
 
 
 def _version(distribution: str) -> str | None:

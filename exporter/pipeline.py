@@ -115,7 +115,7 @@ def export_model(
             build_engine(run, network, target, precision, lowerings)
             for target, precision in planned.pairs
         ]
-        failed = tuple(engine for engine in built if isinstance(engine, FailedEngine))
+        failed = planned.failed + tuple(one for one in built if isinstance(one, FailedEngine))
         engines = [engine for engine in built if isinstance(engine, EngineRecord)]
         proved: list[EngineRecord] = []
         ceilings = MachineCeilings.skipped("interrupted")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from exporter import host
 from exporter.artifact import Precision
+from exporter.builds.records import FailedEngine
 from exporter.builds.request import ExportRequest
 from exporter.builds.unused import refuse_unused
 from exporter.errors import MissingDependencyError, UsageError, install_command
@@ -29,43 +31,68 @@ class Plan:
     pairs: tuple[Pair, ...]
     notes: tuple[str, ...] = ()
     """Each engine of the default list that is left out, with what would add it."""
+    failed: tuple[FailedEngine, ...] = ()
+    """Each that was asked for by name, beside others, and that cannot be built here."""
 
 
 def plan(request: ExportRequest) -> Plan:
     """The engines to build. With no target: the default list of this kind of machine.
 
-    A target that was asked for by name must be there; one of the default list whose library is
-    missing is left out with a note.
+    A target that was asked for by name and is not here has failed, and costs the others nothing;
+    one of the default list whose library is missing is left out with a note.
 
     Raises:
         UsageError: the request names what does not exist (a target, a precision of one, a
             setting), or an option that nothing of it uses.
-        MissingDependencyError: the library of a target that was asked for is not installed, or
-            those of all the default ones.
+        MissingDependencyError: the library or the hardware of all targets is missing.
     """
     planned = _asked_for(request) if request.targets else _default(request)
     targets = {target.name: target for target, _ in planned.pairs}
-    unused = set(request.settings) - {target.family for target in targets.values()}
+    families = {target.family for target in targets.values()}
+    absent = {engine.target.partition(":")[0] for engine in planned.failed}
+    unused = set(request.settings) - families - absent
     if unused:
         raise UsageError(
             f"--setting names {', '.join(sorted(unused))}, which is not built; add it to --target"
         )
     for target in targets.values():
         target.check_settings(settings_of(target, request.settings, request.profile))
-    refuse_unused(request, planned.pairs)
+    try:
+        refuse_unused(request, planned.pairs)
+    except UsageError as error:
+        # What is absent may be what the option is for.
+        raise _nothing_left(planned.failed) if planned.failed else error from None
     return planned
 
 
 def _asked_for(request: ExportRequest) -> Plan:
-    pairs = []
-    for target in [get_target(name) for name in dict.fromkeys(request.targets)]:
+    pairs: list[Pair] = []
+    failed: list[FailedEngine] = []
+    for name in dict.fromkeys(request.targets):
+        try:
+            target = get_target(name)
+        except MissingDependencyError as error:
+            precisions = request.precisions or target_class(name).precisions
+            failed += [_failed(name, precision, str(error)) for precision in precisions]
+            continue
         for precision in request.precisions or target.precisions:
             target.dialect(precision)  # which says why it does not have the precision
             missing = _missing_tool(target, precision)
-            if missing is not None:
-                raise MissingDependencyError(missing)
-            pairs.append((target, precision))
-    return Plan(tuple(pairs))
+            if missing is None:
+                pairs.append((target, precision))
+            else:
+                failed.append(_failed(target.name, precision, missing))
+    if not pairs:
+        raise _nothing_left(failed)
+    return Plan(tuple(pairs), failed=tuple(failed))
+
+
+def _failed(target: str, precision: Precision, reason: str) -> FailedEngine:
+    return FailedEngine(f"{target}.{precision}", target, precision, "plan", reason)
+
+
+def _nothing_left(failed: Sequence[FailedEngine]) -> MissingDependencyError:
+    return MissingDependencyError("; ".join(dict.fromkeys(engine.reason for engine in failed)))
 
 
 def _default(request: ExportRequest) -> Plan:

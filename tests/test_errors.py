@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from exporter import errors
-from exporter.errors import install_command, unknown_name
+from exporter.errors import install_command, reason_of, unknown_name
 
 ROOT = Path(__file__).parents[1]
 
@@ -71,3 +71,25 @@ def test_a_long_list_of_names_is_not_printed_whole() -> None:
     message = str(unknown_name("timm model", "?", [f"net{number:04}" for number in range(1000)]))
     assert "net0000" in message
     assert message.endswith("and 960 more")
+
+
+def test_a_cuda_error_is_quoted_without_its_source_and_without_this_host() -> None:
+    kind = "std::conditional_t<THRW, void, onnxruntime::common::Status>"
+    said = (
+        f"/onnxruntime_src/onnxruntime/core/providers/cuda/cuda_call.cc:154 {kind} "
+        "onnxruntime::CudaCall(ERRTYPE, const char*, SUCCTYPE) [with ERRTYPE = cudaError; "
+        "bool THRW = true; std::conditional_t<THRW, void, common::Status> = void] "
+        "CUDA failure 35: CUDA driver version is insufficient for CUDA runtime version ; "
+        "GPU=-1 ; hostname=somebodys ; file=/onnxruntime_src/cuda.cc ; line=355 ; expr=f(x); "
+    )
+    assert reason_of(RuntimeError(said)) == (
+        "CUDA failure 35: CUDA driver version is insufficient for CUDA runtime version"
+    )
+    option = (
+        "/onnxruntime_src/onnxruntime/python/onnxruntime_pybind_state.cc:949 std::shared_ptr<"
+        "onnxruntime::Factory> onnxruntime::python::Create(const onnxruntime::SessionOptions&) "
+        "[ERROR] [TensorRT] The value for the key 'trt_fp16_enable' should be 'True' or 'False'."
+    )
+    assert reason_of(RuntimeError(option)) == (
+        "[ERROR] [TensorRT] The value for the key 'trt_fp16_enable' should be 'True' or 'False'."
+    )

@@ -105,10 +105,32 @@ def test_a_default_target_without_its_library_is_left_out_with_a_note(
     assert note.endswith("needs a library; run: pip install it")
 
 
-def test_the_same_target_asked_for_by_name_is_an_error(machine: pytest.MonkeyPatch) -> None:
+def test_the_same_target_asked_for_by_name_has_failed_and_the_others_go_on(
+    machine: pytest.MonkeyPatch,
+) -> None:
     absent(machine, "openvino")
-    with pytest.raises(MissingDependencyError, match="target openvino needs a library"):
-        plan(ExportRequest(targets=("ort-cpu", "openvino")))
+    asked = ExportRequest(targets=("ort-cpu", "openvino"), precisions=(FP16, INT8))
+    planned = plan(asked)
+    assert [target.name for target, _ in planned.pairs] == ["ort-cpu"] * 2
+    assert [engine.id for engine in planned.failed] == ["openvino.fp16", "openvino.int8"]
+    assert {engine.reason for engine in planned.failed} == {
+        "target openvino needs a library; run: pip install it"
+    }
+
+
+def test_targets_of_which_none_is_here_are_an_error(machine: pytest.MonkeyPatch) -> None:
+    absent(machine, "openvino", "ort-cpu")
+    with pytest.raises(MissingDependencyError, match=r"target openvino.*; target ort-cpu needs"):
+        plan(ExportRequest(targets=("openvino", "ort-cpu")))
+
+
+def test_an_option_for_what_is_not_here_is_answered_with_that(machine: pytest.MonkeyPatch) -> None:
+    absent(machine, "tensorrt")
+    asked = ExportRequest(targets=("ort-cpu", "tensorrt"), profile="1:8:32")
+    with pytest.raises(MissingDependencyError, match="target tensorrt needs a library"):
+        plan(asked)
+    with pytest.raises(UsageError, match="--profile concerns"):
+        plan(attrs.evolve(asked, targets=("ort-cpu",)))
 
 
 def test_nothing_left_is_an_error_with_every_reason(machine: pytest.MonkeyPatch) -> None:
@@ -128,8 +150,10 @@ def test_what_onnx_runtime_calibrates_or_proves_is_left_out_without_it(
     ]
     left_out = [note.partition(" is left out: ")[0] for note in planned.notes]
     assert left_out == ["ort-cpu", "openvino.int8", "tensorrt-rtx.fp16"]
+    (failed,) = plan(ExportRequest(targets=("openvino",))).failed
+    assert failed.reason.startswith("openvino.int8 needs ONNX Runtime, which calibrates INT8")
     with pytest.raises(MissingDependencyError, match=r"openvino\.int8 needs ONNX Runtime, which"):
-        plan(ExportRequest(targets=("openvino",)))
+        plan(ExportRequest(targets=("openvino",), precisions=(INT8,)))
 
 
 def test_targets_by_name_come_in_every_precision_that_they_have(

@@ -98,7 +98,7 @@ class FailedEngine:
     target: str
     precision: Precision
     stage: str
-    """Where it failed: "lower" or "build"."""
+    """Where it failed: "plan" (its library or hardware is missing), "lower", "build" or "prove"."""
     reason: str
 
 

@@ -1,7 +1,8 @@
 """Which engine of a bundle this machine should run.
 
 An engine is a candidate where its runtime library is installed in the version that it was validated
-with or a newer one, the CPU has the features it requires, and its device is the one asked for.
+with or a newer one, the CPU has the features it requires, its device is the one asked for, and on
+a GPU, what its provider is linked with loads and the driver answers.
 Among the candidates the one that was measured fastest comes first; GPU engines come before CPU
 engines. One measurement does not carry over: INT8 on an x86 CPU without VNNI runs kernels that do
 not saturate and are slower, so there it comes last.
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 from importlib import metadata
 from typing import Final
 
+from exporter.runtime import gpu_libraries
 from exporter.runtime.description import EngineEntry
 from exporter.runtime.errors import InputError, NoEngineError
 from exporter.runtime.machine import cpu_flags, saturates_u8s8
@@ -66,21 +68,20 @@ def why_not(entry: EngineEntry, device: str) -> str | None:
     if device not in {"auto", backend.device}:
         return f"it runs on {backend.device}, and device={device!r} was asked for"
     if not is_installed(backend.module):
-        return f"{backend.module} is not installed; run `pip install {backend.module}`"
+        return f"{backend.module} is not installed; run `pip install '{backend.package}'`"
     validated = entry.requires.versions.get(backend.module)
     installed = _installed_version(backend.module)
     if validated and installed and _major_minor(installed) < _major_minor(validated):
         return (
             f"{backend.module} {installed} is older than {validated}, with which it was validated; "
-            f"run `pip install '{backend.module}>={validated}'`"
+            f"run `pip install '{backend.package}>={validated}'`"
         )
     flags = cpu_flags()
     missing = sorted(entry.requires.cpu_flags - flags)
     if flags and missing:
         return f"this CPU lacks {', '.join(missing)}"
-    if backend.device == "cuda" and not _cuda_available():
-        return "onnxruntime offers no CUDAExecutionProvider here; install onnxruntime-gpu"
-    return None
+    obstacle = gpu_libraries.why_not(backend.providers[0])
+    return None if obstacle is None else str(obstacle)
 
 
 def _rank(entry: EngineEntry) -> tuple[bool, bool, float, int]:
@@ -93,12 +94,6 @@ def _rank(entry: EngineEntry) -> tuple[bool, bool, float, int]:
         entry.p50_ms if entry.p50_ms is not None else math.inf,
         _UNMEASURED.index(entry.precision) if entry.precision in _UNMEASURED else 9,
     )
-
-
-def _cuda_available() -> bool:
-    import onnxruntime as ort
-
-    return "CUDAExecutionProvider" in ort.get_available_providers()
 
 
 def _installed_version(module: str) -> str | None:

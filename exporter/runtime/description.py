@@ -33,6 +33,8 @@ class Requirements:
     """More of them, for CPUs whose U8 x S8 products saturate."""
     disabled_optimizers: tuple[str, ...] = ()
     """Of ONNX Runtime, by name."""
+    provider_options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """ONNX Runtime's provider -> its options."""
 
 
 @dataclass(frozen=True)
@@ -144,12 +146,14 @@ def _requirements(requires: _Value) -> Requirements:
     options = requires.get("session_options")
     config = options and options.get("config")
     disabled = options and options.get("disabled_optimizers")
+    of_providers = requires.get("provider_options")
     return Requirements(
         versions=versions.texts_by_name() if versions else {},
         cpu_flags=frozenset(flag.text() for flag in flags or ()),
         session_config=config.texts_by_name() if config else {},
         session_config_without_vnni=without_vnni.texts_by_name() if without_vnni else {},
         disabled_optimizers=tuple(name.text() for name in disabled or ()),
+        provider_options=dict(of_providers.items()) if of_providers else {},
     )
 
 
@@ -216,6 +220,13 @@ class _Value:
         if len(values) not in (1, 3):
             raise self.unfit("a number for each of 1 or 3 channels")
         return values
+
+    def items(self) -> Iterator[tuple[str, Mapping[str, str]]]:
+        """The fields of an object, each an object of texts."""
+        if not isinstance(self.value, dict):
+            raise self.unfit("an object")
+        for name, item in self.value.items():
+            yield name, _Value(item, self._inside(name)).texts_by_name()
 
     def texts_by_name(self) -> Mapping[str, str]:
         if not isinstance(self.value, dict):

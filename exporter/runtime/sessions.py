@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from exporter.runtime import gpu_libraries
 from exporter.runtime.description import Requirements
 from exporter.runtime.errors import NoEngineError
 from exporter.runtime.machine import cpu_flags, saturates_u8s8
@@ -62,6 +63,9 @@ class OnnxRuntimeSession:
     ) -> None:
         import onnxruntime as ort
 
+        obstacle = gpu_libraries.why_not(providers[0])
+        if obstacle is not None:
+            raise NoEngineError(f"{providers[0]} does not work here: {obstacle}")
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -75,7 +79,9 @@ class OnnxRuntimeSession:
             self._session = ort.InferenceSession(
                 files[0],
                 options,
-                providers=list(providers),
+                providers=[
+                    (name, dict(requires.provider_options.get(name, {}))) for name in providers
+                ],
                 disabled_optimizers=set(requires.disabled_optimizers),
                 # Else a failed load is tried again without the disabled optimizers.
                 enable_fallback=0,
@@ -162,6 +168,8 @@ class Backend:
     """How the engines of one target are run."""
 
     module: str
+    package: str
+    """On PyPI."""
     session: type[OnnxRuntimeSession] | type[OpenVinoSession]
     device: str
     """"cpu" or "cuda"."""
@@ -171,10 +179,13 @@ class Backend:
 
 # Targets of the compiler that this runtime serves. TensorRT plans are served by Triton.
 BACKENDS: Final[Mapping[str, Backend]] = {
-    "ort-cpu": Backend("onnxruntime", OnnxRuntimeSession, "cpu", ("CPUExecutionProvider",)),
-    "openvino": Backend("openvino", OpenVinoSession, "cpu", ("CPU",)),
+    "ort-cpu": Backend(
+        "onnxruntime", "onnxruntime", OnnxRuntimeSession, "cpu", ("CPUExecutionProvider",)
+    ),
+    "openvino": Backend("openvino", "openvino", OpenVinoSession, "cpu", ("CPU",)),
     "ort-cuda": Backend(
         "onnxruntime",
+        "onnxruntime-gpu[cuda,cudnn]",
         OnnxRuntimeSession,
         "cuda",
         ("CUDAExecutionProvider", "CPUExecutionProvider"),

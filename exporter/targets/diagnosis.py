@@ -8,7 +8,7 @@ from importlib import import_module, util
 from typing import Final
 
 from exporter.errors import MissingDependencyError, install_command
-from exporter.host import Host
+from exporter.host import Host, compiler_extra
 
 NO_GPU: Final = "needs an NVIDIA GPU; no driver answers here"
 
@@ -58,7 +58,7 @@ def require(target: str, library: str, module: str, install: str | None = None) 
     """
     problem = import_problem(module)
     if problem is not None:
-        install = install or install_command("cpu")
+        install = install or install_command(compiler_extra())
         raise MissingDependencyError(
             f"target {target} needs {library}, which {problem}; run: {install}"
         )
@@ -84,7 +84,7 @@ def diagnose_library(
     if problem is None:
         return TargetDiagnosis(name, Status.AVAILABLE, with_version(module, here))
     return TargetDiagnosis(
-        name, Status.MISSING, f"{module} {problem}", install or install_command("cpu")
+        name, Status.MISSING, f"{module} {problem}", install or install_command(compiler_extra())
     )
 
 

@@ -126,6 +126,9 @@ def target(diagnosis: doctor.Diagnosis, name: str) -> TargetDiagnosis:
 def test_a_gpu_with_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("tensorrt_rtx")
     both = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
+    monkeypatch.setattr("exporter.runtime.gpu_libraries.why_not", lambda _: None)
+    for module in ("ort.gpu", "tensorrt.full"):
+        monkeypatch.setattr(f"exporter.targets.{module}.why_it_fails", lambda _: None)
     found = on(monkeypatch, gpu="NVIDIA L4", capability="8.9", providers=both)
     names = ("tensorrt-rtx", "tensorrt", "ort-cuda", "ort-tensorrt")
     assert {status(found)[name] for name in names} == {"available"}

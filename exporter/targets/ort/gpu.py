@@ -1,15 +1,18 @@
 """ONNX Runtime sessions on a GPU provider, where nothing runs on the CPU unless that was allowed.
 
 A GPU provider that does not load, or that does not take a node, leaves the work to the CPU
-provider without a word (onnxruntime#23372, #27006). So three things are checked: the session's
-first provider, `session.disable_cpu_ep_fallback`, and the provider of each node. Whether nodes on
-the CPU were allowed is kept in a file beside the engine, so that it opens as it was built.
+provider without a word (onnxruntime#23372, #27006). So four things are checked: that what the
+provider is linked with loads (`runtime/gpu_libraries.py`), the session's first provider,
+`session.disable_cpu_ep_fallback`, and the provider of each node. Whether nodes on the CPU were
+allowed is kept in a file beside the engine, so that it opens as it was built.
 """
 
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -23,6 +26,7 @@ from exporter.errors import (
     install_command,
     reason_of,
 )
+from exporter.runtime import gpu_libraries
 from exporter.targets.diagnosis import (
     NO_GPU,
     Status,
@@ -31,7 +35,13 @@ from exporter.targets.diagnosis import (
     require,
     with_version,
 )
-from exporter.targets.ort.session import DISABLED_OPTIMIZERS, session_options, version
+from exporter.targets.ort.session import (
+    DISABLED_OPTIMIZERS,
+    OrtSession,
+    session_options,
+    version,
+)
+from exporter.targets.probe import why_it_fails
 from exporter.targets.target import MachineKind, Target
 
 if TYPE_CHECKING:
@@ -73,16 +83,18 @@ def require_provider(provider: str, target: str) -> None:
     import onnxruntime as ort
 
     if provider not in ort.get_available_providers():
-        replace = "pip uninstall -y onnxruntime && " if _installed("onnxruntime") else ""
         raise MissingDependencyError(
             f"target {target} needs onnxruntime-gpu, and the onnxruntime {version()} here "
-            f"has no {provider}; run: {replace}{install_command('gpu')}"
+            f"has no {provider}; run: {_install()}"
         )
     if host.describe_host().gpu is None:
         raise MissingDependencyError(
             f"target {target} runs on an NVIDIA GPU, and no driver answers here; "
             "use ort-cpu or openvino on this machine"
         )
+    obstacle = gpu_libraries.why_not(provider)
+    if obstacle is not None:
+        raise MissingDependencyError(f"target {target}: {obstacle}")
 
 
 def _installed(distribution: str) -> bool:
@@ -94,20 +106,52 @@ def _installed(distribution: str) -> bool:
 
 
 def _diagnose_provider(name: str, provider: str, here: host.Host) -> TargetDiagnosis:
-    if here.gpu is None:
-        return TargetDiagnosis(name, Status.MISSING, NO_GPU)
+    missing = TargetDiagnosis(name, Status.MISSING, NO_GPU)
     problem = import_problem("onnxruntime")
     if problem is not None:
-        return TargetDiagnosis(
-            name, Status.MISSING, f"onnxruntime {problem}", install_command("gpu")
-        )
+        found = f"onnxruntime {problem}"
+        return missing if here.gpu is None else replace(missing, detail=found, command=_install())
     import onnxruntime as ort
 
     found = with_version("onnxruntime", here)
     if provider not in ort.get_available_providers():
-        swap = f"pip uninstall -y onnxruntime && {install_command('gpu')}"
-        return TargetDiagnosis(name, Status.MISSING, f"{found} has no {provider}", swap)
-    return TargetDiagnosis(name, Status.AVAILABLE, found)
+        found = f"{found} has no {provider}"
+        return missing if here.gpu is None else replace(missing, detail=found, command=_install())
+    obstacle = gpu_libraries.why_not(provider)
+    if obstacle is not None:
+        return replace(missing, detail=f"{found}: {obstacle.reason}", command=obstacle.command)
+    refused = why_it_fails(provider)
+    if refused is not None:
+        return replace(missing, detail=refused)
+    return TargetDiagnosis(name, Status.AVAILABLE, f"{found}; {provider} ran a convolution")
+
+
+def _install() -> str:
+    """What adds ONNX Runtime's GPU providers; the package for the CPU has to go first."""
+    swap = "pip uninstall -y onnxruntime && " if _installed("onnxruntime") else ""
+    return f"{swap}{install_command('gpu')}"
+
+
+def why_no_session(provider: str) -> str | None:
+    """None where the provider really runs a convolution in this process, else the reason."""
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper, save
+
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 1, 4, 4])
+    answer = helper.make_tensor_value_info("answer", TensorProto.FLOAT, [1, 1, 2, 2])
+    weight = numpy_helper.from_array(np.ones((1, 1, 3, 3), np.float32), "weight")
+    convolution = helper.make_node("Conv", ["image", "weight"], ["answer"], name="convolution")
+    graph = helper.make_graph([convolution], "probe", [image], [answer], [weight])
+    opset = helper.make_opsetid("", 20)
+    with tempfile.TemporaryDirectory(prefix="exporter-") as folder:
+        path = Path(folder, "probe.onnx")
+        save(helper.make_model(graph, ir_version=10, opset_imports=[opset]), path)
+        try:
+            with OrtSession(gpu_session(path, provider, {})) as session:
+                session.run(np.ones((1, 1, 4, 4), np.float32))
+        except BuildError as error:
+            return str(error)
+    return None
 
 
 def built_with_fallback(account: Path) -> bool:
@@ -134,6 +178,9 @@ def gpu_session(
     """
     import onnxruntime as ort
 
+    obstacle = gpu_libraries.why_not(provider)
+    if obstacle is not None:
+        raise BuildError(f"onnxruntime {version()} cannot run {model.name}: {obstacle}")
     session_config = config or session_options(threads)
     session_config.add_session_config_entry(_RECORD, "1")
     if not allow_fallback:

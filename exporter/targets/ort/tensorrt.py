@@ -35,6 +35,7 @@ from exporter.targets.target import (
     UnreadableKernels,
 )
 from exporter.targets.tensorrt.settings import Profile, TensorRtSettings
+from exporter.targets.tensorrt.versions import precision_options
 
 PROVIDER: Final = "TensorrtExecutionProvider"
 BUILT_WITH: Final = "build.json"
@@ -85,7 +86,7 @@ class OrtTensorRt(OrtGpuTarget):
         engine = out.with_name(f"{out.name}.onnx")
         account = _account_file(engine)
         here = host.describe_host()
-        tensorrt = here.versions.get("tensorrt", "10")
+        tensorrt = here.versions.get("tensorrt", "10.0")
         try:
             with tempfile.TemporaryDirectory(dir=out.parent, prefix=".build-") as folder:
                 written = Path(folder, engine.name)
@@ -143,18 +144,16 @@ def build_options(
 ) -> dict[str, str]:
     """The provider's options for one build; `image` is the input's name and shape."""
     options = {
-        "trt_dump_ep_context_model": "1",
+        "trt_dump_ep_context_model": "True",
         "trt_ep_context_file_path": str(written),
         "trt_ep_context_embed_mode": "1",
-        "trt_engine_cache_enable": "0",
+        "trt_engine_cache_enable": "False",
     }
     if settings.optimization_level is not None:
         options["trt_builder_optimization_level"] = str(settings.optimization_level)
-    if int(tensorrt_version.split(".")[0]) < 11:
-        options["trt_fp16_enable"] = "1" if precision is Precision.FP16 else "0"
-        options["trt_int8_enable"] = "1" if precision is Precision.INT8 else "0"
+    options.update(precision_options(precision, tensorrt_version))
     if settings.timing_cache is not None:
-        options["trt_timing_cache_enable"] = "1"
+        options["trt_timing_cache_enable"] = "True"
         options["trt_timing_cache_path"] = os.fspath(settings.timing_cache)
     options.update(_profile_options(settings.profile, *image))
     return options

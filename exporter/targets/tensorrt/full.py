@@ -2,8 +2,7 @@
 
 Both versions are asked for the same thing, a strongly typed network: TensorRT 11 has no other, and
 in TensorRT 10 it makes the graph's types hold. So precision is never a builder flag here, and what
-was built is checked against the graph. The differences that are left are in `build.py` (the
-STRONGLY_TYPED flag), `inspector.py` (field names) and `trtexec_line` (defaults).
+was built is checked against the graph. The differences that are left are in `versions.py`.
 
 Expected of the s8-symmetric dialect: Q/DQ on the shortcut alone leaves each residual sum inside
 the main branch's last convolution (docs/decisions/0032).
@@ -12,16 +11,15 @@ the main branch's last convolution (docs/decisions/0032).
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
-import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from exporter import host
-from exporter.artifact import Dialect, Kernel, Precision, Skipped, Verdict
+from exporter.artifact import Dialect, Kernel, Precision, Prediction, Skipped, Verdict
 from exporter.disk.writing import write_whole
 from exporter.errors import BuildError, MissingDependencyError, UsageError, install_command
 from exporter.targets.diagnosis import (
@@ -31,6 +29,7 @@ from exporter.targets.diagnosis import (
     diagnose_library,
     require_installed,
 )
+from exporter.targets.probe import why_it_fails
 from exporter.targets.target import (
     BuildOptions,
     BuildResult,
@@ -41,19 +40,19 @@ from exporter.targets.target import (
     Target,
     UnreadableKernels,
 )
-from exporter.targets.tensorrt.build import ENGINE, PLAN, BuildRequest
 from exporter.targets.tensorrt.inspector import parse_engine
 from exporter.targets.tensorrt.layer_list import parse_nodes
 from exporter.targets.tensorrt.portability import rebuild_line, why_not_loaded
 from exporter.targets.tensorrt.predict import traffic
 from exporter.targets.tensorrt.records import LayerList
 from exporter.targets.tensorrt.refit import WEIGHTS
+from exporter.targets.tensorrt.request import ENGINE, PLAN, BuildRequest, RefusedError
 from exporter.targets.tensorrt.session import choose_profile
 from exporter.targets.tensorrt.settings import ALL_KEYS, Profile, TensorRtSettings
+from exporter.targets.tensorrt.timing_cache import TIMES, fetch_times, keep_times, timing_cache
 from exporter.targets.tensorrt.types import asked_types, check_types
+from exporter.targets.tensorrt.versions import CHECKED, trtexec_switches, unchecked
 from exporter.targets.triton_containers import newest
-
-TIMES: Final = "timing.cache"
 
 
 class TensorRt(Target):
@@ -87,9 +86,17 @@ class TensorRt(Target):
 
     @classmethod
     def diagnose(cls, here: host.Host) -> tuple[TargetDiagnosis, ...]:
-        if here.gpu is None:
-            return (TargetDiagnosis(cls.family, Status.MISSING, NO_GPU),)
-        return (diagnose_library(cls.family, cls.library, here, install_command("gpu")),)
+        found = diagnose_library(cls.family, cls.library, here, install_command("gpu"))
+        if found.status is not Status.AVAILABLE:
+            if here.gpu is None:
+                return (TargetDiagnosis(cls.family, Status.MISSING, NO_GPU),)
+            return (found,)
+        refused = why_it_fails(cls.library)
+        if refused is not None:
+            detail = f"{found.detail} imports; {refused}"
+            return (replace(found, status=Status.MISSING, detail=detail),)
+        warning = unchecked(here.versions.get(cls.library, CHECKED[0]))
+        return (found if warning is None else replace(found, detail=warning),)
 
     @classmethod
     def why_not_loaded(cls, requires: Mapping[str, Any], version: str) -> str | None:
@@ -202,6 +209,20 @@ class TensorRt(Target):
         built = read_engine(engine.with_suffix(f".{ENGINE}"))
         return built.kernels(), f"the engine inspector ({built.library}, GPU {built.built_for})"
 
+    def predict(
+        self,
+        engine: Path,
+        precision: Precision,  # noqa: ARG002
+        batches: tuple[int, ...],  # noqa: ARG002
+    ) -> tuple[tuple[Prediction, ...], tuple[str, ...]]:
+        """No costs, since they are measured; a warning about a version that was not checked."""
+        try:
+            built = read_engine(engine.with_suffix(f".{ENGINE}"))
+        except UnreadableKernels:
+            return (), ()
+        warning = unchecked(built.library.rpartition(" ")[2])
+        return (), () if warning is None else (warning,)
+
     def traffic(self, engine: Path, batch: int) -> tuple[KernelTraffic, ...]:
         """What each kernel of the profile for a batch size computes and moves.
 
@@ -217,6 +238,17 @@ class TensorRt(Target):
         return traffic(read_engine(account, index), batch)
 
 
+def why_no_builder() -> str | None:
+    """None where TensorRT makes a builder, which needs a GPU; else its own reason."""
+    from exporter.targets.tensorrt.builder import Messages, make_builder
+
+    try:
+        make_builder(Messages())
+    except RefusedError as error:
+        return str(error)
+    return None
+
+
 def profiles(asked: Profile, batches: Sequence[int]) -> tuple[tuple[int, int, int], ...]:
     """One tuned at each batch size that matters, 1 always among them, and then the asked one.
 
@@ -227,50 +259,6 @@ def profiles(asked: Profile, batches: Sequence[int]) -> tuple[tuple[int, int, in
     sizes = [size for size in (1, *batches) if asked.min <= size <= asked.max]
     tuned = {(size, size, size) for size in sizes if size != asked.opt or size == 1}
     return (*sorted(tuned - {every}), every)
-
-
-def timing_cache(settings: TensorRtSettings, here: host.Host) -> Path | None:
-    """The file of kernel times that were measured under the same conditions as this build's.
-
-    None where there is no folder to keep it in.
-
-    Times of another GPU, driver or library are not comparable, and TensorRT checks only a part of
-    that itself, so the name holds a digest of all of it and of the flags that choose kernels.
-    """
-    conditions = {
-        "tensorrt": here.versions.get("tensorrt"),
-        "gpu": here.gpu,
-        "driver": here.driver,
-        "tf32": settings.tf32,
-        "optimization_level": settings.optimization_level,
-        "hardware_compatibility": settings.hardware_compatibility,
-        "version_compatible": settings.version_compatible,
-        "strip_weights": settings.strip_weights,
-    }
-    digest = hashlib.sha256(json.dumps(conditions, sort_keys=True).encode()).hexdigest()[:16]
-    asked = settings.timing_cache
-    folder = host.cache_folder("timing") if asked is None else Path(asked)
-    return None if folder is None else folder / f"tensorrt-{digest}.cache"
-
-
-def fetch_times(kept: Path | None, times: Path, report: Callable[[str], None]) -> None:
-    """Copies a kept timing cache to `times`, where the builder reads it; none is no error."""
-    try:
-        if kept is not None and kept.exists():
-            shutil.copyfile(kept, times)
-    except OSError as error:
-        times.unlink(missing_ok=True)
-        report(f"kernels are measured again: {kept} cannot be read ({error.strerror})")
-
-
-def keep_times(times: Path, kept: Path | None, report: Callable[[str], None]) -> None:
-    """Keeps the timing cache that the builder wrote for the next build, if that can be."""
-    try:
-        if kept is not None and times.exists():
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(kept, times.read_bytes())
-    except OSError as error:
-        report(f"measured kernel times are not kept: {kept} cannot be written ({error.strerror})")
 
 
 def requires(
@@ -325,8 +313,7 @@ def trtexec_line(
 
     The median of its "GPU Compute Time" is the figure that ours must match; its throughput counts
     queries, not images. It gives every inference the same input, which may stay in the L2 cache.
-    trtexec 11.1 made CUDA graphs, spinning and no transfers its defaults; before, they are asked
-    for. A plan with several profiles is run at the one of this batch.
+    A plan with several profiles is run at the one of this batch.
     """
     line = f"trtexec --loadEngine={plan}"
     dynamic = {name: shape for name, shape in shapes.items() if shape[0] < 0}
@@ -338,10 +325,7 @@ def trtexec_line(
         index = choose_profile([(low, high) for low, _, high in built], batch)
         if index:
             line += f" --useProfile={index}"
-    major, minor = (int(part) for part in version.split(".")[:2])
-    if (major, minor) < (11, 1):
-        line += " --useCudaGraph --useSpinWait --noDataTransfers"
-    return line
+    return line + trtexec_switches(version)
 
 
 def built_profiles(path: Path) -> tuple[tuple[int, int, int], ...]:

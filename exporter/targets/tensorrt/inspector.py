@@ -1,12 +1,9 @@
 """TensorRT's engine inspector: the kernels of an engine that was built and loaded on a GPU.
 
 `IEngineInspector.get_engine_information(JSON)` with ProfilingVerbosity.DETAILED gives
-`{"Layers": [{"Name", "LayerType", "Inputs", "Outputs", ...}], ...}`. The versions differ in names:
-
-    TensorRT 8      no "Metadata"; a layer's Name lists its ONNX nodes: "Conv_5 + Add_6 + Relu_7"
-    TensorRT 10     "Metadata": "[ONNX Layer: a]<RS>[ONNX Layer: b]"; "Bindings": ["in", "out"]
-    TensorRT 11     "I/O Tensors": [{"Name", "IOMode"}]; a tensor's "Format/Datatype" is split into
-                    "Format" and "Datatype"
+`{"Layers": [{"Name", "LayerType", "Inputs", "Outputs", ...}], ...}`, where "Metadata" lists a
+layer's ONNX nodes: "[ONNX Layer: a]<RS>[ONNX Layer: b]". TensorRT 8 had them in the Name ("Conv_5 +
+Add_6 + Relu_7"); how 10 and 11 differ is in `versions.py`.
 
 What a layer does comes from its LayerType and from the ONNX nodes that it lists; in TensorRT's
 vocabulary a Gemm may run as a CaskConvolution, so the node's operator decides between the two.
@@ -36,9 +33,9 @@ from exporter.targets.tensorrt.records import (
     LayerTensor,
     check_complete,
 )
+from exporter.targets.tensorrt.versions import io_tensors, tensor_type
 
 _METADATA: Final = re.compile(r"\[ONNX Layer: ([^\x1e\x1f\[\]]+)\]")
-_FORMAT: Final = re.compile(r"\b(FP32|FP16|BF16|FP8|INT8|INT32|INT64|UINT8|BOOL)\b", re.IGNORECASE)
 
 # Layer types of TensorRT's own back end; those of its compiler back end are TensorRT-RTX's.
 _CONVOLUTIONS: Final = frozenset({
@@ -89,7 +86,7 @@ def parse_engine(
             raise UnreadableKernels(
                 "the inspector lists names alone; the engine was not built with detailed verbosity"
             )
-        bindings = _bindings(information)
+        bindings = io_tensors(information)
         own = [_plainly_named(layer) for layer in described if _profile_of(layer) == profile]
         layers = _without_renames([_layer(layer, nodes) for layer in own])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -98,12 +95,6 @@ def parse_engine(
         ) from None
     check_complete(layers, nodes, (Operation.CONV, Operation.GEMM, Operation.ADD))
     return LayerList(library, built_for, nodes, layers, bindings)
-
-
-def _bindings(information: Mapping[str, Any]) -> frozenset[str]:
-    if "I/O Tensors" in information:
-        return frozenset(str(tensor["Name"]) for tensor in information["I/O Tensors"])
-    return frozenset(str(name) for name in information["Bindings"])
 
 
 def _profile_of(described: Mapping[str, Any]) -> int:
@@ -213,13 +204,7 @@ def _weights(described: Mapping[str, Any]) -> int:
 
 
 def _tensor(described: Mapping[str, Any]) -> LayerTensor:
-    if "Datatype" in described:
-        dtype = DTYPES.get(described["Datatype"])
-    else:
-        found = _FORMAT.search(described["Format/Datatype"])
-        dtype = DTYPES.get(described["Format/Datatype"]) or (
-            ElementType(found[1].lower()) if found else None
-        )
+    dtype = tensor_type(described)
     if dtype is None:
         raise UnreadableKernels(f"{described['Name']} has an unknown type: {dict(described)}")
     return LayerTensor(described["Name"], tuple(map(int, described["Dimensions"])), dtype)

@@ -18,7 +18,7 @@ import psutil
 
 import exporter
 from exporter.errors import BuildError
-from exporter.targets.tensorrt.build import BuildRequest
+from exporter.targets.tensorrt.request import BuildRequest
 
 Report = Callable[[str], None]
 

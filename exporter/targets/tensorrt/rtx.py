@@ -29,7 +29,7 @@ from exporter.artifact import (
     Skipped,
     Verdict,
 )
-from exporter.errors import BuildError, UsageError, install_command, unknown_name
+from exporter.errors import BuildError, UsageError, unknown_name
 from exporter.targets.diagnosis import (
     Status,
     TargetDiagnosis,
@@ -47,10 +47,10 @@ from exporter.targets.target import (
     Target,
     UnreadableKernels,
 )
-from exporter.targets.tensorrt.build import LAYERS, PLAN, BuildRequest
 from exporter.targets.tensorrt.layer_list import parse_layer_list
 from exporter.targets.tensorrt.predict import predictions, traffic
 from exporter.targets.tensorrt.records import LayerList
+from exporter.targets.tensorrt.request import LAYERS, PLAN, BuildRequest
 from exporter.targets.tensorrt.settings import RTX_KEYS, TensorRtSettings
 from exporter.targets.tensorrt.types import asked_types, check_types
 
@@ -65,6 +65,7 @@ VARIANTS: Final[Mapping[str, str]] = {
 }
 _DATA_CENTRE: Final[Mapping[str, str]] = {"sm90": "Hopper", "sm100": "Blackwell data centre"}
 
+_INSTALL: Final = "pip install tensorrt-rtx-cu13"
 _NO_WHEELS: Final = "no wheels for this platform (x86-64 Linux and Windows alone)"
 _NOT_REPRODUCIBLE: Final = (
     "no: TensorRT-RTX numbers a plan's internal tensors by where they lie in memory; "
@@ -93,7 +94,7 @@ class TensorRtRtx(Target):
         if self.variant not in VARIANTS:
             raise unknown_name("variant of target tensorrt-rtx", variant, VARIANTS)
         self.name = f"{self.family}:{variant}" if variant else self.family
-        how = "run: pip install tensorrt-rtx-cu13" if _has_wheels() else _NO_WHEELS
+        how = f"run: {_INSTALL}" if _has_wheels() else _NO_WHEELS
         require_installed(self.name, "TensorRT-RTX", self.library, how)
         require_installed(self.name, "Polygraphy", "polygraphy", "run: pip install polygraphy")
         if self.variant == "sm75":
@@ -110,7 +111,7 @@ class TensorRtRtx(Target):
             return (TargetDiagnosis(cls.family, Status.MISSING, _NO_WHEELS),)
         if problem is not None:
             detail = f"{cls.library} {problem}"
-            return (TargetDiagnosis(cls.family, Status.MISSING, detail, install_command("cpu")),)
+            return (TargetDiagnosis(cls.family, Status.MISSING, detail, _INSTALL),)
         version = with_version(cls.library, here)
         if here.gpu is None or here.compute_capability is None:
             detail = f"{version}; no NVIDIA GPU to run its plans on"

@@ -18,10 +18,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from exporter.errors import BuildError
+from exporter.runtime.gpu_libraries import cuda_runtime_folder
 from exporter.targets import Array
 from exporter.targets.tensorrt.refit import put_weights_back, weights_of
+from exporter.targets.tensorrt.versions import NO_OBJECT
 
 if TYPE_CHECKING:
+    import tensorrt as trt
     import torch
 
 
@@ -41,13 +44,15 @@ def open_plan(engine: Path, library: str) -> TensorRtSession:
     G_LOGGER.module_severity = G_LOGGER.CRITICAL  # its errors come back as exceptions
     try:
         loaded = EngineFromBytes(BytesFromPath(str(engine)))()
-    except PolygraphyException as error:
+        weights = weights_of(engine)
+        if weights.exists():
+            put_weights_back(importlib.import_module(library), loaded, weights)
+        return TensorRtSession(loaded, engine.name)
+    except (PolygraphyException, TypeError) as error:
+        if isinstance(error, TypeError) and NO_OBJECT not in str(error):
+            raise
         reason = " ".join(str(error).split())
         raise BuildError(f"{library} does not load {engine.name}: {reason}") from None
-    weights = weights_of(engine)
-    if weights.exists():
-        put_weights_back(importlib.import_module(library), loaded, weights)
-    return TensorRtSession(loaded, engine.name)
 
 
 def _choose(library: str) -> None:
@@ -61,6 +66,18 @@ def _choose(library: str) -> None:
             f"this process already runs engines of the other TensorRT, so it cannot run one of "
             f"{library}; give the two targets in two commands"
         )
+    _name_cuda_runtime()
+
+
+def _name_cuda_runtime() -> None:
+    """Has Polygraphy find the CUDA runtime of NVIDIA's wheels for CUDA 13, where it does not look.
+
+    It reads this variable when it makes its first stream; the loader has read it long before.
+    """
+    folder = cuda_runtime_folder()
+    known = os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)
+    if folder is not None and str(folder) not in known:
+        os.environ["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, [*known, str(folder)]))
 
 
 def choose_profile(ranges: Sequence[tuple[int, int]], batch: int) -> int:
@@ -84,7 +101,7 @@ def choose_profile(ranges: Sequence[tuple[int, int]], batch: int) -> int:
 class TensorRtSession:
     """A loaded plan with one image input."""
 
-    def __init__(self, engine: Any, name: str) -> None:
+    def __init__(self, engine: trt.ICudaEngine, name: str) -> None:
         from polygraphy.backend.trt import TrtRunner
 
         self._engine = engine
@@ -183,7 +200,7 @@ class TensorRtSession:
         self.close()
 
 
-def _torch_dtype(dtype: Any) -> str:
+def _torch_dtype(dtype: trt.DataType) -> str:
     """TensorRT's DataType.FLOAT in PyTorch's words: float32."""
     name = str(dtype).rpartition(".")[2]
     known = {"FLOAT": "float32", "HALF": "float16", "INT8": "int8", "INT32": "int32",

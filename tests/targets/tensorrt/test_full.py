@@ -12,33 +12,12 @@ import pytest
 from exporter import host
 from exporter.errors import BuildError, MissingDependencyError, UsageError, install_command
 from exporter.targets import UnreadableKernels, get_target
-from exporter.targets.tensorrt.full import (
-    fetch_times,
-    keep_times,
-    profiles,
-    read_engine,
-    requires,
-    timing_cache,
-    trtexec_line,
-)
+from exporter.targets.tensorrt.full import profiles, read_engine, requires, trtexec_line
 from exporter.targets.tensorrt.session import choose_profile
-from exporter.targets.tensorrt.settings import ALL_KEYS, Profile, TensorRtSettings
+from exporter.targets.tensorrt.settings import Profile, TensorRtSettings
+from tests.targets.tensorrt.machines import machine
 
 SOURCES = Path(__file__).parents[3] / "exporter" / "targets" / "tensorrt"
-
-
-def machine(gpu: str | None = "NVIDIA L4", driver: str = "580.1", **versions: str) -> host.Host:
-    return host.Host(
-        cpu="CPU",
-        system="Linux x86_64",
-        logical_cpus=2,
-        threads=2,
-        cpu_flags=(),
-        gpu=gpu,
-        driver=driver,
-        compute_capability="8.9",
-        versions={"tensorrt": "10.13.3.9", **versions},
-    )
 
 
 def test_without_the_library_the_error_says_how_to_install_it() -> None:
@@ -92,70 +71,6 @@ def test_the_narrowest_profile_is_used(batch: int, index: int) -> None:
 def test_a_batch_beyond_the_profiles_is_an_error() -> None:
     with pytest.raises(BuildError, match="takes batches of 1 to 1, 1 to 32, not 33"):
         choose_profile([(1, 1), (1, 32)], 33)
-
-
-def test_the_timing_cache_is_keyed_by_everything_that_changes_times(tmp_path: Path) -> None:
-    given = {"timing_cache": str(tmp_path / "cache")}
-
-    def path(here: host.Host, **more: str) -> Path | None:
-        settings = TensorRtSettings.parse({**given, **more}, ALL_KEYS, "tensorrt")
-        return timing_cache(settings, here)
-
-    first = path(machine())
-    assert first is not None
-    assert first.parent == tmp_path / "cache"
-    assert path(machine()) == first
-    others = {
-        path(machine(gpu="NVIDIA A10")),
-        path(machine(driver="590.0")),
-        path(machine(tensorrt="11.1.0.1")),
-        path(machine(), tf32="on"),
-        path(machine(), optimization_level="5"),
-        path(machine(), hardware_compatibility="ampere_plus"),
-        path(machine(), version_compatible="on"),
-        path(machine(), strip_weights="on"),
-    }
-    assert len(others) == 8
-    assert first not in others
-    # What changes neither kernels nor times shares the file.
-    assert path(machine(), profile="1:2:3", memory_mb="4096") == first
-
-
-def test_the_timing_cache_lies_in_the_users_cache(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    kept = timing_cache(TensorRtSettings(), machine())
-    assert kept is not None
-    assert kept.parent == tmp_path / "resnet-exporter" / "timing"
-
-
-def test_kernel_times_are_kept_from_build_to_build(tmp_path: Path) -> None:
-    kept, times = tmp_path / "cache" / "kept", tmp_path / "times"
-    said: list[str] = []
-    fetch_times(kept, times, said.append)
-    assert not times.exists()
-    times.write_bytes(b"times")
-    keep_times(times, kept, said.append)
-    times.unlink()
-    fetch_times(kept, times, said.append)
-    assert times.read_bytes() == b"times"
-    assert said == []
-
-
-def test_a_timing_cache_that_cannot_be_used_is_only_reported(tmp_path: Path) -> None:
-    times = tmp_path / "times"
-    times.write_bytes(b"times")
-    (tmp_path / "folder").mkdir()
-    said: list[str] = []
-    keep_times(times, times / "kept", said.append)
-    keep_times(times, None, said.append)
-    fetch_times(tmp_path / "folder", tmp_path / "new", said.append)
-    assert [line.partition(":")[0] for line in said] == [
-        "measured kernel times are not kept",
-        "kernels are measured again",
-    ]
-    assert not (tmp_path / "new").exists()
 
 
 def test_the_trtexec_line() -> None:
@@ -245,7 +160,7 @@ def attributes_of_trt(module: str) -> set[str]:
 def test_what_is_used_of_tensorrt_exists_in_its_sibling() -> None:
     """TensorRT-RTX's API is TensorRT's, save for what only the full one has."""
     trt = pytest.importorskip("tensorrt_rtx")
-    used = attributes_of_trt("build") | attributes_of_trt("session")
+    used = attributes_of_trt("builder") | attributes_of_trt("session")
     assert len(used) >= 8
     for name in used:
         value = trt

@@ -20,8 +20,8 @@ from exporter.artifact import Precision
 from exporter.errors import BuildError, UsageError
 from exporter.targets import BuildOptions, get_target
 from exporter.targets.tensorrt import process
-from exporter.targets.tensorrt.build import BuildRequest
 from exporter.targets.tensorrt.process import run_builder
+from exporter.targets.tensorrt.request import BuildRequest
 from tests.graphs import random as numbers
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX has no wheel here")

@@ -10,8 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from exporter.artifact import ElementType, Operation, Precision
 from exporter.errors import BuildError
-from exporter.targets.tensorrt.build import LAYERS, BuildRequest
 from exporter.targets.tensorrt.process import run_builder
+from exporter.targets.tensorrt.request import LAYERS, BuildRequest
 from exporter.targets.tensorrt.rtx import read_layers
 from exporter.targets.tensorrt.types import asked_types, check_types
 from tests.graphs import random

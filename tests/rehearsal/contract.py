@@ -15,6 +15,7 @@ import numpy as np
 import tensorrt as trt
 
 from exporter.targets.tensorrt import builder, session
+from exporter.targets.tensorrt.refit import weights_of
 from exporter.targets.tensorrt.request import PLAN, BuildRequest
 from exporter.targets.tensorrt.settings import ALL_KEYS, TensorRtSettings
 from tests.rehearsal.doubles import Double, read_classes
@@ -27,6 +28,8 @@ def put_doubles(stubs: Path) -> None:
         "Builder": (trt.ILogger,),
         "Runtime": (trt.ILogger,),
         "OnnxParser": (trt.INetworkDefinition, trt.ILogger),
+        "Refitter": (trt.ICudaEngine, trt.ILogger),
+        "OnnxParserRefitter": (trt.Refitter, trt.ILogger),
     }
 
     def maker(name: str, arguments: tuple[type, ...]) -> Any:
@@ -50,6 +53,7 @@ def requests(folder: Path) -> list[BuildRequest]:
             "optimization_level": "5",
             "hardware_compatibility": "ampere_plus",
             "version_compatible": "on",
+            "strip_weights": "on",
             "timing_cache": str(folder),
         },
         ALL_KEYS,
@@ -76,6 +80,7 @@ def requests(folder: Path) -> list[BuildRequest]:
             optimization_level=settings.optimization_level,
             hardware_compatibility=settings.hardware_compatibility,
             version_compatible=settings.version_compatible,
+            strip_weights=settings.strip_weights,
             timing_cache=str(cache),
         ),
     ]
@@ -90,7 +95,9 @@ def main() -> None:
             done = builder.build(request, events.append)
             assert done["version"] == trt.__version__
             assert done["inputs"] == {"image": [-1, 3, 8, 8]}, done
-        with session.open_plan(Path(folder, PLAN), "tensorrt") as opened:
+        plan = Path(folder, PLAN).rename(Path(folder, f"int8.{PLAN}"))
+        weights_of(plan).write_bytes(b"onnx")
+        with session.open_plan(plan, "tensorrt") as opened:
             answer = opened.run(np.zeros((1, 3, 8, 8), np.float32))
             assert answer.shape == (1, 3, 8, 8)
             opened.run(np.zeros((32, 3, 8, 8), np.float32))  # of the other profile

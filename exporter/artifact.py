@@ -246,6 +246,20 @@ class ModelSpec:
     residual_blocks: tuple[str, ...] = ()
     """Module paths in graph order; known once the graph is (`blocks.find_residual_blocks`)."""
     opset: int = 20
+    other_outputs: tuple[TensorSpec, ...] = ()
+    """Those after the first, in the network's order."""
+    scores: int | None = 0
+    """Which output, counted from 0, holds a score for each class; None: none does."""
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """All of them."""
+        return (self.output, *self.other_outputs)
+
+    @property
+    def classes(self) -> int | str:
+        """How many the scores are of; 0: there are no scores."""
+        return 0 if self.scores is None else self.outputs[self.scores].shape[1]
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -381,20 +395,3 @@ class Engine:
     def rejected(self) -> bool:
         """It failed a gate, so its files have names that no runtime will load."""
         return self.path.endswith(REJECTED)
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What an engine should cost on a GPU that is not here: estimated, never measured."""
-
-    gpu: str
-    batch: int
-    time_ms: float
-    macs: int
-    bytes_moved: int
-    kernels: int
-    memory_bound: int
-    """How many of the kernels the memory bounds."""
-    basis: str
-    source: str
-    """Where the GPU's peaks come from."""

@@ -23,7 +23,6 @@ from exporter.artifact import (
     ModelSpec,
     Operation,
     Precision,
-    Prediction,
     Preprocessing,
     Skipped,
     TensorSpec,
@@ -49,6 +48,7 @@ from exporter.prove.certificate import (
     Receipt,
     Scope,
 )
+from exporter.targets import Prediction
 
 BLOCKS = tuple(
     f"layer{stage}.{i}" for stage, count in enumerate((3, 4, 6, 3), 1) for i in range(count)

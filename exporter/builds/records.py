@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from exporter.artifact import Engine, ModelKind, ModelSpec, Precision, Prediction, Skipped
+from exporter.artifact import Engine, ModelKind, ModelSpec, Precision, Skipped
 from exporter.builds.request import ExportRequest
 from exporter.host import Host
 from exporter.measure.interleaved import EagerBaseline, OnnxBaseline
@@ -23,7 +23,7 @@ from exporter.measure.timing import (
     Profile,
 )
 from exporter.prove.certificate import Accuracy, Parity, Receipt
-from exporter.targets import MachineKind, device_of
+from exporter.targets import MachineKind, Prediction, device_of
 
 NOT_MEASURED: Final = "nothing was measured"
 

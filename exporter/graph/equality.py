@@ -22,6 +22,7 @@ from exporter.models.difference import relative_difference
 
 Array = npt.NDArray[Any]
 Answers = Mapping[str, Array]
+Outputs = tuple[Array, ...]
 
 LIMIT: Final = 1e-5
 """The relative difference below which two answers are alike: the certificate of FP32 allows less
@@ -59,13 +60,18 @@ def random_images(graph: ir.Model, batch: int = 2) -> Array:
     return random.standard_normal(sizes).astype(kind)
 
 
-def answer(graph: ir.Model, images: Array) -> Array:
-    """What the graph's output is for the images.
+def answer(graph: ir.Model, images: Array) -> Outputs:
+    """What the graph's outputs are for the images, in order.
 
     Raises:
         BuildError: ONNX Runtime does not run it.
     """
-    return answers(graph, images)[str(graph.graph.outputs[0].name)]
+    return tuple(answers(graph, images).values())
+
+
+def difference(found: Outputs, expected: Outputs) -> float:
+    """The relative difference of the outputs that differ most."""
+    return max(map(relative_difference, found, expected))
 
 
 def answers(graph: ir.Model, images: Array, tensors: Collection[str] = ()) -> Answers:
@@ -95,16 +101,23 @@ def answers(graph: ir.Model, images: Array, tensors: Collection[str] = ()) -> An
     return dict(zip((value.name for value in session.get_outputs()), found, strict=True))
 
 
-def alike(found: Array, own: Array, graph: ir.Model, images: Array, limit: float = LIMIT) -> bool:
+def alike(
+    found: Outputs, own: Outputs, graph: ir.Model, images: Array, limit: float = LIMIT
+) -> bool:
     """Whether `found` is the graph's own answer to the images, up to what rounding does to it."""
-    off = relative_difference(found, own)
-    return off <= limit or off <= _TIMES_ROUNDING * _rounding(graph, images, own)
+    off = [relative_difference(a, b) for a, b in zip(found, own, strict=True)]
+    if all(one <= limit for one in off):
+        return True
+    rounding = _rounding(graph, images, own)
+    return all(
+        one <= max(limit, _TIMES_ROUNDING * most) for one, most in zip(off, rounding, strict=True)
+    )
 
 
-def _rounding(graph: ir.Model, images: Array, own: Array) -> float:
-    """How far the answer goes when each pixel and each weight is moved by its rounding."""
+def _rounding(graph: ir.Model, images: Array, own: Outputs) -> list[float]:
+    """How far each output goes when each pixel and each weight is moved by its rounding."""
     if images.dtype.kind != "f":
-        return 0.0
+        return [0.0] * len(own)
     random = np.random.RandomState(1)
 
     def moved(values: Array) -> Array:
@@ -122,5 +135,5 @@ def _rounding(graph: ir.Model, images: Array, own: Array) -> float:
     for value, tensor in weights.items():
         if tensor.numpy().dtype.kind == "f":
             value.const_value = ir.tensor(moved(tensor.numpy()), name=value.name)
-    found = relative_difference(answer(nudged, moved(images)), own)
-    return found if np.isfinite(found) else 0.0
+    found = map(relative_difference, answer(nudged, moved(images)), own)
+    return [off if np.isfinite(off) else 0.0 for off in found]

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Final
 from onnx_ir.passes import common
 
 from exporter.artifact import Model, PassReport
-from exporter.graph.equality import LIMIT, answer, random_images, why_not_proved
+from exporter.graph.equality import LIMIT, answer, difference, random_images, why_not_proved
 from exporter.graph.exported import check_exported, eager_answer
 from exporter.graph.rewrite import prove_equal, rewrite
-from exporter.models.difference import relative_difference
 from exporter.passes.blocks import GraphFacts, block_of_nodes, find_residual_blocks
 from exporter.passes.canonicalize_head import canonicalize_head
 from exporter.passes.canonicalize_sum import canonicalize_sum
@@ -74,7 +73,7 @@ def optimize(
     images = random_images(graph)
     if module is None:
         prove_equal(inferred, optimized, PASSES, images)
-    elif relative_difference(answer(optimized, images), eager_answer(module, images)) > LIMIT:
+    elif difference(answer(optimized, images), eager_answer(module, images)) > LIMIT:
         prove_equal(inferred, optimized, PASSES, images)
         check_exported(inferred, module, images)
     return optimized, reports

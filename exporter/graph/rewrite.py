@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from exporter.artifact import PassReport
 from exporter.errors import BuildError
-from exporter.graph.equality import LIMIT, Answers, Array, alike, answer, answers
+from exporter.graph.equality import LIMIT, Answers, Array, alike, answer, answers, difference
 from exporter.graph.files import check
 from exporter.models.difference import relative_difference
 
@@ -51,15 +51,17 @@ def prove_equal(
     found = answer(rewritten, images)
     if alike(found, expected, graph, images, limit):
         return
-    off = f"relative difference {relative_difference(found, expected):.2g} on random images"
+    off = f"relative difference {difference(found, expected):.2g} on random images"
     before = graph
     for run in passes:
         after = before.clone()
         name = run(after).name
         tensors = _tensors(before) & _tensors(after)
         was, became = (answers(stage, images, tensors) for stage in (before, after))
-        output = str(after.graph.outputs[0].name)
-        if not alike(became[output], was[output], before, images, limit):
+        found, expected = (
+            tuple(of[str(output.name)] for output in after.graph.outputs) for of in (became, was)
+        )
+        if not alike(found, expected, before, images, limit):
             first = _first_changed(after, was, became, limit)
             raise BuildError(
                 f"the pass {name} changes the numbers of the graph ({off}), first in {first}; "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
 import warnings
@@ -16,6 +17,7 @@ from exporter.graph.average_pools import average_pools_written_out
 from exporter.graph.files import check
 from exporter.models.computed_type import why_not_float32
 from exporter.models.onnx_format import IR_VERSION
+from exporter.models.outputs import ONLY, outputs_of
 from exporter.passes.name_tensors import name_tensors
 from exporter.passes.remove_export_noise import remove_export_noise
 from exporter.passes.strip_provenance import strip_provenance
@@ -61,7 +63,11 @@ def _torch_export(module: torch.nn.Module, spec: ModelSpec) -> ir.Model:
     example = torch.zeros(_EXAMPLE_BATCH, *spec.image_shape)
     batch = {0: torch.export.Dim(str(spec.input.shape[0]))}
     try:
-        with quiet_exporter(), average_pools_written_out(module, example.clone()):
+        with (
+            quiet_exporter(),
+            average_pools_written_out(module, example.clone()),
+            flat_answers(module, spec),
+        ):
             program = torch.onnx.export(
                 module,
                 (example,),
@@ -70,7 +76,7 @@ def _torch_export(module: torch.nn.Module, spec: ModelSpec) -> ir.Model:
                 verbose=False,
                 opset_version=spec.opset,
                 input_names=[spec.input.name],
-                output_names=[spec.output.name],
+                output_names=[output.name for output in spec.outputs],
                 dynamic_shapes=((batch,),) if _takes_any_arguments(module) else (batch,),
             )
     except torch.onnx.OnnxExporterError as error:
@@ -85,11 +91,47 @@ def _torch_export(module: torch.nn.Module, spec: ModelSpec) -> ir.Model:
     assert program is not None
     graph = program.model
     graph.ir_version = IR_VERSION
+    _keep_names_apart(graph, spec)
     # The weights are still the module's memory; converting the module would change the graph.
     for value in graph.graph.initializers.values():
         if value.const_value is not None:
             value.const_value = ir.tensor(value.const_value.numpy().copy(), name=value.name)
     return graph
+
+
+@contextmanager
+def flat_answers(module: torch.nn.Module, spec: ModelSpec) -> Iterator[None]:
+    """In the block, a module of several outputs answers a tuple of them.
+
+    torch.export knows tuples, lists and dicts, and no class of anybody else's.
+    """
+    if [output.name for output in spec.outputs] == [ONLY]:
+        yield
+        return
+    own = vars(module).get("forward")
+    forward = module.forward
+
+    @functools.wraps(forward)
+    def flat(*args: object, **options: object) -> tuple[torch.Tensor, ...]:
+        return tuple(outputs_of(forward(*args, **options)).values())
+
+    setattr(module, "forward", flat)  # noqa: B010 - a method cannot be assigned to
+    try:
+        yield
+    finally:
+        if own is None:
+            del module.forward
+        else:
+            setattr(module, "forward", own)  # noqa: B010
+
+
+def _keep_names_apart(graph: ir.Model, spec: ModelSpec) -> None:
+    """Takes the outputs' names from tensors inside, which PyTorch names after operators."""
+    names = [output.name for output in spec.outputs]
+    for node in graph.graph:
+        for value in node.outputs:
+            if value.name in names and not value.is_graph_output():
+                value.name = f"{value.name}.inner"
 
 
 def _takes_any_arguments(module: torch.nn.Module) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import nn
@@ -19,6 +21,10 @@ from exporter.artifact import (
 from exporter.errors import InputError, reason_of
 from exporter.models.independence import check_independence, random_images
 from exporter.models.output_type import why_no_scores
+from exporter.models.outputs import INPUT, outputs_of, read_outputs, scores_of
+
+SEVERAL_INPUTS: Final = "make one tensor of them, or export each part that takes one by itself"
+"""What to do with a network of several inputs."""
 
 
 @dataclass(frozen=True)
@@ -37,41 +43,64 @@ def describe(
     """The `Model` of a module that takes (B, C, H, W), `shape` being (C, H, W).
 
     Raises:
-        InputError: the module does not take such an input to one tensor of float32 with the batch
-            in front, or what it answers depends on chance or on the other images of a batch.
+        InputError: the module does not take such an input to tensors of float32 with the batch in
+            front, or what it answers depends on chance or on the other images of a batch.
     """
     module = loaded.module
+    _check_one_input(module, source)
     images = random_images(shape, 2)
     try:
-        macs, output = count_macs(module, images[:1].clone())
+        macs, answer = count_macs(module, images[:1].clone())
     except Exception as error:  # somebody else's forward may raise anything
         raise InputError(
             f"{source} does not run on a {(1, *shape)} input: {one_line(error)}"
         ) from None
-    if not isinstance(output, torch.Tensor):
-        raise InputError(f"{source} answers with a {type(output).__name__}, expected one tensor")
-    wrong_type = why_no_scores(str(output.dtype).removeprefix("torch."))
-    if wrong_type:
-        raise InputError(f"the output of {source} is {wrong_type}")
-    if output.dim() < 2 or output.shape[0] != 1:
-        raise InputError(
-            f"{source} answers one image with shape {tuple(output.shape)}, "
-            "expected the batch dimension first: (1, ...)"
-        )
+    found = outputs_of(answer, source)
+    for given, output in found.items():
+        which = f"the output {given!r}" if len(found) > 1 else "the output"
+        wrong_type = why_no_scores(str(output.dtype).removeprefix("torch."))
+        if wrong_type:
+            raise InputError(f"{which} of {source} is {wrong_type}")
+        if output.dim() < 2 or output.shape[0] != 1:
+            raise InputError(
+                f"{which} of {source} for one image has the shape {tuple(output.shape)}, "
+                "expected the batch dimension first: (1, ...)"
+            )
     if kind is not ModelKind.BUILTIN:  # those are known
         _check_independence(module, source, images)
+    outputs = [
+        TensorSpec(given, "float32", ("batch", *output.shape[1:]))
+        for given, output in found.items()
+    ]
+    read = read_outputs(module, images[:1]) if len(outputs) > 1 else ()
     spec = ModelSpec(
         name=name,
         source=source,
         kind=kind,
         parameters=sum(parameter.numel() for parameter in module.parameters()),
         macs=macs,
-        input=TensorSpec("input", "float32", ("batch", *shape)),
-        output=TensorSpec("logits", "float32", ("batch", *output.shape[1:])),
+        input=TensorSpec(INPUT, "float32", ("batch", *shape)),
+        output=outputs[0],
         preprocessing=loaded.preprocessing,
         weights=loaded.info,
+        other_outputs=tuple(outputs[1:]),
+        scores=scores_of(outputs, read),
     )
     return Model(spec, module, notes=loaded.notes)
+
+
+def _check_one_input(module: nn.Module, source: str) -> None:
+    needed = [
+        parameter.name
+        for parameter in inspect.signature(module.forward).parameters.values()
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    ]
+    if len(needed) > 1:
+        raise InputError(
+            f"{source} takes {len(needed)} inputs ({', '.join(needed)}), and one image is "
+            f"accepted; {SEVERAL_INPUTS}"
+        )
 
 
 def _check_independence(module: nn.Module, source: str, images: torch.Tensor) -> None:

@@ -7,6 +7,7 @@ without statistics) can be proved of no engine.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from exporter.errors import InputError
 from exporter.models.module_calls import module_calls
+from exporter.models.outputs import outputs_of
 
 LIMIT: Final = 1e-4
 """The relative difference of two answers that rounding does not explain: sums in another order
@@ -31,7 +33,7 @@ def random_images(shape: tuple[int, ...], count: int) -> Tensor:
 def check_independence(module: nn.Module, source: str, images: Tensor) -> None:
     """Runs the module on the images together, more than once, and on each of them alone.
 
-    `images` is (N, C, H, W), and the module answers one tensor (1, ...) to one of them.
+    `images` is (N, C, H, W), and the module answers tensors (1, ...) to one of them.
 
     Raises:
         InputError: an answer depends on chance, or on the other images of its batch; the message
@@ -42,23 +44,25 @@ def check_independence(module: nn.Module, source: str, images: Tensor) -> None:
         state = torch.get_rng_state()
         again = _run(module, images)
         draws = not torch.equal(state, torch.get_rng_state())
-        if together.shape[:1] != images.shape[:1]:
-            raise InputError(
-                f"{source} answers {len(images)} images with shape {tuple(together.shape)}, "
-                f"expected the batch dimension first: ({len(images)}, ...)"
-            )
+        for output in together:
+            if output.shape[:1] != images.shape[:1]:
+                raise InputError(
+                    f"{source} answers {len(images)} images with shape {tuple(output.shape)}, "
+                    f"expected the batch dimension first: ({len(images)}, ...)"
+                )
         for _ in range(_RUNS, _RUNS_WITH_CHANCE if draws else _RUNS):
-            if _differs(again, together):
+            if _differ(again, together):
                 break
             again = _run(module, images)
-        if _differs(again, together):
+        if _differ(again, together):
             raise InputError(
                 f"{source} answers the same images differently each time{_where(module, images)}; "
                 "call eval(), and leave out what draws random numbers"
             )
         for index in range(len(images)):
             alone = slice(index, index + 1)
-            if _differs(_run(module, images[alone]), together[alone]):
+            expected = [output[alone] for output in together]
+            if _differ(_run(module, images[alone]), expected):
                 raise InputError(
                     f"{source}: the answer to an image depends on the other images of its batch"
                     f"{_where(module, images, alone)}; call eval(), and give it layers that do "
@@ -66,10 +70,14 @@ def check_independence(module: nn.Module, source: str, images: Tensor) -> None:
                 )
 
 
-def _run(module: nn.Module, images: Tensor) -> Tensor:
+def _run(module: nn.Module, images: Tensor) -> list[Tensor]:
     with torch.inference_mode():
-        answer: Tensor = module(images.clone())  # a forward may change its input
-    return answer
+        answer = module(images.clone())  # a forward may change its input
+    return list(outputs_of(answer).values())
+
+
+def _differ(found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
+    return any(map(_differs, found, expected))
 
 
 def _differs(found: Tensor, expected: Tensor) -> bool:

@@ -20,9 +20,10 @@ from torch import nn
 
 from exporter.artifact import Model, ModelKind, Pixels, Skipped
 from exporter.errors import InputError, UsageError
-from exporter.models.describe import describe, one_line
+from exporter.models.describe import SEVERAL_INPUTS, describe, one_line
 from exporter.models.modules import with_weights
 from exporter.models.names import height_width, model_name
+from exporter.models.outputs import outputs_of
 from exporter.models.usable_module import is_foldable, settle, unwrapped, why_unusable
 
 if TYPE_CHECKING:
@@ -73,6 +74,11 @@ def input_shape(
         )
     if image_size is not None:
         return channels, *height_width(image_size)
+    if isinstance(example, tuple | list | dict):
+        raise UsageError(
+            f"example is a {type(example).__name__}, and one image tensor is accepted; of a "
+            f"network of several inputs, {SEVERAL_INPUTS}"
+        )
     dtype = str(getattr(example, "dtype", type(example).__name__)).removeprefix("torch.")
     shape = tuple(int(size) for size in getattr(example, "shape", ()))
     if len(shape) != 4 or min(shape) < 1 or "float" not in dtype:
@@ -124,7 +130,7 @@ def _copied(
         example = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
         answer = _answer(whole, example)
         without = _answer(copied, example)
-        if answer is not None and (without is None or not torch.equal(answer, without)):
+        if answer is not None and not (without is not None and _same(answer, without)):
             copied = whole
     return copied, notes
 
@@ -138,10 +144,15 @@ def _copy(module: nn.Module, memo: dict[int, object], problem: str) -> nn.Module
         ) from None
 
 
-def _answer(module: nn.Module, example: torch.Tensor) -> torch.Tensor | None:
+def _answer(module: nn.Module, example: torch.Tensor) -> dict[str, torch.Tensor] | None:
     try:
         with torch.inference_mode():
-            answer: object = module(example.clone())  # a forward may change its input
+            return outputs_of(module(example.clone()))  # a forward may change its input
     except Exception:  # `describe` runs it again and says what is wrong
         return None
-    return answer if isinstance(answer, torch.Tensor) else None
+
+
+def _same(answer: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return answer.keys() == other.keys() and all(
+        torch.equal(value, other[name]) for name, value in answer.items()
+    )

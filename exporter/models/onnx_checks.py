@@ -34,10 +34,10 @@ _IMAGE_TYPES = {TensorProto.FLOAT: "float32", TensorProto.UINT8: "uint8"}
 
 @dataclass(frozen=True)
 class Interface:
-    """The one input and the one output of the graph."""
+    """The one input and the outputs of the graph."""
 
     input: onnx.ValueInfoProto
-    output: onnx.ValueInfoProto
+    outputs: tuple[onnx.ValueInfoProto, ...]
     dtype: str
     """numpy's name of the input's type."""
 
@@ -166,17 +166,28 @@ def sort_nodes(graph: onnx.GraphProto, name: str) -> None:
 
 
 def check_interface(graph: onnx.GraphProto, name: str) -> Interface:
-    """The image input and the output.
+    """The image input and the outputs.
 
     Raises:
-        InputError: several of either, or an input that is not a batch of images.
+        InputError: several inputs or none, no output, an output that is listed twice, is a weight
+            or the input itself, or an input that is not a batch of images.
     """
     weights = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in weights]
-    for kind, values in (("input", inputs), ("output", list(graph.output))):
-        if len(values) != 1:
-            names = ", ".join(value.name for value in values) or "none"
-            raise InputError(f"{name} has {len(values)} {kind}s ({names}); exactly one is accepted")
+    if len(inputs) != 1:
+        names = ", ".join(value.name for value in inputs) or "none"
+        raise InputError(
+            f"{name} has {len(inputs)} inputs ({names}); exactly one is accepted, an image: make "
+            "the others constants, or export each part that takes one by itself"
+        )
+    outputs = [value.name for value in graph.output]
+    if not outputs:
+        raise InputError(f"{name} has no output")
+    for output in outputs:
+        if outputs.count(output) > 1:
+            raise InputError(f"{name} lists the output {output!r} twice")
+        if output in weights or output == inputs[0].name:
+            raise InputError(f"{name}: no node makes the output {output!r}; leave it out")
     image = inputs[0].type.tensor_type
     expected = "a batch of images, float32 or uint8, (N, C, H, W) or (N, H, W, C)"
     if image.elem_type not in _IMAGE_TYPES:
@@ -197,7 +208,7 @@ def check_interface(graph: onnx.GraphProto, name: str) -> Interface:
             f"{name}: the input {inputs[0].name!r} has the shape {sizes}, expected {expected} "
             "with 1, 3 or 4 channels"
         )
-    return Interface(inputs[0], graph.output[0], _IMAGE_TYPES[image.elem_type])
+    return Interface(inputs[0], tuple(graph.output), _IMAGE_TYPES[image.elem_type])
 
 
 def check_activations(graph: onnx.GraphProto, name: str) -> None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import math
 import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -31,6 +33,7 @@ from exporter.models.onnx_opset import (
 )
 from exporter.models.onnx_trial import try_out
 from exporter.models.onnx_weights import check_tensors, inline_external_data
+from exporter.models.outputs import scores_of
 from exporter.passes.values import constant, dims, is_op
 
 BATCH = "batch"
@@ -65,7 +68,8 @@ def load_onnx(path: Path) -> Model:
         )
     fixed = _batch_fixed_inside(graph)
     spec = _describe(graph, path, interface.dtype, given)
-    try_out(given, ir.to_proto(graph).SerializeToString(), spec, name)
+    shapes = try_out(given, ir.to_proto(graph).SerializeToString(), spec, name)
+    spec = _with_sizes(spec, shapes)
     return Model(
         spec=spec,
         module=None,
@@ -114,8 +118,11 @@ def _convert(model: onnx.ModelProto, interface: checks.Interface, name: str) -> 
     drop_unread_outputs(model.graph)
     # What the file says of its inner shapes may be stale; they are inferred below.
     del model.graph.value_info[:]
-    declared = onnx.ValueInfoProto.FromString(interface.output.SerializeToString())
-    model.graph.output[0].type.tensor_type.ClearField("shape")
+    declared = [
+        onnx.ValueInfoProto.FromString(output.SerializeToString()) for output in interface.outputs
+    ]
+    for output in model.graph.output:
+        output.type.tensor_type.ClearField("shape")
     try:
         model = _infer(model, declared)
         if model.opset_import[0].version != OPSET:
@@ -133,20 +140,21 @@ def _convert(model: onnx.ModelProto, interface: checks.Interface, name: str) -> 
     return model
 
 
-def _infer(model: onnx.ModelProto, declared: onnx.ValueInfoProto) -> onnx.ModelProto:
-    """Shapes of all tensors; what cannot be inferred of the output is as the file declares it."""
+def _infer(model: onnx.ModelProto, declared: Sequence[onnx.ValueInfoProto]) -> onnx.ModelProto:
+    """Shapes of all tensors; what cannot be inferred of an output is as the file declares it."""
     inferred = onnx.shape_inference.infer_shapes(
         model, check_type=True, strict_mode=True, data_prop=True
     )
-    output = inferred.graph.output[0].type.tensor_type
-    if not output.HasField("shape"):
-        output.shape.CopyFrom(declared.type.tensor_type.shape)
-    for found, said in zip(output.shape.dim, declared.type.tensor_type.shape.dim, strict=False):
-        if not found.HasField("dim_value") and not found.HasField("dim_param"):
-            found.CopyFrom(said)
     batch = inferred.graph.input[0].type.tensor_type.shape.dim[0]
-    if output.shape.dim and not output.shape.dim[0].HasField("dim_value"):
-        output.shape.dim[0].CopyFrom(batch)
+    for value, given in zip(inferred.graph.output, declared, strict=True):
+        output, shape = value.type.tensor_type, given.type.tensor_type.shape
+        if not output.HasField("shape"):
+            output.shape.CopyFrom(shape)
+        for found, said in zip(output.shape.dim, shape.dim, strict=False):
+            if not found.HasField("dim_value") and not found.HasField("dim_param"):
+                found.CopyFrom(said)
+        if output.shape.dim and not output.shape.dim[0].HasField("dim_value"):
+            output.shape.dim[0].CopyFrom(batch)
     return inferred
 
 
@@ -156,7 +164,7 @@ def _name_batch(interface: checks.Interface) -> bool:
     Some exporters write 0 or -1 for what is dynamic, which runtimes take for sizes.
     """
     batch = interface.input.type.tensor_type.shape.dim[0]
-    sizes = [batch, *interface.output.type.tensor_type.shape.dim]
+    sizes = [batch, *(d for y in interface.outputs for d in y.type.tensor_type.shape.dim)]
     misspelt = [one for one in sizes if one.HasField("dim_value") and one.dim_value <= 0]
     for size in misspelt:
         size.Clear()
@@ -168,15 +176,17 @@ def _name_batch(interface: checks.Interface) -> bool:
 
 def _batch_fixed_inside(graph: ir.Model) -> str | None:
     """A note where the input's batch is dynamic by declaration alone; it is then fixed."""
-    x, y = graph.graph.inputs[0], graph.graph.outputs[0]
-    declared, result = dims(x), dims(y)
-    if not declared or not result or isinstance(declared[0], int) or not isinstance(result[0], int):
+    x = graph.graph.inputs[0]
+    declared = dims(x)
+    results = [result[0] for y in graph.graph.outputs if (result := dims(y))]
+    fixed = [size for size in results if isinstance(size, int)]
+    if not declared or not fixed or isinstance(declared[0], int):
         return None
-    x.shape = ir.Shape((result[0], *declared[1:]))
+    x.shape = ir.Shape((fixed[0], *declared[1:]))
     common.ShapeInferencePass()(graph)
     return (
         f"the batch of {x.name} is declared dynamic, but the graph fixes its output's to "
-        f"{result[0]}: it is built for a batch of {result[0]}"
+        f"{fixed[0]}: it is built for a batch of {fixed[0]}"
     )
 
 
@@ -193,7 +203,9 @@ def _kept(graph: ir.Model, name: str) -> str | None:
 
 
 def _describe(graph: ir.Model, path: Path, dtype: str, given: bytes) -> ModelSpec:
-    x, y = graph.graph.inputs[0], graph.graph.outputs[0]
+    x = graph.graph.inputs[0]
+    outputs = [_tensor_spec(y, "float32") for y in graph.graph.outputs]
+    read = [str(y.name) for y in graph.graph.outputs if y.uses()]
     weights = [v.const_value for v in graph.graph.initializers.values()]
     return ModelSpec(
         name=model_name(path.name),
@@ -202,11 +214,22 @@ def _describe(graph: ir.Model, path: Path, dtype: str, given: bytes) -> ModelSpe
         parameters=sum(w.size for w in weights if w is not None and w.dtype is ir.DataType.FLOAT),
         macs=sum(_macs(node) for node in graph.graph),
         input=_tensor_spec(x, dtype),
-        output=_tensor_spec(y, "float32"),
+        output=outputs[0],
         preprocessing=Skipped("an ONNX file does not say how its images were prepared"),
         weights=WeightsInfo(path.name, hashlib.sha256(given).hexdigest(), trained=True),
         opset=graph.opset_imports[""],
+        other_outputs=tuple(outputs[1:]),
+        scores=scores_of(outputs, read),
     )
+
+
+def _with_sizes(spec: ModelSpec, shapes: Mapping[str, tuple[int, ...]]) -> ModelSpec:
+    """The model with the sizes of its outputs as they were seen, the batch excepted."""
+    outputs = [
+        replace(output, shape=(output.shape[0], *shapes[output.name][1:]))
+        for output in spec.outputs
+    ]
+    return replace(spec, output=outputs[0], other_outputs=tuple(outputs[1:]))
 
 
 def _tensor_spec(value: ir.Value, dtype: str) -> TensorSpec:

@@ -43,22 +43,24 @@ Array = npt.NDArray[Any]
 Run = Callable[[Array], Mapping[str, Array]]
 
 
-def try_out(given: bytes, converted: bytes, spec: ModelSpec, name: str) -> None:
-    """Runs the file as given and as converted.
+def try_out(
+    given: bytes, converted: bytes, spec: ModelSpec, name: str
+) -> Mapping[str, tuple[int, ...]]:
+    """Runs the file as given and as converted; the shape of each output by its name.
 
     Raises:
-        InputError: ONNX Runtime does not run it; the output is not float32 with one row for each
+        InputError: ONNX Runtime does not run it; an output is not float32 with one row for each
             image; an answer depends on chance or on other images; the conversion changed it.
     """
-    output = spec.output.name
     images, companies = _random_images(spec)
     run = _opened(given, name)
-    answer = run(images)[output]
-    _check_output(answer, spec, len(images), name)
+    answer = run(images)
+    for output, values in answer.items():
+        _check_output(output, values, len(images), name)
     nodes = onnx.load_model_from_string(given).graph.node
     draws = any(node.op_type in _DRAWING for node in nodes)
     for _ in range(1, _RUNS_WITH_CHANCE if draws else _RUNS):
-        if _differ(run(images)[output], answer):
+        if _any_differs(run(images), answer):
             twice = _opened(given, name, every_tensor=True)
             where = _first(nodes, twice(images), twice(images))
             raise InputError(
@@ -66,22 +68,25 @@ def try_out(given: bytes, converted: bytes, spec: ModelSpec, name: str) -> None:
                 "evaluation mode, after eval()"
             )
     for company in companies:
-        if _differ(run(company.images)[output][company.here], answer[company.there]):
+        here = {key: value[company.here] for key, value in run(company.images).items()}
+        there = {key: value[company.there] for key, value in answer.items()}
+        if _any_differs(here, there):
             traced = _opened(given, name, every_tensor=True)
             where = _first(nodes, traced(company.images), traced(images), company)
             raise InputError(
                 f"{name}: the answer to an image depends on the other images of its batch{where}; "
                 "export it in evaluation mode, after eval()"
             )
-    found = _opened(converted, name)(images)[output]
-    if _differ(found, answer):
+    found = _opened(converted, name)(images)
+    if _any_differs(found, answer):
+        most = max(relative_difference(found[key], answer[key]) for key in answer)
         before = _opened(given, name, every_tensor=True)(images)
         after = _opened(converted, name, every_tensor=True)(images)
         raise InputError(
             f"{name}: onnx's version converter changes its numbers (relative difference "
-            f"{relative_difference(found, answer):.2g}){_first(nodes, after, before)}; export the "
-            f"model with opset {spec.opset}"
+            f"{most:.2g}){_first(nodes, after, before)}; export the model with opset {spec.opset}"
         )
+    return {key: value.shape for key, value in answer.items()}
 
 
 @dataclass(frozen=True)
@@ -158,15 +163,19 @@ def _opened(content: bytes, name: str, *, every_tensor: bool = False) -> Run:
     return run
 
 
-def _check_output(answer: Array, spec: ModelSpec, count: int, name: str) -> None:
+def _check_output(output: str, answer: Array, count: int, name: str) -> None:
     wrong_type = why_no_scores(str(answer.dtype))
     if wrong_type:
-        raise InputError(f"{name}: the output {spec.output.name!r} is {wrong_type}")
+        raise InputError(f"{name}: the output {output!r} is {wrong_type}")
     if answer.ndim < 2 or len(answer) != count:
         raise InputError(
-            f"{name}: the output {spec.output.name!r} has the shape {answer.shape} for {count} "
-            "image(s), expected one row for each image"
+            f"{name}: the output {output!r} has the shape {answer.shape} for {count} image(s), "
+            "expected one row for each image"
         )
+
+
+def _any_differs(found: Mapping[str, Array], expected: Mapping[str, Array]) -> bool:
+    return any(_differ(found[name], answer) for name, answer in expected.items())
 
 
 def _differ(found: Array, expected: Array) -> bool:

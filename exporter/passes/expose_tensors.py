@@ -19,7 +19,7 @@ from onnx_ir.passes import common
 
 from exporter.artifact import PassReport
 from exporter.errors import BuildError
-from exporter.passes.values import insert_behind
+from exporter.passes.values import insert_behind, is_op
 
 
 def expose(graph: ir.Model, tensors: Iterable[str]) -> tuple[PassReport, dict[str, str]]:
@@ -52,13 +52,15 @@ def isolate(graph: ir.Model, blocks: Mapping[str, tuple[str, str]]) -> PassRepor
     values = values_by_name(body)
     outputs = [_as_read(_value(values, output)) for _, output in blocks.values()]
     for name in dict.fromkeys(entry for entry, _ in blocks.values()):
-        value = _value(values, name)
+        value = _as_computed(_value(values, name))
         exact = ir.val(f"exact.{name}", ir.DataType.FLOAT, value.shape)
         body.inputs.append(exact)
         replacement = exact
         if value.dtype == ir.DataType.FLOAT16:
             replacement = _insert(body, ir.node("Cast", [exact], {"to": ir.DataType.FLOAT16}))
         for node, index in tuple(value.uses()):
+            if is_op(node, "Cast") and node.outputs[0] in outputs:
+                continue  # it ends the block before
             if node.op_type == "QuantizeLinear":
                 _requantize(body, node, replacement)
             else:
@@ -112,6 +114,23 @@ def _as_read(value: ir.Value) -> ir.Value:
             for dequantize in quantize.outputs[0].consumers():
                 if dequantize.op_type == "DequantizeLinear":
                     return dequantize.outputs[0]
+    return value
+
+
+def _as_computed(value: ir.Value) -> ir.Value:
+    """The tensor that is read inside, where this one was made of it to be an output.
+
+    Lowering gives a tensor's name to what the graph answers: its cast, or its dequantized twin.
+    """
+    maker = value.producer()
+    if maker is None or not value.is_graph_output():
+        return value
+    source = maker.inputs[0]
+    if is_op(maker, "Cast") and source is not None and source.dtype is ir.DataType.FLOAT16:
+        return source
+    quantize = source.producer() if source is not None else None
+    if is_op(maker, "DequantizeLinear") and quantize is not None:
+        return quantize.inputs[0] or value
     return value
 
 

@@ -3,8 +3,9 @@
 Folded: everything that depends on constants alone. PyTorch builds the zero bias of each
 convolution without one from the weight's shape (Shape, Expand, CastLike); that bias then goes, for
 the module has none. A bias that was in the file stays, zeros or not.
-Removed: Identity, Dropout at inference, Cast to the same type; the computed target of a Reshape
-whose result is known up to one dimension becomes the constant (-1, known sizes).
+Removed: Identity (but between two outputs), Dropout at inference, Cast to the same type; the
+computed target of a Reshape whose result is known up to one dimension becomes the constant (-1,
+known sizes).
 Not touched: anything that reads the graph's input and changes a number.
 
 The folding is onnxscript's (`onnxscript.optimizer.fold_constants`).
@@ -18,7 +19,7 @@ from onnx_ir.passes import common
 from onnxscript.optimizer import fold_constants
 
 from exporter.artifact import PassReport
-from exporter.passes.values import add_constant, constant, dims, is_op
+from exporter.passes.values import add_constant, constant, dims, insert_behind, is_op
 
 _LARGEST_INPUT = 2**28
 """The most elements of a constant that is folded: weights are (a transposed matrix, a standardised
@@ -32,10 +33,12 @@ def remove_export_noise(graph: ir.Model) -> PassReport:
     body = graph.graph
     before = len(body)
     given = set(body.initializers.values())
+    outputs = [str(value.name) for value in body.outputs]
     _forget_unread_masks(body)
     fold_constants(graph, input_size_limit=_LARGEST_INPUT, output_size_limit=_LARGEST_OUTPUT)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph)
     common.IdentityEliminationPass()(graph)
+    _keep_outputs_apart(body, outputs)
     dropped = _drop_made_up_biases(body, given)
     settled = _settle_reshapes(body)
     common.RemoveUnusedNodesPass()(graph)
@@ -55,6 +58,15 @@ def _forget_unread_masks(body: ir.Graph) -> None:
             mask = node.outputs[1]
             if not mask.uses() and not mask.is_graph_output():
                 node.resize_outputs(1)
+
+
+def _keep_outputs_apart(body: ir.Graph, names: list[str]) -> None:
+    """Gives an output back its Identity, where it became one tensor with another output."""
+    for index, (value, name) in enumerate(zip(list(body.outputs), names, strict=True)):
+        if value.name != name:
+            output = ir.val(name, value.dtype, value.shape)
+            insert_behind(body, value, [ir.node("Identity", [value], name=name, outputs=[output])])
+            body.outputs[index] = output
 
 
 def _drop_made_up_biases(body: ir.Graph, given: set[ir.Value]) -> int:

@@ -7,7 +7,7 @@ library; an instance can only be made where the library is there.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, runtime_checka
 
 import numpy.typing as npt
 
-from exporter.artifact import Dialect, ElementType, Kernel, Precision, Prediction, Skipped, Verdict
+from exporter.artifact import Dialect, ElementType, Kernel, Precision, Skipped, Verdict
 from exporter.errors import UsageError
 from exporter.host import Host
 from exporter.targets.diagnosis import TargetDiagnosis
@@ -76,6 +76,10 @@ class Session(Protocol):
         """The first output for a batch of inputs, both with the batch dimension first."""
         ...
 
+    def run_all(self, batch: Array) -> Sequence[Array]:
+        """Every output for a batch of inputs: what is timed."""
+        ...
+
     def run_named(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Every output by its name, for inputs by name (debug copies have several of both)."""
         ...
@@ -85,6 +89,23 @@ class Session(Protocol):
     def __enter__(self) -> Session: ...
 
     def __exit__(self, *exc: object) -> None: ...
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What an engine should cost on a GPU that is not here: estimated, never measured."""
+
+    gpu: str
+    batch: int
+    time_ms: float
+    macs: int
+    bytes_moved: int
+    kernels: int
+    memory_bound: int
+    """How many of the kernels the memory bounds."""
+    basis: str
+    source: str
+    """Where the GPU's peaks come from."""
 
 
 class Target(ABC):

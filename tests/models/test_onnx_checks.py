@@ -98,8 +98,26 @@ def two_inputs(proto: onnx.ModelProto) -> None:
     proto.graph.input.append(helper.make_tensor_value_info("mask", TensorProto.FLOAT, [1]))
 
 
-def two_outputs(proto: onnx.ModelProto) -> None:
-    proto.graph.output.append(helper.make_tensor_value_info("logits", TensorProto.FLOAT, None))
+def output_twice(proto: onnx.ModelProto) -> None:
+    proto.graph.output.append(proto.graph.output[0])
+
+
+def input_as_output(proto: onnx.ModelProto) -> None:
+    proto.graph.output.append(proto.graph.input[0])
+
+
+def no_output(proto: onnx.ModelProto) -> None:
+    del proto.graph.output[:]
+
+
+def integer_output(proto: onnx.ModelProto) -> None:
+    proto.graph.node.append(helper.make_node("ArgMax", ["logits"], ["best"], axis=1))
+    proto.graph.output.append(helper.make_tensor_value_info("best", TensorProto.INT64, None))
+
+
+def flat_output(proto: onnx.ModelProto) -> None:
+    proto.graph.node.append(helper.make_node("ReduceSum", ["logits"], ["total"], keepdims=0))
+    proto.graph.output.append(helper.make_tensor_value_info("total", TensorProto.FLOAT, None))
 
 
 def tokens(proto: onnx.ModelProto) -> None:
@@ -185,7 +203,11 @@ def memory_bomb(proto: onnx.ModelProto) -> None:
         (made_twice, "the tensor 's1b1_a' is made twice"),
         (missing_output, "nothing makes the output 'nobody'"),
         (two_inputs, r"has 2 inputs \(images:0, mask\); exactly one"),
-        (two_outputs, r"has 2 outputs \(probabilities, logits\); exactly one"),
+        (output_twice, "lists the output 'probabilities' twice"),
+        (input_as_output, "no node makes the output 'images:0'"),
+        (no_output, "has no output"),
+        (integer_output, "the output 'best' is int64"),
+        (flat_output, r"the output 'total' has the shape \(\)"),
         (tokens, "is INT64, expected a batch of images"),
         (rows, "has 2 dimensions, expected a batch of images"),
         (any_size, "height and width of the input 'images:0' must be fixed"),

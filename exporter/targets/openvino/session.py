@@ -42,6 +42,10 @@ class OpenVinoSession:
         """
         return self._infer({0: batch})[0]
 
+    def run_all(self, batch: Array) -> tuple[Array, ...]:
+        """Every output for (N, ...) inputs, in order."""
+        return self._infer({0: batch})
+
     def run_named(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Every output by its tensor's name, for every input by its name."""
         answers = self._infer(dict(feeds))

@@ -107,6 +107,14 @@ class OrtSession:
         """
         return self._run([self._output], {self._input: batch})[0]
 
+    def run_all(self, batch: Array) -> list[Array]:
+        """Every output for (N, ...) inputs, in order.
+
+        Raises:
+            BuildError: as `run`.
+        """
+        return self._run(self._outputs, {self._input: batch})
+
     def run_named(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Every output by its name, for every input by its name.
 
@@ -127,7 +135,7 @@ class OrtSession:
         return answers
 
     def bind(self, given: torch.Tensor) -> Callable[[], torch.Tensor]:
-        """One inference by IO binding: input and first output stay on the tensor's device.
+        """One inference by IO binding: input and outputs stay on the tensor's device.
 
         A call has ended when it returns: ONNX Runtime waits for its own stream.
 
@@ -144,7 +152,8 @@ class OrtSession:
         shape = tuple(given.shape)
         kind = _element_type(session.get_inputs()[0].type)
         binding.bind_input(self._input, *place, np.dtype(kind), shape, given.data_ptr())
-        binding.bind_output(self._output, *place)
+        for name in self._outputs:
+            binding.bind_output(name, *place)
 
         def run() -> torch.Tensor:
             if given.is_cuda:  # what fills the input is on another stream than ONNX Runtime's

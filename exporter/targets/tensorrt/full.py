@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from exporter import host
-from exporter.artifact import Dialect, Kernel, Precision, Prediction, Skipped, Verdict
+from exporter.artifact import Dialect, Kernel, Precision, Skipped, Verdict
 from exporter.disk.writing import write_whole
 from exporter.errors import BuildError, MissingDependencyError, UsageError, install_command
 from exporter.targets.diagnosis import (
@@ -36,6 +36,7 @@ from exporter.targets.target import (
     KernelTraffic,
     MachineKind,
     Mark,
+    Prediction,
     Session,
     Target,
     UnreadableKernels,

@@ -30,9 +30,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from exporter.artifact import ElementType, Operation, Prediction
+from exporter.artifact import ElementType, Operation
 from exporter.errors import UsageError
-from exporter.targets.target import KernelTraffic
+from exporter.targets.target import KernelTraffic, Prediction
 from exporter.targets.tensorrt.operations import NO_KERNELS
 from exporter.targets.tensorrt.records import LayerList, LayerRecord, LayerTensor
 

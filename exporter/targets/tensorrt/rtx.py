@@ -25,7 +25,6 @@ from exporter.artifact import (
     Kernel,
     Operation,
     Precision,
-    Prediction,
     Skipped,
     Verdict,
 )
@@ -43,6 +42,7 @@ from exporter.targets.target import (
     KernelTraffic,
     MachineKind,
     Mark,
+    Prediction,
     Session,
     Target,
     UnreadableKernels,

@@ -123,6 +123,10 @@ class TensorRtSession:
         """
         return self.run_named({self._inputs[0]: batch})[self._outputs[0]]
 
+    def run_all(self, batch: Array) -> list[Array]:
+        """Every output for (N, ...) inputs, in the plan's order."""
+        return list(self.run_named({self._inputs[0]: batch}).values())
+
     def run_named(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Every output by its name, for inputs by name."""
         from polygraphy.exception import PolygraphyException

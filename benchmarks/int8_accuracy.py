@@ -39,7 +39,7 @@ from exporter.measure.timing import Conditions, Latency
 from exporter.models.sources import define
 from exporter.passes.values import is_op
 from exporter.progress import Progress, Terminal, make_console
-from exporter.prove.parity import run_all
+from exporter.prove.reference import run_all
 from exporter.targets.ort.session import OrtSession, make_session, session_options
 
 if TYPE_CHECKING:

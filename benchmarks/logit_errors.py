@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from exporter.prove.parity import relative_l2, sqnr_db
+from exporter.prove.distance import relative_l2, sqnr_db
 
 Floats = npt.NDArray[np.float64]
 

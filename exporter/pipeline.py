@@ -55,8 +55,8 @@ from exporter.prove.certificate import Scope
 from exporter.prove.engine import Proof, check_engine
 from exporter.prove.failed_gates import failed_gates, receipt_note
 from exporter.prove.limits import LIMITS
-from exporter.prove.parity import Reference, make_reference, save_goldens
 from exporter.prove.read_back import receipt_of
+from exporter.prove.reference import Reference, make_reference, save_goldens
 from exporter.prove.reference_device import check_device
 from exporter.report import write_report
 from exporter.targets import (
@@ -196,7 +196,7 @@ def make_goldens(
 
     With baked preprocessing the network that comes back takes images.
     """
-    inputs = compared_on(evaluation, run.request.samples, run.progress)
+    inputs = compared_on(network.model.spec, evaluation, run.request.samples, run.progress)
     if run.request.bake_preprocess:
         model, inputs = with_images(network.model, inputs, run.progress)
         network = replace(network, model=model)

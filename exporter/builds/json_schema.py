@@ -63,6 +63,7 @@ def manifest_schema() -> JsonObject:
     # What is checked beyond the types.
     definitions["ModelSpec"]["properties"]["name"]["pattern"] = f"^(?:{MODEL_NAME.pattern})$"
     definitions["ExportRequest"]["properties"]["batches"]["items"]["minimum"] = 1
+    definitions["ModelSpec"]["properties"]["scores"]["anyOf"][0]["minimum"] = 0
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"manifest.json of resnet-exporter, schema {SCHEMA}",

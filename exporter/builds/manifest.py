@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
+from exporter.artifact import ModelSpec
 from exporter.builds.codec import plain as plain
 from exporter.builds.codec import structure
 from exporter.builds.records import Manifest, on_its_own_device
@@ -94,6 +95,7 @@ def from_json(content: Any, name: str) -> Manifest:
     fields = {key: value for key, value in content.items() if key != "schema"}
     manifest = structure(fields, Manifest, name)
     _check_names(manifest, name)
+    _check_outputs(manifest.model, name)
     return replace(manifest, engines=tuple(map(on_its_own_device, manifest.engines)))
 
 
@@ -102,6 +104,23 @@ def _check_model_name(model: str, name: str) -> None:
         raise InputError(
             f"{name}: the model's name {model!r} is no file name; export the model again"
         )
+
+
+def _check_outputs(model: ModelSpec, name: str) -> None:
+    """Refuses outputs by which a row of answers cannot be taken apart."""
+    outputs = model.outputs
+    problem = None
+    if model.scores is not None and not 0 <= model.scores < len(outputs):
+        problem = f"model.scores is {model.scores}, of {len(outputs)} output(s)"
+    if len({output.name for output in outputs}) < len(outputs):
+        problem = "two outputs of the model have one name"
+    for output in outputs:
+        sizes = output.shape[1:]
+        known = bool(sizes) and all(isinstance(size, int) for size in sizes)
+        if not known and (len(outputs) > 1 or model.scores is None):
+            problem = f"the sizes of the model's output {output.name!r} are not known"
+    if problem:
+        raise InputError(f"{name}: {problem}; export the model again")
 
 
 def _check_names(manifest: Manifest, name: str) -> None:

@@ -13,7 +13,7 @@ from exporter.artifact import Precision, Skipped
 from exporter.commands.print_table import print_table
 from exporter.measure.statistics import STABLE_TAIL
 from exporter.measure.timing import DISTURBING_LOAD, Latency
-from exporter.prove.certificate import Receipt, Scope
+from exporter.prove.certificate import OutputParity, Parity, Receipt, Scope
 from exporter.targets import MachineKind
 
 if TYPE_CHECKING:
@@ -52,9 +52,9 @@ def engines(manifest: Manifest, console: Console) -> None:
     for line in _conditions(manifest):
         console.print(line)
     for engine in manifest.engines:
-        flips = _flips(engine)
-        if flips:
-            console.print(f"{escape(engine.id)}: {flips}")
+        for line in (_outputs(engine), _flips(engine)):
+            if line:
+                console.print(f"{escape(engine.id)}: {line}")
         for note in engine.notes:
             console.print(f"[dim]{escape(engine.id)}: {escape(note)}[/]")
 
@@ -135,12 +135,30 @@ def _parity(engine: EngineRecord) -> str:
     if isinstance(parity, Skipped):
         return f"[dim]{escape(parity.skipped)}[/]"
     mark = "[green]passed[/]" if parity.passed else "[bold red]FAILED[/]"
-    figure = f"rel_l2 {parity.rel_l2:.1e}"
-    if engine.precision is Precision.INT8:
-        figure = f"SQNR {parity.sqnr_db:.1f} dB"
+    figure = _error(engine, parity)
+    if parity.output:
+        figure += f" ({escape(parity.output)}, the worst of {len(parity.outputs)} outputs)"
     scope = " (of its graph)" if parity.scope is Scope.GRAPH else ""
     top1 = f", top-1 {engine.accuracy.top1:.2%}" if engine.accuracy else ""
     return f"{mark} {figure}{top1}{scope}"
+
+
+def _error(engine: EngineRecord, parity: Parity | OutputParity) -> str:
+    """The error that the precision's limit is about."""
+    if engine.precision is Precision.INT8:
+        return f"SQNR {parity.sqnr_db:.1f} dB"
+    return f"rel_l2 {parity.rel_l2:.1e}"
+
+
+def _outputs(engine: EngineRecord) -> str:
+    """The error of each of several outputs; "" where there is one."""
+    if isinstance(engine.parity, Skipped):
+        return ""
+    return ", ".join(
+        f"{escape(output.name)} {_error(engine, output)}"
+        + ("" if output.passed else " [bold red]FAILED[/]")
+        for output in engine.parity.outputs
+    )
 
 
 def _conditions(manifest: Manifest) -> Iterator[str]:
@@ -187,12 +205,14 @@ def _flips(engine: EngineRecord) -> str:
     shown = parity.flipped[:_FLIPS_SHOWN]
     named = ", ".join(f"{flip.margin:.2g} (input {flip.input})" for flip in shown)
     more = ", ..." if parity.flips > len(shown) else ""
+    agreement = parity.top1_agreement
     bounded, median = parity.agreement_at_most, parity.median_margin
+    kept = "" if isinstance(agreement, Skipped) else f"{agreement:.1%}"
     most = "" if isinstance(bounded, Skipped) else f", at most {bounded:.1%}"
     usual = "" if isinstance(median, Skipped) else f"; the median margin is {median:.2g}"
     return (
         f"{parity.flips} of {parity.samples} inputs change class (agreement "
-        f"{parity.top1_agreement:.1%}{most}), at margins of {named}{more}{usual}"
+        f"{kept}{most}), at margins of {named}{more}{usual}"
     )
 
 

@@ -22,7 +22,7 @@ from exporter.prove.certificate import Parity, Scope
 from exporter.prove.drift import Drift, measure_drift
 from exporter.prove.engine import check_engine
 from exporter.prove.limits import LIMITS
-from exporter.prove.parity import Reference, read_goldens
+from exporter.prove.reference import Reference, read_goldens
 from exporter.report import write_report
 from exporter.targets import get_target
 
@@ -84,11 +84,7 @@ def validate_build(
     manifest = manifests.read(folder)
     if blocks:
         check_writable(folder)
-    declared = manifest.model.input.shape[0]
-    goldens = read_goldens(
-        BuildFolder(folder, manifest.model.name).golden,
-        declared if isinstance(declared, int) else None,
-    )
+    goldens = read_goldens(BuildFolder(folder, manifest.model.name).golden, manifest.model)
     threads = threads or host.usable_threads()
     replays = [_replay(folder, engine, goldens, threads, progress) for engine in manifest.engines]
     failures = [f"{replay.id}: {replay.failure}" for replay in replays if replay.failure]
@@ -161,7 +157,9 @@ def render(validated: Validated, console: Console) -> None:
         parity = replay.parity
         figures = ("", "", "")
         if isinstance(parity, Parity):
-            figures = (str(parity.samples), f"{parity.rel_l2:.2e}", f"{parity.sqnr_db:.1f} dB")
+            worst = f" ({escape(parity.output)})" if parity.output else ""
+            error = f"{parity.rel_l2:.2e}{worst}"
+            figures = (str(parity.samples), error, f"{parity.sqnr_db:.1f} dB")
         verdict = "[green]passed[/]"
         if replay.failure:
             verdict = f"[red]{escape(replay.failure)}[/]"

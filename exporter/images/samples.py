@@ -7,6 +7,7 @@ depends on the order of the files: samples are assigned and ordered by their con
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -34,6 +35,9 @@ DEFAULT_SAMPLES = 64
 """Inputs that engines are compared on, where nothing else was asked for and there are no labels."""
 LABELLED_SAMPLES = 2000
 """And where there are: accuracy needs more, and a large set takes hours."""
+LARGEST_ANSWERS = 2**27
+"""The most values of all answers together, where no number of inputs was asked for: a GiB in
+float64, and comparing takes a few times that."""
 HELD_BYTES = 2**30
 """Inputs beyond this are read again each time instead of being kept in memory."""
 
@@ -128,15 +132,35 @@ def open_data(
     raise InputError(f"--data {path}: no such file or folder")
 
 
-def compared_on(evaluation: Samples, asked: int | None, progress: Progress) -> Samples:
-    """As many of the evaluation inputs as were asked for, or the default number."""
+def compared_on(
+    spec: ModelSpec, evaluation: Samples, asked: int | None, progress: Progress
+) -> Samples:
+    """As many of the evaluation inputs as were asked for, or the default number.
+
+    Of a network with large outputs (feature maps) that is as many as have LARGEST_ANSWERS values.
+    """
     if asked is None and evaluation.labels is not None and evaluation.count > LABELLED_SAMPLES:
         progress.note(
             f"engines are compared on {LABELLED_SAMPLES} of {evaluation.count} labelled inputs; "
             f"--samples {evaluation.count} takes them all"
         )
     default = DEFAULT_SAMPLES if evaluation.labels is None else LABELLED_SAMPLES
+    fitting = max(1, LARGEST_ANSWERS // _values(spec))
+    if asked is None and fitting < min(default, evaluation.count):
+        progress.note(
+            f"engines are compared on {fitting} of {evaluation.count} inputs, for {spec.name} "
+            f"answers each with {_values(spec):,} values; --samples takes more"
+        )
+        default = fitting
     return evaluation.take(default if asked is None else asked)
+
+
+def _values(spec: ModelSpec) -> int:
+    """How many numbers the network answers to one image, as far as its outputs' sizes are known."""
+    return sum(
+        math.prod(size for size in output.shape[1:] if isinstance(size, int))
+        for output in spec.outputs
+    )
 
 
 def _is_digits(spec: ModelSpec) -> bool:
@@ -190,7 +214,7 @@ def _folder(spec: ModelSpec, path: Path, progress: Progress) -> Data:
         for file in files:
             by_hash.setdefault(_hash_image(file), file)
             advance(1)
-    classes = class_numbers(path, files, spec.output.shape[-1])
+    classes = class_numbers(path, files, spec.classes)
 
     def samples(hashes: list[str], role: str) -> Samples:
         chosen = [by_hash[digest] for digest in hashes]

@@ -190,6 +190,8 @@ def make_input(shape: tuple[int, ...], dtype: str, seed: int) -> Array:
 
 def first_output(answer: Any) -> Any:
     """What an inference answered; a runtime or module with several outputs lists this one first."""
+    if isinstance(answer, Mapping):
+        answer = list(answer.values())
     return answer[0] if isinstance(answer, list | tuple) else answer
 
 
@@ -220,7 +222,7 @@ def load_engine(job: Mapping[str, Any]) -> Place:
     """
     session = get_target(job["target"]).open(Path(job["path"]), job["threads"])
     if not on_gpu(job):
-        return lambda batch: lambda: session.run(batch)
+        return lambda batch: lambda: session.run_all(batch)
     if not isinstance(session, RunsOnDevice):
         raise BuildError(f"engines of {job['target']} cannot be timed on the GPU")
     return session.bind

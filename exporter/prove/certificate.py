@@ -101,8 +101,28 @@ class Flip:
 
 
 @dataclass(frozen=True)
+class OutputParity:
+    """How far one of several outputs is from the reference; the figures are those of `Parity`."""
+
+    name: str
+    passed: bool
+    max_abs: float
+    rel_l2: float
+    cosine: float
+    sqnr_db: float
+    batch_max_abs: float
+    top1_agreement: float | Skipped
+    rel_l2_float64: float | Skipped
+    limits: dict[str, float]
+
+
+@dataclass(frozen=True)
 class Parity:
-    """The parity certificate: how far an engine's numbers are from the reference."""
+    """The parity certificate: how far an engine's numbers are from the reference.
+
+    Of a network with several outputs, the errors are those of the output that comes nearest to its
+    limit or is furthest beyond; top-1 is that of the scores.
+    """
 
     scope: Scope
     reference: str
@@ -113,7 +133,7 @@ class Parity:
     cosine: float
     sqnr_db: float
     """20 log10(||reference|| / ||error||)."""
-    top1_agreement: float
+    top1_agreement: float | Skipped
     flips: int
     """Samples whose top-1 differs from the reference's, float64 near-ties left out."""
     limits: dict[str, float]
@@ -138,6 +158,10 @@ class Parity:
     median_margin: float | Skipped = Skipped("not computed")
     """By how much the reference prefers its first class to its second on half of the inputs."""
     blocks: tuple[BlockDrift, ...] = ()
+    output: str = ""
+    """Whose the errors are; "": there is one output."""
+    outputs: tuple[OutputParity, ...] = ()
+    """Each output's own, where there are several. Every one must keep its limits."""
 
 
 @dataclass(frozen=True)

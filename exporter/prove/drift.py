@@ -27,9 +27,11 @@ from exporter.passes.blocks import ResidualBlock, find_residual_blocks
 from exporter.passes.expose_tensors import expose, isolate
 from exporter.progress import Progress
 from exporter.prove.certificate import BlockDrift
-from exporter.prove.parity import relative_l2, sqnr_db
+from exporter.prove.distance import relative_l2, sqnr_db
+from exporter.prove.outputs import parts_of
 from exporter.runtime.images import Normalisation
 from exporter.runtime.layout import Layout, layout_of
+from exporter.runtime.outputs import apart
 from exporter.targets import (
     COPY_TOLERANCE,
     Array,
@@ -67,7 +69,8 @@ def measure_drift(
         place = _Place(folder, Path(scratch), threads, spec.input.shape[0])
         layout = layout_of(list(portable.graph.inputs[0].shape or ())[1:])
         prepared = _prepared(inputs, spec.preprocessing, layout)
-        exact = _exact_values(portable, tensors, prepared, expected, place)
+        answers = _by_output(expected, portable, spec)
+        exact = _exact_values(portable, tensors, prepared, answers, place)
         for engine in engines:
             if engine.rejected or why_not_here(engine.target):
                 continue
@@ -143,13 +146,15 @@ def engine_drift(
     """
     lowered_path = place.folder / engine.built_from
     exposed_graph = load(lowered_path)
+    given, finals = _first_input(exposed_graph), _outputs(exposed_graph)
     _, names = expose(exposed_graph, [block.output for block in blocks])
-    given, final = _first_input(exposed_graph), _first_output(exposed_graph)
     with _built(exposed_graph, target, engine, place, "exposed") as copy:
         answers = place.run(copy, {given: inputs})
     with target.open(place.folder / engine.path, place.threads) as release:
-        served = place.run(release, {given: inputs})[final]
-    _check_copy(engine.id, served, answers[final], target.copy_tolerance(engine.precision))
+        served = place.run(release, {given: inputs})
+    tolerance = target.copy_tolerance(engine.precision)
+    for final in finals:
+        _check_copy(engine.id, served[final], answers[final], tolerance)
 
     alone_graph = load(lowered_path)
     isolate(alone_graph, {block.name: (block.input, block.output) for block in blocks})
@@ -175,18 +180,19 @@ def engine_drift(
 
 
 def _exact_values(
-    portable: ir.Model, tensors: list[str], inputs: Array, expected: Array, place: _Place
+    portable: ir.Model, tensors: list[str], inputs: Array, expected: Exact, place: _Place
 ) -> Exact:
     """The FP32 graph's own values of the given tensors, checked at its end against the goldens."""
     copy = portable.clone()
-    source = _first_input(copy)
+    source, finals = _first_input(copy), _outputs(copy)
     inner = [tensor for tensor in tensors if tensor != source]
     _, names = expose(copy, inner)
     path = place.scratch / "exact.onnx"
     save(copy, path)
     with open_graph(path, place.threads) as session:
         values = place.run(session, {source: inputs})
-    _check_copy("the FP32 graph", expected, values[_first_output(copy)], COPY_TOLERANCE)
+    for final in finals:
+        _check_copy("the FP32 graph", expected[final], values[final], COPY_TOLERANCE)
     exact = {tensor: values[names[tensor]] for tensor in inner}
     return {**exact, source: inputs}
 
@@ -202,6 +208,7 @@ def _built(graph: ir.Model, target: Target, engine: Engine, place: _Place, name:
 
 
 def _check_copy(name: str, expected: Array, answer: Array, tolerance: float) -> None:
+    expected = expected.reshape(answer.shape)
     difference = relative_l2(answer.astype(np.float64) - expected, expected)
     if difference > tolerance:
         raise BuildError(
@@ -214,5 +221,12 @@ def _first_input(graph: ir.Model) -> str:
     return str(graph.graph.inputs[0].name)
 
 
-def _first_output(graph: ir.Model) -> str:
-    return str(graph.graph.outputs[0].name)
+def _outputs(graph: ir.Model) -> list[str]:
+    return [str(value.name) for value in graph.graph.outputs]
+
+
+def _by_output(rows: Array, graph: ir.Model, spec: ModelSpec) -> Exact:
+    """(N, values) of the goldens -> each output's by name."""
+    if not spec.other_outputs:
+        return {_outputs(graph)[0]: rows}
+    return apart(rows, parts_of(spec))

@@ -10,7 +10,8 @@ from exporter.artifact import Skipped
 from exporter.errors import BuildError
 from exporter.progress import Progress
 from exporter.prove.certificate import Accuracy, Parity, Scope
-from exporter.prove.parity import Reference, check_accuracy, check_parity
+from exporter.prove.parity import check_accuracy, check_parity
+from exporter.prove.reference import Reference
 
 if TYPE_CHECKING:
     from exporter.targets import Session

@@ -139,6 +139,8 @@ def _parity(parity: Traced[Parity]) -> Parts:
             limit = form(parity.limits[key])
             words += [f"{joint}{name} ", form(figure), f" (limit {_relation(key)} ", limit, ")"]
             joint = "; "
+    if parity.raw.output:
+        words.append(f", of {parity.raw.output}, the worst of its outputs")
     return [*words, "."]
 
 

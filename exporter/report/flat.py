@@ -116,6 +116,8 @@ class ReportEngine(EngineRow):
     sqnr_db: float | None
     top1_agreement: float | None
     batch_max_abs: float | None = None
+    output: str = ""
+    """Whose the errors are, where the network has several outputs: the worst one's."""
     top1_reference: float | None
     latencies: tuple[ReportTiming, ...]
 
@@ -181,13 +183,19 @@ def _engine(engine: EngineRecord) -> ReportEngine:
         rel_l2=parity.rel_l2 if parity else None,
         cosine=parity.cosine if parity else None,
         sqnr_db=parity.sqnr_db if parity else None,
-        top1_agreement=parity.top1_agreement if parity else None,
+        top1_agreement=_agreement(parity) if parity else None,
         batch_max_abs=parity.batch_max_abs if parity else None,
+        output=parity.output if parity else "",
         top1=accuracy.top1 if accuracy else None,
         top1_reference=accuracy.top1_reference if accuracy else None,
         latency_skipped=latency.skipped if isinstance(latency, Skipped) else None,
         latencies=tuple(_timing(one) for one in engine.latencies),
     )
+
+
+def _agreement(parity: Parity) -> float | None:
+    found = parity.top1_agreement
+    return None if isinstance(found, Skipped) else found
 
 
 def _timing(latency: Latency) -> ReportTiming:

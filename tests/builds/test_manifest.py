@@ -67,6 +67,10 @@ def test_what_is_not_finite_comes_back(tmp_path: Path) -> None:
     assert math.isnan(parity.max_abs)
 
 
+def output(name: str, *sizes: int | str) -> dict[str, Any]:
+    return {"name": name, "dtype": "float32", "shape": ["batch", *sizes]}
+
+
 def edited(path: str, value: Any) -> dict[str, Any]:
     """A manifest with another value at `path` ("engines.0.files"); None takes the field away."""
     content: dict[str, Any] = json.loads(json.dumps(manifest.to_json(manifests.resnet50())))
@@ -106,6 +110,11 @@ def edited(path: str, value: Any) -> dict[str, Any]:
         ("model.name", "../../x", "no file name"),
         ("engines.0.files.0.path", "../../x", "leads out of the build"),
         ("engines.0.graph", "/etc/x", "leads out of the build"),
+        ("model.scores", 1, "model.scores is 1, of 1 output(s)"),
+        ("model.scores", "0", "model.scores: expected"),
+        ("model.other_outputs", [output("logits", 8)], "two outputs of the model have one name"),
+        ("model.other_outputs", [output("map", "any")], "output 'map' are not known"),
+        ("model.other_outputs", [output("map")], "output 'map' are not known"),
     ],
 )
 def test_a_field_that_does_not_fit_is_named(path: str, value: Any, told: str) -> None:

@@ -31,7 +31,7 @@ from exporter.measure.timing import Conditions, GpuCeilings, GpuUse, Latency
 from exporter.measure.worker import eager_run
 from exporter.models.sources import define
 from exporter.progress import Silent
-from exporter.prove.parity import make_reference
+from exporter.prove.reference import make_reference
 from exporter.targets import Array, BuildOptions, MachineKind, RunsOnDevice, Target, get_target
 
 pytestmark = [

@@ -337,7 +337,28 @@ def test_as_many_inputs_are_compared_as_were_asked_for(
     labels = np.zeros(count, np.int64) if labelled else None
     evaluation = Samples.of("zeros", np.zeros((count, 1), np.float32), labels)
     progress = Silent()
-    inputs = compared_on(evaluation, asked, progress)
+    inputs = compared_on(spec(), evaluation, asked, progress)
     assert inputs.count == taken
     assert (inputs.labels is not None) == labelled
     assert [f"--samples {count}" in note for note in progress.notes] == [True] * noted
+
+
+def test_sub_folders_are_the_classes_of_the_scores(folder: Path) -> None:
+    """Whichever output has them."""
+    features = TensorSpec("features", "float32", ("batch", 8, 4, 4))
+    scores = TensorSpec("scores", "float32", ("batch", 2))
+    several = replace(spec(), output=features, other_outputs=(scores,), scores=1)
+    assert open_data(several, folder).evaluation.labels is not None
+    none = replace(several, scores=None)
+    assert open_data(none, folder).evaluation.labels is None
+
+
+@pytest.mark.parametrize(("side", "taken"), [(64, 64), (1024, 16)])
+def test_fewer_inputs_are_compared_where_answers_are_large(side: int, taken: int) -> None:
+    large = TensorSpec("map", "float32", ("batch", 8, side, side))
+    evaluation = Samples.of("zeros", np.zeros((512, 1), np.float32))
+    progress = Silent()
+    inputs = compared_on(replace(spec(), output=large), evaluation, None, progress)
+    assert inputs.count == taken
+    assert ["8,388,608 values" in note for note in progress.notes] == [True] * (taken < 64)
+    assert compared_on(replace(spec(), output=large), evaluation, 100, progress).count == 100

@@ -9,8 +9,10 @@ import pytest
 
 from exporter.artifact import Precision, Skipped
 from exporter.images.samples import Samples
+from exporter.prove.distance import Floats, relative_l2, sqnr_db
 from exporter.prove.limits import LIMITS
-from exporter.prove.parity import Floats, Reference, check_accuracy, compare, relative_l2, sqnr_db
+from exporter.prove.parity import check_accuracy, compare
+from exporter.prove.reference import Reference
 
 SAMPLES, CLASSES = 12, 5
 BAD = (np.nan, np.inf, -np.inf)

@@ -23,11 +23,13 @@ from exporter.pack.packable import Release
 from exporter.pack.packed_manifest import SCHEMA, Answers, Bundle, GoldenFile, LeftOut
 from exporter.pack.tolerances import allowed_when_validated, tolerance
 from exporter.progress import Progress
+from exporter.prove.outputs import parts_of
 from exporter.runtime.description import GOLDEN
 from exporter.runtime.errors import ServingError
 from exporter.runtime.goldens import Goldens, answers_to, goldens_in, worst_error
 from exporter.runtime.layout import Layout, layout_of
 from exporter.runtime.loading import open_engine
+from exporter.runtime.outputs import columns
 
 
 def open_release(
@@ -50,16 +52,17 @@ def open_release(
     _check_trained(model, allow_untrained)
     chosen, left_out = _choose(manifest, engines)
     goldens = _goldens(build, model)
-    names = _labels(labels, model, goldens.outputs.shape[1])
+    scores = _scores(model, goldens)
+    names = _labels(labels, model, 0 if scores is None else scores.shape[1])
     notes = []
-    if labels is None and model.weights.classes is None:
+    if labels is None and model.weights.classes is None and names:
         notes.append("no --labels were given: the classes are named by their number")
     if goldens.images is None:
         notes.append("the goldens came from no 8-bit images, so they are kept as tensors only")
     bundle = Bundle(
         schema=SCHEMA,
         version=exporter.__version__,
-        answers=_kind_of(goldens.outputs),
+        answers=Answers.FEATURES if scores is None else _kind_of(scores),
         goldens=GoldenFile(GOLDEN, len(goldens.inputs)),
         tolerances={engine.id: tolerance(engine, ran=False) for engine in chosen},
         left_out=left_out,
@@ -131,8 +134,22 @@ def _as_images(inputs: np.ndarray) -> np.ndarray | None:
     return inputs if inputs.shape[-1] in (1, 3) else None
 
 
+def _scores(model: ModelSpec, goldens: Goldens) -> np.ndarray | None:
+    """(N, classes) of the goldens' answers; None: the network answers no scores of classes."""
+    if model.scores is None:
+        return None
+    outputs = parts_of(model)
+    place = list(columns(outputs))[model.scores] if outputs else slice(None)
+    found: np.ndarray = goldens.outputs[:, place]
+    return found
+
+
 def _labels(path: Path | None, model: ModelSpec, count: int) -> tuple[str, ...]:
-    """A name for each output: the user's, those of published weights, else its number."""
+    """A name for each class: the user's, those of published weights, else its number."""
+    if path is not None and not count:
+        raise UsageError(
+            f"--labels {path}: {model.name} answers no scores of classes; leave it out"
+        )
     if path is None:
         known = class_names(model.weights.classes) if model.weights.classes else ()
         return known if len(known) == count else tuple(map(str, range(count)))
@@ -185,7 +202,7 @@ def _answers(release: Release, engine: EngineRecord) -> np.ndarray:
             answers = answers_to(opened, release.goldens)
     except ServingError as failure:
         raise NotReproducedError(f"{engine.id} cannot be packed: {failure}") from None
-    error = worst_error(answers, release.goldens.outputs)
+    error = worst_error(answers, release.goldens.outputs, description.outputs)
     allowed = allowed_when_validated(engine)
     if not error <= allowed:
         raise NotReproducedError(

@@ -29,7 +29,9 @@ from exporter.pack.packable import Release, Written, p50_of, with_engine
 from exporter.pack.request import PackRequest
 from exporter.pack.sbom import bill_of_materials
 from exporter.pack.template_files import render, shipped
+from exporter.prove.outputs import parts_of
 from exporter.runtime.layout import height_width_channels, layout_of
+from exporter.runtime.outputs import Output
 from exporter.targets import TARGETS, MachineKind, Target, target_class
 
 ONNXRUNTIME_JS: Final = "^1.30.0"
@@ -163,17 +165,18 @@ def _contract(
     known = None if isinstance(model.preprocessing, Skipped) else model.preprocessing
     normalised = known is not None and model.input.dtype != "uint8"
     options, fallback = _session_options(engine)
+    outputs = parts_of(model) or (Output(model.output.name, (len(release.labels),)),)
     return {
         "name": release.name,
         "engine": engine.id,
         "input": model.input.name,
-        "output": model.output.name,
+        "outputs": [{"name": output.name, "shape": output.shape} for output in outputs],
+        "scores": model.scores,
         "dtype": model.input.dtype,
         "shape": shape,
         "layout": layout_of(shape),
         "width": width,
         "height": height,
-        "classes": len(release.labels),
         "labels": release.labels,
         "answers": release.bundle.answers,
         "normalisation": {"mean": known.mean, "std": known.std} if known and normalised else None,

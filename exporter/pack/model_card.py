@@ -14,6 +14,7 @@ from exporter.measure.timing import Latency
 from exporter.pack.packable import Release
 from exporter.pack.template_files import render
 from exporter.pack.tolerances import parity_of
+from exporter.prove.certificate import OutputParity, Parity
 from exporter.targets import MachineKind
 
 
@@ -59,7 +60,12 @@ def _speedup(latency: Latency) -> str:
     return f"{latency.speedup.median:.2f}x{where} ({low:.2f} to {high:.2f}{stable})"
 
 
-def _row(engine: EngineRecord) -> dict[str, str]:
+def _agreement(parity: Parity) -> str:
+    found = parity.top1_agreement
+    return "no classes" if isinstance(found, Skipped) else f"{100 * found:.1f} %"
+
+
+def _row(engine: EngineRecord) -> dict[str, str | tuple[OutputParity, ...]]:
     """One engine as the card's tables show it."""
     parity, accuracy, latency = parity_of(engine), engine.accuracy, engine.latency
     return {
@@ -68,11 +74,12 @@ def _row(engine: EngineRecord) -> dict[str, str]:
         "sha256": engine.files[0].sha256[:16],
         "error": f"{parity.rel_l2:.2g}",
         "sqnr": f"{parity.sqnr_db:.0f} dB",
-        "agreement": f"{100 * parity.top1_agreement:.1f} %",
+        "agreement": _agreement(parity),
         "scope": parity.scope,
         "top1": f"{100 * accuracy.top1:.2f} %" if accuracy else "no labels",
         "top1_reference": f"{100 * accuracy.top1_reference:.2f} %" if accuracy else "no labels",
         "latency": latency.skipped if isinstance(latency, Skipped) else f"{latency.p50_ms:.2f} ms",
         "speedup": "" if isinstance(latency, Skipped) else _speedup(latency),
         "verdict": engine.receipt.verdict,
+        "outputs": parity.outputs,
     }

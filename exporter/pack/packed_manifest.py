@@ -19,10 +19,12 @@ SCHEMA: Final = 1
 
 
 class Answers(StrEnum):
-    """What an engine's output is."""
+    """What an engine answers of classes."""
 
     LOGITS = "logits"
     PROBABILITIES = "probabilities"
+    FEATURES = "features"
+    """Nothing: no output holds scores."""
 
 
 class Against(StrEnum):

@@ -80,6 +80,7 @@ def bill_of_materials(release: Release) -> str:
 def _model(release: Release, data: list[str]) -> Json:
     model = release.manifest.model
     shape = " x ".join(map(str, model.input.shape))
+    classifies = model.scores is not None
     return {
         "type": "machine-learning-model",
         "bom-ref": _MODEL,
@@ -89,12 +90,15 @@ def _model(release: Release, data: list[str]) -> Json:
         **_licences(model.weights.licence),
         "modelCard": {
             "modelParameters": {
-                "task": "image classification",
+                "task": "image classification" if classifies else "feature extraction",
                 "architectureFamily": "residual network",
                 "modelArchitecture": model.name,
                 "datasets": [{"ref": reference} for reference in data],
                 "inputs": [{"format": f"{model.input.dtype} {shape}"}],
-                "outputs": [{"format": f"{release.bundle.answers}, {len(release.labels)}"}],
+                "outputs": [
+                    {"format": _output_format(release, index)}
+                    for index in range(len(model.outputs))
+                ],
             },
             "quantitativeAnalysis": {
                 "performanceMetrics": [
@@ -104,7 +108,10 @@ def _model(release: Release, data: list[str]) -> Json:
                 ]
             },
             "considerations": {
-                "useCases": ["classifying images of the kind that the model was trained on"],
+                "useCases": [
+                    f"{'classifying' if classifies else 'features of'} images of the kind that the "
+                    "model was trained on"
+                ],
                 "technicalLimitations": [
                     "images must be prepared as the manifest's preprocessing says",
                     "probabilities are not calibrated",
@@ -119,6 +126,14 @@ def _model(release: Release, data: list[str]) -> Json:
             }
         ),
     }
+
+
+def _output_format(release: Release, index: int) -> str:
+    model = release.manifest.model
+    if index == model.scores:
+        return f"{release.bundle.answers}, {len(release.labels)}"
+    output = model.outputs[index]
+    return f"{output.name}, {output.dtype} {' x '.join(map(str, output.shape))}"
 
 
 def _licences(name: str | None) -> Json:

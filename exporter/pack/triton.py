@@ -41,6 +41,7 @@ from exporter.pack.triton_config import (
 )
 from exporter.pack.triton_container import Choice, choose_container
 from exporter.runtime.goldens import worst_error
+from exporter.runtime.outputs import columns
 from exporter.targets import target_class
 
 
@@ -84,7 +85,6 @@ def write_repository(release: Release, request: PackRequest, folder: Path) -> Wr
     options = target_class(engine.target).triton_options(engine.requires)
     notes = _notes(backend, server)
     texts = {
-        model / LABELS: "".join(f"{label}\n" for label in release.labels),
         model / "config.pbtxt": config_text(
             release.name, engine, backend, served, batching, warmups
         ),
@@ -106,6 +106,8 @@ def write_repository(release: Release, request: PackRequest, folder: Path) -> Wr
             notes=notes,
         ),
     }
+    if release.labels:
+        texts[model / LABELS] = "".join(f"{label}\n" for label in release.labels)
     for path, text in texts.items():
         path.write_text(text, encoding="utf-8", newline="\n")
     engines = release.ids if backend == PYTHON else (engine.id,)
@@ -166,8 +168,12 @@ class Probe:
 def _probe(release: Release, engine: EngineRecord, served: Served, warmup: WarmUp) -> Probe:
     """The python backend may serve any engine of the bundle, so their own answers are allowed."""
     asked = np.arange(served.fixed or 1) % len(served.samples)
-    expected, tolerance = release.goldens.outputs[asked], reference_tolerance(engine)
-    own = {name: answers[asked] for name, answers in release.goldens.answers.items()}
+    # One answer tells: the classes' where there are any, else the smallest.
+    sizes = [output.size for output in served.outputs]
+    index = sizes.index(min(sizes)) if served.scores is None else served.scores
+    place = list(columns(served.outputs))[index]
+    expected, tolerance = release.goldens.outputs[asked, place], reference_tolerance(engine)
+    own = {name: answers[asked, place] for name, answers in release.goldens.answers.items()}
     if all(name in own for name in release.ids):
         expected = own[engine.id]
         others = own.values() if served.samples is release.goldens.images else [expected]
@@ -179,7 +185,7 @@ def _probe(release: Release, engine: EngineRecord, served: Served, warmup: WarmU
         datatype=served.datatype,
         shape=served.input_shape if served.fixed else [1, *served.input_shape],
         data=f"{release.name}/warmup/{warmup.file}",
-        output=served.output,
+        output=served.outputs[index].name,
         expected=expected.ravel().astype(float).tolist(),
         tolerance=tolerance,
     )

@@ -16,6 +16,8 @@ from exporter.pack.batching import Batching
 from exporter.pack.packable import Release
 from exporter.pack.protobuf_text import Message, Value, Word, parameters, text_format
 from exporter.pack.triton_backends import BACKENDS, PYTHON, on_gpu
+from exporter.prove.outputs import parts_of
+from exporter.runtime.outputs import Output
 
 VERSION: Final = "1"
 LABELS: Final = "labels.txt"
@@ -27,10 +29,11 @@ class Served:
     """A model as Triton's clients see it."""
 
     input: str
-    output: str
     samples: npt.NDArray[Any]
     """Golden inputs as requests carry them, (N, ...)."""
-    classes: int
+    outputs: tuple[Output, ...]
+    scores: int | None
+    """Which of them has the classes that labels.txt names; None: none."""
     fixed: int | None
     """The one batch size that the engine takes; None: any. Triton has no such batches: it is told
     of none (`max_batch_size: 0`), and the dimension becomes part of every shape."""
@@ -45,9 +48,9 @@ class Served:
         """Of one request without its batch, where Triton batches; else of the whole."""
         return self._whole([*self.samples.shape[1:]])
 
-    @property
-    def output_shape(self) -> list[int]:
-        return self._whole([self.classes])
+    def shape_of(self, output: Output) -> list[int]:
+        """Of an answer, as `input_shape`."""
+        return self._whole([*output.shape])
 
     def _whole(self, sizes: list[int]) -> list[int]:
         return sizes if self.fixed is None else [self.fixed, *sizes]
@@ -61,7 +64,8 @@ def served_model(release: Release, backend: str) -> Served:
         samples, name = goldens.images, "images"
     declared = model.input.shape[0]
     fixed = declared if isinstance(declared, int) and backend != PYTHON else None
-    return Served(name, model.output.name, samples, len(release.labels), fixed)
+    outputs = parts_of(model) or (Output(model.output.name, (len(release.labels),)),)
+    return Served(name, samples, outputs, model.scores, fixed)
 
 
 @dataclass(frozen=True)
@@ -89,11 +93,12 @@ def config_text(
         "input": [{"name": served.input, "data_type": data_type, "dims": [*served.input_shape]}],
         "output": [
             {
-                "name": served.output,
+                "name": output.name,
                 "data_type": Word("TYPE_FP32"),
-                "dims": [*served.output_shape],
-                "label_filename": LABELS,
+                "dims": [*served.shape_of(output)],
+                **({"label_filename": LABELS} if index == served.scores else {}),
             }
+            for index, output in enumerate(served.outputs)
         ],
         "version_policy": {"specific": {"versions": [int(VERSION)]}},
         "instance_group": [_instances(engine, batching)],

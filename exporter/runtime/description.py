@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from exporter.runtime.errors import BundleError
+from exporter.runtime.outputs import Output
 from exporter.runtime.pictures import INTERPOLATIONS, Framing
 
 MANIFEST: Final = "manifest.json"
@@ -66,7 +67,7 @@ class Description:
     """Of each channel, in the model's order; None where the preprocessing is not known."""
     std: tuple[float, ...] | None
     answers: str
-    """"logits" or "probabilities": what the engine's output is."""
+    """What the network answers: "logits" or "probabilities" of classes, or "features"."""
     engines: tuple[EngineEntry, ...]
     reversed: bool = False
     """The model takes BGR, and images are RGB."""
@@ -74,6 +75,10 @@ class Description:
     """How pictures of any size are brought to the model's; None: not known."""
     sizes: Mapping[str, int] = field(default_factory=dict)
     """An engine's file -> its bytes."""
+    outputs: tuple[Output, ...] = ()
+    """In the order in which goldens hold them; empty: the scores of classes alone."""
+    scores: int | None = 0
+    """Which output has a score for each class; None: none."""
 
 
 def read_description(contents: bytes) -> Description:
@@ -96,12 +101,13 @@ def read_description(contents: bytes) -> Description:
     preprocessing = model["preprocessing"]
     known = preprocessing.get("skipped") is None
     channels = preprocessing.get("channels")  # bundles from before it was a choice lack it
+    outputs, scores = _outputs(model)
     return Description(
         model=model["name"].text(),
         input_dtype=model["input"]["dtype"].text(),
         mean=preprocessing["mean"].channels() if known else None,
         std=preprocessing["std"].channels() if known else None,
-        answers=bundle["answers"].one_of("logits", "probabilities"),
+        answers=bundle["answers"].one_of("logits", "probabilities", "features"),
         engines=tuple(_engine(engine, bundle["tolerances"]) for engine in manifest["engines"]),
         framing=_framing(preprocessing) if known else None,
         reversed=channels is not None and channels.one_of("RGB", "BGR", "grey") == "BGR",
@@ -110,7 +116,28 @@ def read_description(contents: bytes) -> Description:
             for engine in manifest["engines"]
             for file in engine["files"]
         },
+        outputs=outputs,
+        scores=scores,
     )
+
+
+def _outputs(model: _Value) -> tuple[tuple[Output, ...], int | None]:
+    """The outputs, and which has scores; bundles from before there were several tell of none."""
+    others, scores = model.get("other_outputs"), model.get("scores")
+    listed = [model["output"], *(others or ())]
+    index = 0 if scores is None else scores.value
+    if index is not None and not (type(index) is int and 0 <= index < len(listed)):
+        assert scores is not None
+        raise scores.unfit(f"null, or a number below {len(listed)}")
+    if len(listed) == 1 and index == 0:
+        return (), 0
+    outputs = tuple(
+        Output(output["name"].text(), tuple(size.whole() for size in list(output["shape"])[1:]))
+        for output in listed
+    )
+    if len({output.name for output in outputs}) < len(outputs):
+        raise model["other_outputs"].unfit("outputs of different names")
+    return outputs, index
 
 
 def _framing(preprocessing: _Value) -> Framing:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Final, TypeGuard
+from typing import Any, Final, TypeAlias, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,9 @@ from exporter.runtime.sessions import Session
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
+Answer: TypeAlias = Any
+"""float32 (N, classes); of a network with several outputs, a dict of them by name, each (N, ...);
+of one that answers features alone, those (N, ...)."""
 
 MAX_BATCH: Final = 32
 """More images than this are run in parts: activations of a large batch need much memory."""
@@ -55,13 +58,17 @@ class Engine:
         self.model = description.model
         self.precision = entry.precision
         self.labels = labels
-        """A name for each output, in order."""
+        """A name for each class, in order; empty where no output has scores of classes."""
+        self.outputs = description.outputs
+        """Name and shape of each output; empty: the engine answers scores of classes alone."""
         self.passed_over = passed_over
         """(engine, reason) for each engine of the bundle that was not chosen."""
         self.input_dtype = session.input.dtype
         self.input_shape = session.input.shape
         """Of `run`'s argument; None: any size."""
         self._answers = description.answers
+        self._scores = description.scores
+        self._order = _order(description, session)
         self._framing = description.framing
         self._session: Session | None = session
         keep_in_children(session)
@@ -72,19 +79,17 @@ class Engine:
         self.image_shape = height_width_channels(self.input_shape[1:])
         """(H, W, C) of the images that the engine takes; None: any size."""
 
-    def __call__(self, images: Images) -> Floats:
+    def __call__(self, images: Images) -> Answer:
         """(N, H, W, C) uint8 images, RGB or grey, of the model's size -> (N, classes) logits.
 
-        Resizing and cropping to `image_shape` are the caller's part. N may be anything, 0 too.
+        Of a network with several outputs, a dict of them by name, each (N, ...). Resizing and
+        cropping to `image_shape` are the caller's part. N may be anything, 0 too.
 
         Raises:
             InputError: another type or shape, or the model's preprocessing is not known.
             ClosedError: the engine is closed, or was loaded before a fork.
         """
-        self._check_images(images)
-        if len(images) <= MAX_BATCH:
-            return self._run(self._prepare(images))
-        return np.concatenate([self._run(self._prepare(part)) for part in _parts(images)])
+        return self._shaped(self._answers_to(images))
 
     def prepare(self, images: Images) -> Array:
         """(N, H, W, C) uint8 images -> what `run` takes: normalised, where the engine wants that.
@@ -95,8 +100,10 @@ class Engine:
         self._check_images(images)
         return self._prepare(images)
 
-    def run(self, inputs: Array) -> Floats:
+    def run(self, inputs: Array) -> Answer:
         """Inputs as the engine itself takes them (`input_dtype`, `input_shape`) -> (N, classes).
+
+        Of a network with several outputs, a dict of them by name, as from calling the engine.
 
         Raises:
             InputError: another type or shape, not finite, or far outside what normalisation gives.
@@ -122,7 +129,7 @@ class Engine:
                     f"normalised values, (pixel / 255 - mean) / std; give uint8 images to "
                     "engine(images) and it normalises them"
                 )
-        return self._run(inputs)
+        return self._shaped(self._run(inputs))
 
     def predict(
         self, pictures: Picture | Iterable[Picture], top: int = 5
@@ -135,13 +142,19 @@ class Engine:
         cropped by the model's preprocessing (with Pillow), as it was when the engine was validated.
 
         Raises:
-            InputError: no picture, or one that the engine cannot take: named by its file or number.
+            InputError: no picture, or one that the engine cannot take: named by its file or number;
+                or the network answers no scores of classes.
             ClosedError: as calling the engine.
         """
         top = whole_number("top", top)
+        if self._scores is None:
+            raise InputError(
+                f"{self.model} answers features ({', '.join(one.name for one in self.outputs)}) "
+                "and no scores of classes; call engine(images) for them"
+            )
         found: list[list[Prediction]] = []
         for images in self._images_of(pictures):
-            answers = self(images).astype(np.float64)
+            answers = self._answers_to(images)[self._scores].astype(np.float64)
             if self._answers == "logits":
                 answers = np.exp(answers - answers.max(axis=1, keepdims=True))
                 answers /= answers.sum(axis=1, keepdims=True)
@@ -164,11 +177,12 @@ class Engine:
 
     def __repr__(self) -> str:
         height, width, channels = ("any" if size is None else size for size in self.image_shape)
-        shown = ", ".join(self.labels[:3]) + (", ..." if len(self.labels) > 3 else "")
+        names = self.labels or [output.name for output in self.outputs]
+        shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
         closed = "" if self._session else ", closed"
         return (
             f"<Engine {self.id} of {self.model}{closed}: images {height} x {width} x {channels}, "
-            f"{len(self.labels)} labels ({shown})>"
+            f"{len(names)} {'labels' if self.labels else 'outputs'} ({shown})>"
         )
 
     def close(self) -> None:
@@ -209,8 +223,27 @@ class Engine:
             )
         return self._normalise(images)
 
-    def _run(self, inputs: Array) -> Floats:
-        """(N, ...) -> (N, classes), in parts where N is large or the engine's batch is fixed."""
+    def _answers_to(self, images: Images) -> list[Floats]:
+        """Each output's answers, (N, values)."""
+        self._check_images(images)
+        if len(images) <= MAX_BATCH:
+            return self._run(self._prepare(images))
+        return _joined([self._run(self._prepare(part)) for part in _parts(images)])
+
+    def _shaped(self, answers: list[Floats]) -> Answer:
+        if not self.outputs:
+            return answers[0]
+        named = {
+            output.name: rows.reshape(len(rows), *output.shape)
+            for output, rows in zip(self.outputs, answers, strict=True)
+        }
+        return named if len(named) > 1 else named[self.outputs[0].name]
+
+    def _run(self, inputs: Array) -> list[Floats]:
+        """(N, ...) -> (N, values) of each output, in the network's order.
+
+        In parts where N is large or the engine's batch is fixed.
+        """
         session = self._session
         if session is None:
             raise ClosedError(f"engine {self.id} is closed; load the bundle again")
@@ -221,15 +254,43 @@ class Engine:
             )
         size = self.input_shape[0]
         if size is None and 0 < len(inputs) <= MAX_BATCH:
-            return _rows(session.run(np.ascontiguousarray(inputs)))
+            return self._rows(session.run(np.ascontiguousarray(inputs)))
         if not len(inputs):
-            return np.empty((0, len(self.labels)), np.float32)
+            widths = [output.size for output in self.outputs] or [len(self.labels)]
+            return [np.empty((0, width), np.float32) for width in widths]
         answers = []
         for part in _parts(inputs, size or MAX_BATCH):
             missing = (size or 0) - len(part)
             whole = np.concatenate([part, part[-1:].repeat(missing, 0)]) if missing > 0 else part
-            answers.append(_rows(session.run(np.ascontiguousarray(whole)))[: len(part)])
-        return np.concatenate(answers)
+            found = self._rows(session.run(np.ascontiguousarray(whole)))
+            answers.append([rows[: len(part)] for rows in found])
+        return _joined(answers)
+
+    def _rows(self, found: list[Array]) -> list[Floats]:
+        ordered = (found[index] for index in self._order)
+        return [one.reshape(len(one), -1).astype(np.float32, copy=False) for one in ordered]
+
+
+def _order(description: Description, session: Session) -> list[int]:
+    """Where the engine has the network's outputs, in the network's order.
+
+    Raises:
+        BundleError: it has not one of them.
+    """
+    if not description.outputs:
+        return [0]
+    order = []
+    for output in description.outputs:
+        places = [i for i, names in enumerate(session.outputs) if output.name in names]
+        if not places:
+            raise BundleError(f"the engine has no output {output.name!r}; pack the build again")
+        order.append(places[0])
+    return order
+
+
+def _joined(parts: list[list[Floats]]) -> list[Floats]:
+    """Each output's answers to all parts of a batch."""
+    return [np.concatenate(answers) for answers in zip(*parts, strict=True)]
 
 
 def _parts(inputs: Array, size: int = MAX_BATCH) -> Iterator[Array]:
@@ -255,10 +316,6 @@ def whole_number(name: str, value: object, largest: int | None = None) -> int:
 def _is_array(value: object) -> TypeGuard[Array]:
     """Whether it is an array that holds nothing but its values: no mask over some of them."""
     return isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray)
-
-
-def _rows(output: Array) -> Floats:
-    return output.reshape(len(output), -1).astype(np.float32, copy=False)
 
 
 def _kind(value: object) -> str:

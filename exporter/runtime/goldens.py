@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from exporter.runtime.description import EngineEntry
-from exporter.runtime.engine import Engine
+from exporter.runtime.engine import Answer, Engine
 from exporter.runtime.errors import BundleError, GoldenError, InputError, ServingError
+from exporter.runtime.outputs import Output, columns, side_by_side
 
 Array = npt.NDArray[Any]
 ANSWERS: Final = "answers:"
@@ -33,14 +34,14 @@ class Goldens:
     inputs: Array
     """(N, ...) as the model takes them."""
     outputs: Array
-    """(N, classes) of the reference."""
+    """(N, values) of the reference: a row an input, several outputs side by side."""
     images: npt.NDArray[np.uint8] | None
     """(N, H, W, 3): the same inputs before normalisation; None where they come from no images."""
     answers: Mapping[str, Array]
-    """(N, classes) of each engine when it was packed; an engine that could not run has none."""
+    """(N, values) of each engine when it was packed; an engine that could not run has none."""
 
     def expected(self, engine: str, against: str) -> Array:
-        """(N, classes) that an engine must answer: its own when packed, or the reference's.
+        """(N, values) that an engine must answer: its own when packed, or the reference's.
 
         Raises:
             BundleError: the engine's answers are not there.
@@ -135,7 +136,7 @@ def _read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
 
 
 def answers_to(engine: Engine, goldens: Goldens) -> Array:
-    """(N, classes): the engine's answers, from images where the engine or the goldens allow it.
+    """(N, values): the engine's answers, from images where the engine or the goldens allow it.
 
     Raises:
         BundleError: the engine takes pixels and the goldens are none.
@@ -144,19 +145,30 @@ def answers_to(engine: Engine, goldens: Goldens) -> Array:
     if goldens.images is not None:
         if engine.input_dtype != np.uint8:
             _check_normalisation(engine, goldens)
-        return engine(goldens.images)
+        return _row_each(engine(goldens.images))
     if engine.input_dtype == np.uint8 and goldens.inputs.dtype != np.uint8:
         raise BundleError(f"golden.npz has no images, and {engine.id} takes images; pack it again")
-    return engine.run(goldens.inputs.astype(engine.input_dtype, copy=False))
+    return _row_each(engine.run(goldens.inputs.astype(engine.input_dtype, copy=False)))
 
 
-def worst_error(answers: Array, expected: Array) -> float:
-    """The largest relative L2 error of any row; infinite where a shape or a value is wrong."""
+def _row_each(answer: Answer) -> Array:
+    return side_by_side(list(answer.values()) if isinstance(answer, dict) else [answer])
+
+
+def worst_error(answers: Array, expected: Array, outputs: Sequence[Output] = ()) -> float:
+    """The largest relative L2 error of any row; infinite where a shape or a value is wrong.
+
+    With `outputs` side by side in a row, the largest that any of them has.
+    """
     if answers.shape != expected.shape or not np.isfinite(answers).all():
         return float("inf")
-    exact = expected.astype(np.float64)
-    error = np.linalg.norm(answers - exact, axis=1)
-    return float((error / np.maximum(np.linalg.norm(exact, axis=1), 1e-30)).max())
+    worst = 0.0
+    for place in columns(outputs) if outputs else [slice(None)]:
+        exact = expected[:, place].astype(np.float64)
+        error = np.linalg.norm(answers[:, place] - exact, axis=1)
+        relative = error / np.maximum(np.linalg.norm(exact, axis=1), 1e-30)
+        worst = max(worst, float(relative.max()))
+    return worst
 
 
 def replay(engine: Engine, goldens: Goldens, entry: EngineEntry) -> float:
@@ -176,7 +188,7 @@ def replay(engine: Engine, goldens: Goldens, entry: EngineEntry) -> float:
     except Exception as error:  # the runtime library's own share no narrower base
         reason = " ".join(str(error).split())
         raise GoldenError(f"engine {entry.id} fails on the golden inputs: {reason}") from None
-    distance = worst_error(answers, expected)
+    distance = worst_error(answers, expected, engine.outputs)
     if not distance <= entry.tolerance:
         raise GoldenError(
             f"engine {entry.id} does not answer the golden inputs as it was validated: "

@@ -18,7 +18,7 @@ from exporter.runtime.description import (
 )
 from exporter.runtime.engine import Engine, whole_number
 from exporter.runtime.errors import BundleError, GoldenError, InputError, NoEngineError
-from exporter.runtime.goldens import read_goldens, replay
+from exporter.runtime.goldens import Goldens, read_goldens, replay
 from exporter.runtime.machine import usable_threads
 from exporter.runtime.sessions import backend_of
 
@@ -60,11 +60,7 @@ def load(
     description = files.description
     goldens = read_goldens(files.read(GOLDEN))
     labels = _read_labels(files.read(LABELS))
-    if len(labels) != goldens.outputs.shape[1]:
-        raise BundleError(
-            f"{LABELS} has {len(labels)} lines for {goldens.outputs.shape[1]} outputs; "
-            "pack the build again"
-        )
+    _check_widths(description, labels, goldens)
     candidates, others = choose(description.engines, device, engine)
     contents = [files.read(name) for name in candidates[0].files]
     files.check_rest()
@@ -85,6 +81,22 @@ def load(
         return loaded
     reasons = "; ".join(str(error) for _, error in failures)
     raise type(failures[-1][1])(f"no engine of {bundle} is fit to serve here: {reasons}")
+
+
+def _check_widths(description: Description, labels: tuple[str, ...], goldens: Goldens) -> None:
+    """Refuses labels or goldens of other outputs than the manifest's."""
+    values, classes = goldens.outputs.shape[1], goldens.outputs.shape[1]
+    if description.outputs:
+        sizes = [output.size for output in description.outputs]
+        classes = 0 if description.scores is None else sizes[description.scores]
+        if sum(sizes) != values:
+            raise BundleError(
+                f"{GOLDEN} has {values} values for {sum(sizes)} outputs; pack the build again"
+            )
+    if len(labels) != classes:
+        raise BundleError(
+            f"{LABELS} has {len(labels)} lines for {classes} outputs; pack the build again"
+        )
 
 
 def open_engine(

@@ -44,9 +44,11 @@ class Session(Protocol):
     """A loaded engine. `run` may be called from many threads at once."""
 
     input: InputSpec
+    outputs: tuple[frozenset[str], ...]
+    """Of each output the names that it has."""
 
-    def run(self, batch: Array) -> Array:
-        """The first output, an array of its own, for a contiguous batch of the input's type."""
+    def run(self, batch: Array) -> list[Array]:
+        """The outputs, each an array of its own, for a contiguous batch of the input's type."""
         ...
 
 
@@ -100,15 +102,16 @@ class OnnxRuntimeSession:
             raise NoEngineError(f"it takes ({types}); expected one tensor of numbers")
         given = inputs[0]
         self._name: str = given.name
-        self._outputs = [self._session.get_outputs()[0].name]
+        self._outputs = [output.name for output in self._session.get_outputs()]
+        self.outputs = tuple(frozenset({name}) for name in self._outputs)
         self.input = InputSpec(
             _ORT_TYPES[given.type],
             tuple(size if isinstance(size, int) else None for size in given.shape),
         )
 
-    def run(self, batch: Array) -> Array:
-        output: Array = self._session.run(self._outputs, {self._name: batch})[0]
-        return output
+    def run(self, batch: Array) -> list[Array]:
+        outputs: list[Array] = self._session.run(self._outputs, {self._name: batch})
+        return outputs
 
 
 class OpenVinoSession:
@@ -139,6 +142,7 @@ class OpenVinoSession:
             }
             model = core.read_model(model=files[0], weights=files[1])
             self._model = core.compile_model(model, device, config)
+            self.outputs = tuple(frozenset(output.get_names()) for output in self._model.outputs)
             given = self._model.input()  # refuses a model of several
             self.input = InputSpec(
                 np.dtype(given.element_type.to_dtype()),
@@ -150,15 +154,18 @@ class OpenVinoSession:
             raise _refused(f"openvino {openvino.__version__}", error) from None
         self._idle: deque[Any] = deque()
 
-    def run(self, batch: Array) -> Array:
+    def run(self, batch: Array) -> list[Array]:
         try:
             request = self._idle.pop()
         except IndexError:
             request = self._model.create_infer_request()
         try:
             request.infer({0: batch}, share_inputs=True)
-            # The output tensor belongs to the request and is overwritten by its next use.
-            return np.array(request.get_output_tensor(0).data)
+            # An output's tensor belongs to the request and is overwritten by its next use.
+            return [
+                np.array(request.get_output_tensor(index).data)
+                for index in range(len(self.outputs))
+            ]
         finally:
             self._idle.append(request)
 

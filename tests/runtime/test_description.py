@@ -16,6 +16,11 @@ def required(**requires: Any) -> Callable[[dict[str, Any]], object]:
     return lambda manifest: manifest["engines"][0]["requires"].update(requires)
 
 
+def several(*sizes: Any, name: str = "map", scores: Any = 0) -> Callable[[dict[str, Any]], object]:
+    output = {"name": name, "dtype": "float32", "shape": ["batch", *sizes]}
+    return lambda manifest: manifest["model"].update(other_outputs=[output], scores=scores)
+
+
 def tolerated(**tolerance: Any) -> Callable[[dict[str, Any]], object]:
     return lambda manifest: manifest["bundle"]["tolerances"]["ort-cpu.fp32"].update(tolerance)
 
@@ -28,6 +33,13 @@ def tolerated(**tolerance: Any) -> Callable[[dict[str, Any]], object]:
         (lambda m: m.update(model=[]), r"manifest\.json: model is \[\], expected an object"),
         (lambda m: m["bundle"]["tolerances"].clear(), r"lacks bundle\.tolerances\.ort-cpu\.fp32"),
         (lambda m: m["bundle"].update(answers="words"), "expected logits or probabilities"),
+        (lambda m: m["model"].update(scores=1), r"scores is 1, expected null, or a number below 1"),
+        (lambda m: m["model"].update(scores=True), r"scores is True, expected null"),
+        (several("any"), r"shape\[1\] is 'any', expected a whole number"),
+        (several(8, name="logits"), "expected outputs of different names"),
+        (several(8), r"golden\.npz has 10 values for 18 outputs"),
+        (several(10, scores=None), r"golden\.npz has 10 values for 20 outputs"),
+        (lambda m: m["model"].update(scores=None), "has 10 lines for 0 outputs"),
         (lambda m: m["model"]["preprocessing"].update(mean=[0.1, 0.2]), "each of 1 or 3 channels"),
         (lambda m: m["model"]["preprocessing"].update(std="abc"), "expected a list"),
         (lambda m: m["model"]["preprocessing"].update(crop=0), r"crop is 0, expected a whole"),

@@ -22,6 +22,7 @@ from exporter.pack.request import PackRequest
 from exporter.pack.tolerances import ROUNDING
 from exporter.progress import Silent
 from exporter.runtime.goldens import worst_error
+from tests.networks import CLASSES, SIZE, Embedder, Pyramid, seasoned
 from tests.packed import digits_build, digits_bundle
 from tests.serving.environment import (
     CHROMIUM,
@@ -264,3 +265,28 @@ def compiled(file: Path, **settings: Any) -> tuple[int, str]:
         check=False,
     )
     return done.returncode, done.stdout
+
+
+@pytest.mark.parametrize("network", [Pyramid, Embedder])
+def test_every_output_in_node(tmp_path: Path, network: type[torch.nn.Module]) -> None:
+    build = exporter.export(
+        seasoned(network()), example=torch.zeros(1, 3, SIZE, SIZE), targets=["ort-cpu"],
+        precisions=["int8"], samples=8, calibration_samples=16, measure=False,
+        out=tmp_path / "build", mean=0.5, std=0.25,
+    )  # fmt: skip
+    build.pack("bundle", tmp_path / "bundle", allow_untrained=True)
+    request = PackRequest(build.path, format="node", out=tmp_path / "node", allow_untrained=True)
+    package = installed(pack(request, Silent()).path)
+    inputs = np.random.default_rng(0).standard_normal((1, 3, SIZE, SIZE)).astype(np.float32)
+    (tmp_path / "input.bin").write_bytes(inputs.tobytes())
+    found = run_node("outputs.mjs", package, tmp_path / "input.bin")
+    with exporter.load(tmp_path / "bundle") as engine:
+        expected, scores = engine.run(inputs), bool(engine.labels)
+    assert [one["name"] for one in found["outputs"]] == list(expected) == found["features"]
+    for name, values in expected.items():
+        answer = np.array(found["answers"][name])
+        assert worst_error(answer.reshape(1, -1), values.reshape(1, -1)) <= ROUNDING[Precision.INT8]
+    assert 0 <= found["goldenError"] <= ROUNDING[Precision.INT8]
+    assert len(found["labels"]) == (CLASSES if scores else 0)
+    refusal = "InputError: this model answers features and no scores of classes; call features"
+    assert found["classify"] == (CLASSES if scores else refusal)

@@ -1,4 +1,4 @@
-"""A bundle behind Triton's Python backend: images in, logits out.
+"""A bundle behind Triton's Python backend: images in, logits (or every output by name) out.
 
 Lies beside `bundle/` and a copy of `exporter.runtime`. Its environment needs numpy and the engine's
 runtime library; the backend's stub ignores PYTHONPATH, so that other site-packages are named in
@@ -32,22 +32,28 @@ class TritonPythonModel:
         config = json.loads(args["model_config"])
         threads = int(config["parameters"]["threads"]["string_value"])
         self.input = config["input"][0]["name"]
-        self.output = config["output"][0]["name"]
+        self.outputs = [output["name"] for output in config["output"]]
         # Refuses altered files and wrong answers: the model then never becomes ready.
         self.engine = load(FOLDER / "bundle", threads=threads)
         takes_images = config["input"][0]["data_type"] == "TYPE_UINT8"
-        self.answer = self.engine if takes_images else self.engine.run
+        self.run = self.engine if takes_images else self.engine.run
         pb_utils.Logger.log_info(f"{config['name']} serves {self.engine.id}")
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """A response to each request; all of them are answered as one batch."""
         inputs = [pb_utils.get_input_tensor_by_name(r, self.input).as_numpy() for r in requests]
         try:
-            answers = self.answer(inputs[0] if len(inputs) == 1 else np.concatenate(inputs))
+            answers = self.answers(inputs[0] if len(inputs) == 1 else np.concatenate(inputs))
         except InputError:
             return [self._alone(part) for part in inputs]
         ends = np.cumsum([len(part) for part in inputs])
-        return [self._response(part) for part in np.split(answers, ends[:-1])]
+        parts = [np.split(answer, ends[:-1]) for answer in answers]
+        return [self._response(part) for part in zip(*parts, strict=True)]
+
+    def answers(self, inputs: np.ndarray) -> list[np.ndarray]:
+        """The network's outputs for a batch of inputs, in the order of config.pbtxt."""
+        found = self.run(inputs)
+        return [found[name] for name in self.outputs] if isinstance(found, dict) else [found]
 
     def finalize(self) -> None:
         """Frees the engine."""
@@ -56,10 +62,12 @@ class TritonPythonModel:
     def _alone(self, part: np.ndarray) -> Any:
         """One request of a batch in which at least one cannot be answered."""
         try:
-            return self._response(self.answer(part))
+            return self._response(self.answers(part))
         except InputError as error:
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error)))
 
-    def _response(self, answers: np.ndarray) -> Any:
-        rows = np.ascontiguousarray(answers)
-        return pb_utils.InferenceResponse([pb_utils.Tensor(self.output, rows)])
+    def _response(self, answers: Sequence[np.ndarray]) -> Any:
+        named = zip(self.outputs, answers, strict=True)
+        return pb_utils.InferenceResponse(
+            [pb_utils.Tensor(name, np.ascontiguousarray(answer)) for name, answer in named]
+        )

@@ -70,6 +70,7 @@ class Classifier {
     this.#table = description.normalisation ? tableOf(description.normalisation) : null;
     this.engine = description.engine;
     this.labels = description.labels;
+    this.outputs = description.outputs;
     this.width = description.width;
     this.height = description.height;
     this.goldenError = NaN;
@@ -77,8 +78,12 @@ class Classifier {
 
   async classify(imageData, { top = 5 } = {}) {
     if (!Number.isInteger(top) || top < 1) throw new InputError(`top is ${top}; give 1 or more`);
+    const { scores } = this.#description;
+    if (scores === null) {
+      throw new InputError("this model answers features and no scores of classes; call features");
+    }
     const start = performance.now();
-    const answers = await this.run(this.#prepare(imageData), 1);
+    const answers = (await this.features(imageData))[this.outputs[scores].name];
     const milliseconds = performance.now() - start;
     const probabilities =
       this.#description.answers === "logits" ? softmax(answers) : Array.from(answers);
@@ -89,7 +94,19 @@ class Classifier {
     return { predictions, answers, milliseconds };
   }
 
+  /** Every output for an image, by name. */
+  async features(imageData) {
+    return this.runAll(this.#prepare(imageData), 1);
+  }
+
+  /** The scores for a batch of inputs, or the first output of a model without. */
   async run(values, batch) {
+    const found = await this.runAll(values, batch);
+    return found[this.outputs[this.#description.scores ?? 0].name];
+  }
+
+  /** Every output for a batch of inputs, by name. */
+  async runAll(values, batch) {
     if (!this.#session) throw new ClosedError("the classifier is closed; create another one");
     const { input, dtype, shape } = this.#description;
     const expected = batch * shape.reduce((a, b) => a * b, 1);
@@ -100,8 +117,8 @@ class Classifier {
       );
     }
     const tensor = new this.#ort.Tensor(dtype, values, [batch, ...shape]);
-    const outputs = await this.#session.run({ [input]: tensor });
-    return outputs[this.#description.output].data;
+    const found = await this.#session.run({ [input]: tensor });
+    return Object.fromEntries(this.outputs.map(({ name }) => [name, found[name].data]));
   }
 
   async close() {
@@ -113,10 +130,13 @@ class Classifier {
   /** The worst relative error of any golden; throws GoldenError where it is too large. */
   async replay(goldens) {
     let worst = 0;
-    for (const { image, input, answer } of goldens) {
+    for (const { image, input, answers } of goldens) {
       const values = image ? this.#prepare({ data: image, width: this.width, height: this.height }) : input;
-      const error = relativeError(await this.run(values, 1), answer);
-      worst = error > worst || Number.isNaN(error) ? error : worst;
+      const found = await this.runAll(values, 1);
+      for (const [index, { name }] of this.outputs.entries()) {
+        const error = relativeError(found[name], answers[index]);
+        worst = error > worst || Number.isNaN(error) ? error : worst;
+      }
     }
     if (!(worst <= this.#description.tolerance)) {
       throw new GoldenError(
@@ -196,19 +216,24 @@ function relativeError(answer, expected) {
   return Math.sqrt(error / Math.max(norm, 1e-60));
 }
 
-/** goldens.bin: for each sample its image (or input), then its answer, little-endian. */
-function readGoldens({ goldens, classes, width, height, dtype, shape }, contents) {
+/** goldens.bin: for each sample its image (or input), then each output's answer, little-endian. */
+function readGoldens({ goldens, outputs, dtype, shape }, contents) {
   const samples = [];
   const isImage = goldens.images;
   // An image has as many values as the input that it becomes.
   const count = shape.reduce((a, b) => a * b, 1);
   const kind = isImage ? Uint8Array : TYPES[dtype];
-  const size = count * kind.BYTES_PER_ELEMENT;
+  let start = 0;
+  const take = (type, length) => {
+    const end = start + length * type.BYTES_PER_ELEMENT;
+    const values = new type(contents.slice(start, end).buffer);
+    start = end;
+    return values;
+  };
   for (let sample = 0; sample < goldens.samples; sample++) {
-    const start = sample * (size + 4 * classes);
-    const asked = new kind(contents.slice(start, start + size).buffer);
-    const answer = new Float32Array(contents.slice(start + size, start + size + 4 * classes).buffer);
-    samples.push({ image: isImage ? asked : null, input: isImage ? null : asked, answer });
+    const asked = take(kind, count);
+    const answers = outputs.map((output) => take(Float32Array, output.shape.reduce((a, b) => a * b, 1)));
+    samples.push({ image: isImage ? asked : null, input: isImage ? null : asked, answers });
   }
   return samples;
 }

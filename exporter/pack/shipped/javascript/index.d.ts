@@ -24,16 +24,23 @@ export interface PixelData {
 export interface Classifier {
   /** The engine's id: the compiler's target and the precision. */
   readonly engine: string;
+  /** A name for each class; empty where no output has scores of classes. */
   readonly labels: readonly string[];
+  /** Every output of the model; `shape` is that of one answer. */
+  readonly outputs: readonly { readonly name: string; readonly shape: readonly number[] }[];
   /** Of the images that it takes, in pixels. */
   readonly width: number;
   readonly height: number;
   /** The worst relative error that a golden input showed at load. */
   readonly goldenError: number;
-  /** Throws InputError for an image of another size, ClosedError after close. */
+  /** Throws InputError for an image of another size and without scores, ClosedError after close. */
   classify(imageData: PixelData, options?: { top?: number }): Promise<Classification>;
-  /** Logits for a batch of inputs as the engine itself takes them. */
+  /** Every output for an image, by name. */
+  features(imageData: PixelData): Promise<Record<string, Float32Array>>;
+  /** Logits for a batch of inputs as the engine itself takes them; without any, the first output. */
   run(values: Float32Array | Uint8Array, batch: number): Promise<Float32Array>;
+  /** Every output for a batch of inputs, by name. */
+  runAll(values: Float32Array | Uint8Array, batch: number): Promise<Record<string, Float32Array>>;
   close(): Promise<void>;
 }
 

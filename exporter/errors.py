@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
@@ -25,16 +24,6 @@ from urllib.parse import urlparse
 _DISTRIBUTION: Final = "resnet-exporter"
 _LISTED: Final = 40
 """Names that a message lists at most: timm has a thousand models."""
-_PLACES: Final = (
-    r"(?:static )?(?:std::)?conditional_t<.*?\[with [^\]]*\] ",
-    r" ; GPU=-?\d+ ; hostname=.*$",
-    r"\[ONNXRuntimeError\] : \d+ : \w+ : ",
-    r"(?:Exception from|Check '[^']*' failed at) \S+\.\w+:\d+: ?",
-    r"(?<!\S)\S*/\S+\.(?:cc|cpp|cu|h|hpp):\d+:? ?",
-    r"(?:[\w:&*<>]+ )?onnxruntime::[\w:~]+\((?:[^()]|\([^()]*\))*\)(?: const)?(?: |$)",
-    r"(?:\w+: )?Assertion `[^`]*` failed: ",
-)
-"""What C++ libraries say of their own source (files, lines, signatures, conditions), and of us."""
 
 
 class ExporterError(Exception):
@@ -81,16 +70,6 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
     listed = f"known: {', '.join(names[:_LISTED])}{more}"
     hint = f"did you mean {' or '.join(near)}?" if near else listed
     return UsageError(f"unknown {kind} {name!r}; {hint}")
-
-
-def reason_of(error: BaseException, longest: int = 500) -> str:
-    """Another library's message, fit to be quoted in one line of ours: without its own source.
-
-    Its kind alone where it says nothing.
-    """
-    text = re.sub("|".join(_PLACES), "", " ".join(str(error).split())).strip()
-    text = text or type(error).__name__
-    return text if len(text) <= longest else text[: longest - 3] + "..."
 
 
 def unused_option(option: str, concerns: str, remedy: str = "") -> UsageError:

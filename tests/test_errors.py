@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from exporter import errors
-from exporter.errors import install_command, reason_of, unknown_name
+from exporter.errors import install_command, unknown_name
+from exporter.runtime.errors import reason_of
 
 ROOT = Path(__file__).parents[1]
 
@@ -93,3 +94,15 @@ def test_a_cuda_error_is_quoted_without_its_source_and_without_this_host() -> No
     assert reason_of(RuntimeError(option)) == (
         "[ERROR] [TensorRT] The value for the key 'trt_fp16_enable' should be 'True' or 'False'."
     )
+
+
+def test_another_librarys_message_is_quoted_in_one_way() -> None:
+    """`reason_of` makes it one line without the library's own source; nobody does so by hand."""
+    package = ROOT / "exporter"
+    by_hand = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if "str(error).split()" in path.read_text(encoding="utf-8")
+    }
+    # An import error of TensorRT starts with where the library lies.
+    assert by_hand == {"runtime/errors.py", "targets/tensorrt/build.py"}

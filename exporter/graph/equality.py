@@ -19,6 +19,7 @@ import onnx_ir as ir
 from exporter.errors import BuildError
 from exporter.graph.files import serialize
 from exporter.models.difference import relative_difference
+from exporter.runtime.errors import reason_of
 
 Array = npt.NDArray[Any]
 Answers = Mapping[str, Array]
@@ -96,7 +97,7 @@ def answers(graph: ir.Model, images: Array, tensors: Collection[str] = ()) -> An
         )
         found = session.run(None, {session.get_inputs()[0].name: images})
     except Exception as error:  # its exceptions share no narrower base
-        reason = " ".join(str(error).split())[:300]
+        reason = reason_of(error, 300)
         raise BuildError(f"onnxruntime does not run the graph: {reason}") from error
     return dict(zip((value.name for value in session.get_outputs()), found, strict=True))
 

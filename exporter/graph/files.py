@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from onnx_ir.passes import common
 
 from exporter.disk.writing import write_whole
-from exporter.errors import BuildError, InputError, reason_of
+from exporter.errors import BuildError, InputError
 from exporter.models.onnx_format import LARGEST_BYTES
+from exporter.runtime.errors import reason_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -12,7 +12,7 @@ from io import StringIO
 from typing import TYPE_CHECKING
 
 from exporter.artifact import Model, ModelSpec
-from exporter.errors import BuildError, InputError, reason_of
+from exporter.errors import BuildError, InputError
 from exporter.graph.average_pools import average_pools_written_out
 from exporter.graph.files import check
 from exporter.models.computed_type import why_not_float32
@@ -21,6 +21,7 @@ from exporter.models.outputs import ONLY, outputs_of
 from exporter.passes.name_tensors import name_tensors
 from exporter.passes.remove_export_noise import remove_export_noise
 from exporter.passes.strip_provenance import strip_provenance
+from exporter.runtime.errors import reason_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -24,6 +24,7 @@ from exporter.images.preprocess import prepare
 from exporter.images.synthetic import synthetic_inputs
 from exporter.progress import Progress, Silent
 from exporter.runtime import errors as serving
+from exporter.runtime.errors import reason_of
 from exporter.runtime.pictures import opened
 
 Array = npt.NDArray[Any]
@@ -291,7 +292,7 @@ def _load_tensors(spec: ModelSpec, path: Path) -> Array:
             if name in found:
                 tensors = loaded[name] if archive else loaded
     except Exception as error:  # damaged archives raise zipfile's, zlib's and NumPy's own errors
-        text = " ".join(str(error).split())
+        text = reason_of(error)
         raise InputError(f"{path} cannot be read as NumPy arrays ({text})") from None
     if tensors is None:
         listed = ", ".join(repr(key[:40]) for key in found[:5]) or "nothing"

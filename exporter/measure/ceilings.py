@@ -18,10 +18,11 @@ from typing import Final
 import numpy as np
 
 from exporter.artifact import Skipped
-from exporter.errors import BuildError, reason_of
+from exporter.errors import BuildError
 from exporter.measure import ceiling_graphs as graphs
 from exporter.measure.timing import Ceilings
 from exporter.measure.worker import make_input
+from exporter.runtime.errors import reason_of
 
 KERNEL_S: Final = 0.25
 """How long each kernel is repeated; its fastest repetition counts."""

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from exporter.artifact import Skipped
-from exporter.errors import MissingDependencyError, reason_of
+from exporter.errors import MissingDependencyError
 from exporter.measure.clock import repeat
 from exporter.measure.cuda_clock import require_cuda, switch_off_tf32
 from exporter.measure.timing import GpuCeilings
+from exporter.runtime.errors import reason_of
 
 if TYPE_CHECKING:
     import torch

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from exporter.artifact import Model, Skipped, TensorSpec
-from exporter.errors import BuildError, UsageError, reason_of
+from exporter.errors import BuildError, UsageError
 from exporter.measure.load import LoadWatch
 from exporter.measure.nvml import GpuWatch, open_gpu
 from exporter.measure.process import WorkerProcess
@@ -31,6 +31,7 @@ from exporter.measure.statistics import orders, round_request
 from exporter.measure.summary import Rounds, compute_time, gpu_use, latency_of
 from exporter.measure.timing import Conditions, GpuUse, Latency
 from exporter.progress import Progress
+from exporter.runtime.errors import reason_of
 from exporter.targets import MachineKind, target_class, why_not_here
 
 if TYPE_CHECKING:

@@ -42,6 +42,7 @@ from exporter.artifact import Skipped
 from exporter.errors import BuildError
 from exporter.measure.clock import Clock, Place, Run, Timed, WallClock, sample_s, warm_up
 from exporter.measure.nvml import Gpu, open_gpu
+from exporter.runtime.errors import reason_of
 from exporter.targets import Array, MachineKind, RunsOnDevice, get_target
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def serve(requests: TextIO, replies: TextIO) -> None:
             else:
                 reply = worker.answer(request)
         except Exception as error:  # whatever it is, the parent must learn of it
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = reason_of(error)
             reply = {"error": reason, "unloadable": isinstance(error, Unloadable)}
         replies.write(json.dumps(reply) + "\n")
         replies.flush()

@@ -18,10 +18,11 @@ from exporter.artifact import (
     TensorSpec,
     WeightsInfo,
 )
-from exporter.errors import InputError, reason_of
+from exporter.errors import InputError
 from exporter.models.independence import check_independence, random_images
 from exporter.models.output_type import why_no_scores
 from exporter.models.outputs import INPUT, outputs_of, read_outputs, scores_of
+from exporter.runtime.errors import reason_of
 
 SEVERAL_INPUTS: Final = "make one tensor of them, or export each part that takes one by itself"
 """What to do with a network of several inputs."""

@@ -13,9 +13,9 @@ from typing import Final
 import onnx
 from onnx import helper
 
-from exporter.errors import reason_of
 from exporter.models.onnx_conversion import converted
 from exporter.models.onnx_format import IR_VERSION, OPSET
+from exporter.runtime.errors import reason_of
 
 _WITHOUT_A_FORM: Final = re.compile(
     r"No Adapter (?:From|To) Version \$?\d+ for (\w+)|No Previous Version of (\w+) exists"

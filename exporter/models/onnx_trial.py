@@ -18,10 +18,11 @@ import numpy.typing as npt
 import onnx
 
 from exporter.artifact import ModelSpec
-from exporter.errors import InputError, reason_of
+from exporter.errors import InputError
 from exporter.models.difference import relative_difference
 from exporter.models.onnx_checks import label
 from exporter.models.output_type import why_no_scores
+from exporter.runtime.errors import reason_of
 
 LIMIT: Final = 1e-4
 """The relative difference of two answers that rounding does not explain: sums in another order

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from exporter.artifact import Model, ModelSpec, Skipped
-from exporter.errors import InputError, reason_of
+from exporter.errors import InputError
 from exporter.images.samples import Samples
 from exporter.progress import Progress
 from exporter.prove.distance import Array, Floats, relative_l2
 from exporter.prove.outputs import parts_of
 from exporter.prove.reference_device import check_device, float32_on
+from exporter.runtime.errors import reason_of
 from exporter.runtime.goldens import read_arrays
 from exporter.runtime.outputs import Output, columns, side_by_side
 from exporter.targets import MachineKind

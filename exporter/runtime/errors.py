@@ -12,6 +12,20 @@ A message is one line that names the thing, says what was expected and how to fi
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
+_PLACES: Final = (
+    r"(?:static )?(?:std::)?conditional_t<.*?\[with [^\]]*\] ",
+    r" ; GPU=-?\d+ ; hostname=.*$",
+    r"\[ONNXRuntimeError\] : \d+ : \w+ : ",
+    r"(?:Exception from|Check '[^']*' failed at) \S+\.\w+:\d+: ?",
+    r"(?<!\S)\S*/\S+\.(?:cc|cpp|cu|h|hpp):\d+:? ?",
+    r"(?:[\w:&*<>]+ )?onnxruntime::[\w:~]+\((?:[^()]|\([^()]*\))*\)(?: const)?(?: |$)",
+    r"(?:\w+: )?Assertion `[^`]*` failed: ",
+)
+"""What C++ libraries say of their own source (files, lines, signatures, conditions), and of us."""
+
 
 class ServingError(Exception):
     """Base of every error that `exporter.runtime` raises on purpose."""
@@ -43,3 +57,13 @@ def missing_package(purpose: str, package: str) -> str:
         f"{purpose} needs the package {package}; run `pip install {package}`, "
         "or install resnet-exporter with its extra `serve`, which has all of them"
     )
+
+
+def reason_of(error: BaseException, longest: int = 500) -> str:
+    """Another library's message, fit to be quoted in one line of ours: without its own source.
+
+    Its kind alone where it says nothing.
+    """
+    text = re.sub("|".join(_PLACES), "", " ".join(str(error).split())).strip()
+    text = text or type(error).__name__
+    return text if len(text) <= longest else text[: longest - 3] + "..."

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from exporter.runtime.description import EngineEntry
 from exporter.runtime.engine import Answer, Engine
-from exporter.runtime.errors import BundleError, GoldenError, InputError, ServingError
+from exporter.runtime.errors import BundleError, GoldenError, InputError, ServingError, reason_of
 from exporter.runtime.outputs import Output, columns, side_by_side
 
 Array = npt.NDArray[Any]
@@ -109,7 +109,7 @@ def read_arrays(file: Path | IO[bytes]) -> dict[str, Array]:
                 for member in members
             }
     except Exception as error:  # zipfile's, zlib's, struct's and NumPy's own errors, and OSError
-        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
+        raise ValueError(reason_of(error)) from None
     for name, array in arrays.items():
         if array.ndim == 0 or array.dtype.kind not in "fiu":
             raise ValueError(f"{name!r} holds no rows of numbers")
@@ -186,7 +186,7 @@ def replay(engine: Engine, goldens: Goldens, entry: EngineEntry) -> float:
     except ServingError:
         raise
     except Exception as error:  # the runtime library's own share no narrower base
-        reason = " ".join(str(error).split())
+        reason = reason_of(error)
         raise GoldenError(f"engine {entry.id} fails on the golden inputs: {reason}") from None
     distance = worst_error(answers, expected, engine.outputs)
     if not distance <= entry.tolerance:

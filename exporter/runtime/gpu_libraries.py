@@ -24,6 +24,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final
 
+from exporter.runtime.errors import reason_of
+
 CUDA: Final = "CUDAExecutionProvider"
 TENSORRT: Final = "TensorrtExecutionProvider"
 DRIVER: Final = "libcuda.so.1"
@@ -143,7 +145,7 @@ def _what_is_missing(file: str, error: OSError) -> str:
     absent = str(error).partition(":")[0]
     if absent == file:
         return f"{file} is not here"
-    return f"{file} does not load ({' '.join(str(error).split())})"
+    return f"{file} does not load ({reason_of(error)})"
 
 
 def _no_tensorrt(major: int, onnxruntime: str) -> Obstacle | None:

@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Final, TypeAlias, TypeGuard
 import numpy as np
 import numpy.typing as npt
 
-from exporter.runtime.errors import InputError, missing_package
+from exporter.runtime.errors import InputError, missing_package, reason_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -128,7 +128,7 @@ def _reading() -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:
-        text = getattr(error, "strerror", None) or " ".join(str(error).split())
+        text = getattr(error, "strerror", None) or reason_of(error)
         raise InputError(f"cannot be read as a picture ({text})") from None
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from exporter.runtime import gpu_libraries
 from exporter.runtime.description import Requirements
-from exporter.runtime.errors import NoEngineError
+from exporter.runtime.errors import NoEngineError, reason_of
 from exporter.runtime.machine import cpu_flags, saturates_u8s8
 
 Array = npt.NDArray[Any]
@@ -211,4 +211,4 @@ def is_installed(module: str) -> bool:
 
 
 def _refused(library: str, error: Exception) -> NoEngineError:
-    return NoEngineError(f"{library} does not load it: {' '.join(str(error).split())}")
+    return NoEngineError(f"{library} does not load it: {reason_of(error)}")

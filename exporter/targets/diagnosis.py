@@ -9,6 +9,7 @@ from typing import Final
 
 from exporter.errors import MissingDependencyError, install_command
 from exporter.host import Host, compiler_extra
+from exporter.runtime.errors import reason_of
 
 NO_GPU: Final = "needs an NVIDIA GPU; no driver answers here"
 
@@ -46,7 +47,7 @@ def import_problem(module: str) -> str | None:
         absent = error.name == module
         return "is not installed" if absent else f"does not import: no module {error.name}"
     except (ImportError, OSError) as error:
-        return f"does not import: {' '.join(str(error).split())}"
+        return f"does not import: {reason_of(error)}"
     return None
 
 

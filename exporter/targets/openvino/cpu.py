@@ -17,7 +17,8 @@ import numpy as np
 from exporter import host
 from exporter.artifact import Dialect, Kernel, Precision, Skipped, Verdict
 from exporter.disk.writing import whole_file
-from exporter.errors import BuildError, UsageError, reason_of
+from exporter.errors import BuildError, UsageError
+from exporter.runtime.errors import reason_of
 from exporter.targets.diagnosis import TargetDiagnosis, diagnose_library, require
 from exporter.targets.openvino.kernels import kernels_of
 from exporter.targets.openvino.session import (
@@ -168,7 +169,7 @@ class OpenVino(Target):
             model = read_model(engine)
             executed = compile_model(model, 1).get_runtime_model()
         except RuntimeError as error:
-            raise UnreadableKernels(f"no execution graph: {' '.join(str(error).split())}") from None
+            raise UnreadableKernels(f"no execution graph: {reason_of(error)}") from None
         return kernels_of(executed, model), (
             f"execution graph of the compiled model (openvino {version()})"
         )

@@ -14,7 +14,8 @@ import numpy as np
 
 from exporter import host
 from exporter.artifact import Precision
-from exporter.errors import BuildError, reason_of
+from exporter.errors import BuildError
+from exporter.runtime.errors import reason_of
 from exporter.targets.target import Array
 
 PRECISION: Final = ["exporter", "precision"]

@@ -19,14 +19,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from exporter import host
 from exporter.artifact import Skipped
-from exporter.errors import (
-    BuildError,
-    MissingDependencyError,
-    UsageError,
-    install_command,
-    reason_of,
-)
+from exporter.errors import BuildError, MissingDependencyError, UsageError, install_command
 from exporter.runtime import gpu_libraries
+from exporter.runtime.errors import reason_of
 from exporter.targets.diagnosis import (
     NO_GPU,
     Status,

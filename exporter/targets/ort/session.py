@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from exporter.errors import BuildError, reason_of
+from exporter.errors import BuildError
+from exporter.runtime.errors import reason_of
 from exporter.runtime.machine import cpu_flags, saturates_u8s8
 from exporter.targets.target import Array
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, SupportsInt, TypeVar
 
+from exporter.runtime.errors import reason_of
 from exporter.targets.tensorrt.api import trt
 from exporter.targets.tensorrt.layer_list import layer_list_file, node_lines
 from exporter.targets.tensorrt.request import (
@@ -156,7 +157,7 @@ def _build(request: BuildRequest, parsed: Parsed, messages: Messages, tell: Tell
             parsed, config=create, save_timing_cache=request.timing_cache
         )()
     except PolygraphyException as error:
-        raise RefusedError(messages.reason(" ".join(str(error).split()))) from None
+        raise RefusedError(messages.reason(reason_of(error))) from None
     return bytes(plan)
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from exporter.errors import BuildError
+from exporter.runtime.errors import reason_of
 from exporter.runtime.gpu_libraries import cuda_runtime_folder
 from exporter.targets import Array
 from exporter.targets.tensorrt.refit import put_weights_back, weights_of
@@ -51,7 +52,7 @@ def open_plan(engine: Path, library: str) -> TensorRtSession:
     except (PolygraphyException, TypeError) as error:
         if isinstance(error, TypeError) and NO_OBJECT not in str(error):
             raise
-        reason = " ".join(str(error).split())
+        reason = reason_of(error)
         raise BuildError(f"{library} does not load {engine.name}: {reason}") from None
 
 
@@ -137,7 +138,7 @@ class TensorRtSession:
                 {name: np.ascontiguousarray(value) for name, value in feeds.items()}
             )
         except PolygraphyException as error:
-            reason = " ".join(str(error).split())
+            reason = reason_of(error)
             raise BuildError(f"running {self._name} failed: {reason}") from None
         # The runner writes the next inference into the same buffers.
         return {name: np.array(value) for name, value in outputs.items()}

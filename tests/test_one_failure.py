@@ -335,7 +335,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_graph_without_an_fp16_form_costs_the_fp16_file_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = lower
 

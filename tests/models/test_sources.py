@@ -93,7 +93,7 @@ def test_a_module_of_ones_own(factories: str) -> None:
         ("{}:broken", r"broken\(\) failed: no such file: weights\.bin"),
         ("{}:text", "returned a str, expected a torch.nn.Module"),
         ("{}:leaving", r"leaving\(\) failed: 3"),
-        ("{}:squeezed", r"one image with shape \(4,\), expected the batch dimension first"),
+        ("{}:squeezed", r"one image has the shape \(4,\), expected the batch dimension first"),
         ("{}:picky", r"does not run on a \(1, 3, 224, 224\) input"),
         ("a b:c", "expected package.module:factory"),
     ],

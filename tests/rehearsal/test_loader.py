@@ -15,6 +15,7 @@ from pathlib import Path
 
 import onnx
 import pytest
+from elftools.elf.elffile import ELFFile
 from onnx import TensorProto, helper
 from packaging.requirements import Requirement
 
@@ -41,8 +42,6 @@ def provider(name: str) -> Path:
 
 def needed(library: Path) -> set[str]:
     """The shared libraries that a library is linked with, the system's left out."""
-    from elftools.elf.elffile import ELFFile  # of the rehearsal's environment alone
-
     with library.open("rb") as file:
         tags = ELFFile(file).get_section_by_name(".dynamic").iter_tags()
         return {tag.needed for tag in tags if tag.entry.d_tag == "DT_NEEDED"} - SYSTEM
@@ -54,8 +53,6 @@ def taken(library: Path) -> set[str]:
         r"create(Infer|NvOnnx)\w+|get(Builder)?PluginRegistry|getInferLibVersion|"
         r"getNvOnnxParserVersion|initLibNvInferPlugins|cu[A-Z][A-Za-z]+"
     )
-    from elftools.elf.elffile import ELFFile
-
     with library.open("rb") as file:
         symbols = ELFFile(file).get_section_by_name(".dynsym").iter_symbols()
         undefined = {symbol.name for symbol in symbols if symbol["st_shndx"] == "SHN_UNDEF"}

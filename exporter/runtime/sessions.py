@@ -137,6 +137,9 @@ class OpenVinoSession:
                 "PERFORMANCE_HINT": "LATENCY",
                 "NUM_STREAMS": "1",
                 "INFERENCE_NUM_THREADS": str(threads),
+                # Else every process binds its threads to the same first cores: two of one thread
+                # each halve each other. Alone on its cores, an engine is up to 2 % slower without.
+                "ENABLE_CPU_PINNING": "NO",
                 # Else it picks BF16 by itself where the CPU has it.
                 "INFERENCE_PRECISION_HINT": "f16" if half else "f32",
             }

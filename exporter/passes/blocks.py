@@ -63,6 +63,8 @@ class GraphNode:
     """Names of the nodes that compute its inputs; "" stands for the network's input."""
     readers: int
     """How often its results are read, by the network's outputs as well."""
+    broadcasts: bool = False
+    """Of what it computes with, one has fewer numbers than another and is repeated."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,13 @@ def _nodes(body: ir.Graph) -> tuple[GraphNode, ...]:
             outputs=tuple(str(value.name) for value in node.outputs),
             operands=tuple(found[p].name if p in found else "" for p in points),
             readers=sum(len(v.uses()) + v.is_graph_output() for v in node.outputs),
+            broadcasts=len({dims(v) for v in node.inputs if _is_computed(v, found)}) > 1,
         )
     return tuple(found.values())
+
+
+def _is_computed(value: ir.Value | None, found: Mapping[ir.Node | ir.Value, GraphNode]) -> bool:
+    return value is not None and value.producer() in found
 
 
 def find_residual_blocks(graph: ir.Model) -> tuple[ResidualBlock, ...]:

@@ -5,7 +5,8 @@ convolution without one from the weight's shape (Shape, Expand, CastLike); that 
 the module has none. A bias that was in the file stays, zeros or not.
 Removed: Identity (but between two outputs), Dropout at inference, Cast to the same type; the
 computed target of a Reshape whose result is known up to one dimension becomes the constant (-1,
-known sizes).
+known sizes); an Expand to the shape of what its readers add it to or multiply it by, as they do
+that themselves (`expand_as` in an ECA gate).
 Not touched: anything that reads the graph's input and changes a number.
 
 The folding is onnxscript's (`onnxscript.optimizer.fold_constants`).
@@ -41,6 +42,7 @@ def remove_export_noise(graph: ir.Model) -> PassReport:
     _keep_outputs_apart(body, outputs)
     dropped = _drop_made_up_biases(body, given)
     settled = _settle_reshapes(body)
+    _drop_expands(body)
     common.RemoveUnusedNodesPass()(graph)
     common.RemoveUnusedFunctionsPass()(graph)  # type: ignore[no-untyped-call]
     common.RemoveUnusedOpsetsPass()(graph)
@@ -80,6 +82,28 @@ def _drop_made_up_biases(body: ir.Graph, given: set[ir.Value]) -> int:
             node.resize_inputs(2)
             dropped += 1
     return dropped
+
+
+def _drop_expands(body: ir.Graph) -> None:
+    """Has the readers broadcast; OpenVINO made such an Expand a copy, and kept the sum behind."""
+    for node in body:
+        if not is_op(node, "Expand") or node.outputs[0].is_graph_output():
+            continue
+        value, shape = node.outputs[0], dims(node.outputs[0])
+        readers = value.consumers()
+        if shape is None or None in shape or not readers:
+            continue
+        given = node.inputs[0]
+        if given is not None and all(_is_broadcast_to(reader, value, shape) for reader in readers):
+            value.replace_all_uses_with(given)
+
+
+def _is_broadcast_to(reader: ir.Node, value: ir.Value, shape: tuple[int | str | None, ...]) -> bool:
+    """Whether an operator of two values gives the other, which has that shape, one of its own."""
+    if reader.op_type not in ("Add", "Mul") or reader.domain:
+        return False
+    others = [given for given in reader.inputs if given is not value]
+    return len(others) == 1 and dims(others[0]) == shape
 
 
 def _settle_reshapes(body: ir.Graph) -> int:

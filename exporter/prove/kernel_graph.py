@@ -15,7 +15,7 @@ from exporter.artifact import Kernel, Operation
 from exporter.passes.values import is_inside
 
 if TYPE_CHECKING:
-    from exporter.passes.blocks import ResidualBlock
+    from exporter.passes.blocks import GraphNode, ResidualBlock
 
 
 NO_ARITHMETIC: Final = frozenset(
@@ -47,10 +47,10 @@ class KernelGraph:
     """Kernels in execution order, the blocks of each, and who reads what they write."""
 
     def __init__(
-        self, kernels: Sequence[Kernel], blocks: Iterable[str], nodes: Iterable[str] = ()
+        self, kernels: Sequence[Kernel], blocks: Iterable[str], nodes: Iterable[GraphNode] = ()
     ) -> None:
         self.kernels = kernels
-        self._nodes = frozenset(nodes)
+        self._nodes = {node.name: node for node in nodes}
         names = tuple(blocks)
         self.blocks: Sequence[tuple[str, ...]] = [
             blocks_of_kernel(kernel, names) for kernel in kernels
@@ -75,7 +75,7 @@ class KernelGraph:
     def sums_of(self, block: ResidualBlock) -> list[Kernel]:
         """The kernels that do this block's residual sum: one, if all is well.
 
-        A sum behind the block, which is named after a node of its own, is none of them.
+        A sum behind the block or inside it, which is named after a node of its own, is none.
         """
         tensors = {block.add, block.output}
         return [
@@ -84,14 +84,15 @@ class KernelGraph:
             if Operation.ADD in kernel.does
             and (
                 not tensors.isdisjoint(own_labels(kernel))
-                or (blocks == (block.name,) and not self._is_outside(kernel, block))
+                or (blocks == (block.name,) and not self._is_another(kernel, block))
             )
         ]
 
-    def _is_outside(self, kernel: Kernel, block: ResidualBlock) -> bool:
-        """Whether a kernel is named after nodes, and after none of the block's."""
-        named = self._nodes & own_labels(kernel)
-        return bool(named) and named.isdisjoint(block.nodes)
+    def _is_another(self, kernel: Kernel, block: ResidualBlock) -> bool:
+        """Whether a kernel that is not named after the sum is after a sum, or nodes outside."""
+        named = [node for name, node in self._nodes.items() if name in own_labels(kernel)]
+        is_sum = any(node.op == "Add" and len(node.operands) > 1 for node in named)
+        return bool(named) and (is_sum or not any(node.name in block.nodes for node in named))
 
     def read_names(self) -> Iterable[str]:
         """Every tensor that a kernel reads."""

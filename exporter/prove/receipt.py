@@ -152,9 +152,7 @@ class _Account:
         self.kernels = kernels
         self.facts = facts
         self.kept = kept
-        self.graph = KernelGraph(
-            kernels, [block.name for block in facts.blocks], [node.name for node in facts.nodes]
-        )
+        self.graph = KernelGraph(kernels, [block.name for block in facts.blocks], facts.nodes)
         self.unfusable = Unfusable(facts)
 
     def gaps(self) -> list[str]:

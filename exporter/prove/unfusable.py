@@ -7,6 +7,7 @@ and its head may be a kernel of its own, and so may what depends on it:
 
     a gate that multiplies, another activation, a lone BatchNormalization, a pooling, a Concat, ...
     a sum of which neither branch ends in a convolution that the sum alone reads
+    a sum of values of two shapes, as of what a context gives each channel
     a sum or an activation of pooled values, as in a gate
     an activation behind something that is neither a convolution nor such a sum
 
@@ -122,6 +123,8 @@ def _reason(
         return f"a {node.op} behind a {before.op}"
     operands = [nodes[name] for name in node.operands if name]
     if node.op == "Add" and len(node.operands) > 1:
+        if node.broadcasts:
+            return "it adds values of another shape"
         if any(operand.op == "Conv" and operand.readers == 1 for operand in operands):
             return None
         return "neither branch ends in a convolution that the sum alone reads"

@@ -125,6 +125,25 @@ def test_arithmetic_on_the_input_stays() -> None:
     check(model, ["Mul", "Add"])
 
 
+EXPANDED = """expanded (float[N,3,6,6] x) => (float[N,3,6,6] y) {
+    pool = GlobalAveragePool (x)
+    size = Shape (x)
+    gate = Expand (pool, size)
+    y = Mul (OPERANDS)
+}"""
+
+
+def test_an_expand_to_what_it_is_multiplied_by_goes() -> None:
+    model = graph(EXPANDED.replace("OPERANDS", "x, gate"))
+    check(common.ShapeInferencePass()(model).model, ["GlobalAveragePool", "Mul"])
+
+
+def test_an_expand_that_alone_gives_the_shape_stays() -> None:
+    model = graph(EXPANDED.replace("OPERANDS", "gate, pool"))
+    inferred = common.ShapeInferencePass()(model).model
+    check(inferred, ["GlobalAveragePool", "Shape", "Expand", "Mul"])
+
+
 def test_an_identity_between_input_and_output_stays() -> None:
     """Without it the graph would return its own input, which ONNX does not allow."""
     check(graph("id (float[N,3,6,6] x) => (float[N,3,6,6] y) { y = Identity (x) }"), ["Identity"])

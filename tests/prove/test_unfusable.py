@@ -220,6 +220,20 @@ def test_the_sum_inside_a_gate_may_be_apart() -> None:
     assert unfusable(facts)["gate.add"] == "a Add of pooled values"
 
 
+def test_a_sum_of_two_shapes_may_be_apart() -> None:
+    """Global context: attention pools, and what it gives each channel is added everywhere."""
+    facts = gated()
+    added = replace(node("Add layer1.mul < layer1.conv1 layer1.fc"), broadcasts=True)
+    nodes = tuple(added if one.name == "layer1.mul" else one for one in facts.nodes)
+    assert unfusable(replace(facts, nodes=nodes))["layer1.mul"] == "it adds values of another shape"
+    listed = kernels()
+    listed[4] = kernel("add", "layer1.mul", "t1 t3", "t4", op="Add")
+    listed[5:7] = [kernel("conv add relu", "layer1.act", "t4 t0", "t6")]
+    receipt = judge(replace(facts, convs=5, nodes=nodes), listed)
+    assert receipt.verdict is Verdict.FUSED, receipt.reason
+    assert receipt.residual_adds_fused == 1
+
+
 def test_a_sum_behind_a_block_is_none_of_its_own() -> None:
     facts = gated()
     nodes = (*facts.nodes[:9], node("Add shift < layer1.act layer1.conv1"), *facts.nodes[9:])

@@ -160,7 +160,12 @@ FILES: Mapping[str, Case] = {
 }
 
 TIMM: Mapping[str, Case] = {
-    f"timm:{name}": Case(lambda name=name: f"timm:{name}", shape=(3, 64, 64))  # type: ignore[misc]
+    f"timm:{name}": Case(
+        lambda name=name: f"timm:{name}",  # type: ignore[misc]
+        shape=(3, 64, 64),
+        # Of random weights its attention's softmax makes answers that 8 bits do not hold.
+        failing={"int8": "sqnr_db"} if name == "gcresnet33ts" else {},
+    )
     for name in (
         "resnet10t", "resnet26t", "resnet50d", "resnext50_32x4d", "seresnet50", "ecaresnet26t",
         "resnetv2_50", "resnetv2_50d_gn", "resnetblur18", "resnetrs50", "resnest14d", "skresnet18",

@@ -19,6 +19,8 @@ from exporter.runtime.sessions import BACKENDS as SERVED
 from exporter.targets import MachineKind, target_class
 
 PYTHON: Final = "python"
+_SESSION: Final = frozenset({"session_options", "session_config_without_vnni", "provider_options"})
+"""What an engine may require of the session that it is loaded into."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def choose_engine(release: Release, backend: str | None) -> tuple[EngineRecord, 
     reasons = []
     for engine in sorted(release.engines, key=p50_of):
         for name in [backend] if backend else BACKENDS:
-            reason = _why_not(engine, name)
+            reason = why_not(engine, name)
             if reason is None:
                 return engine, name
             reasons.append(f"{engine.id}: {reason}")
@@ -77,7 +79,7 @@ def largest_batch(release: Release, engine: EngineRecord) -> int | None:
     return max((largest for _, _, largest in _profiles(engine)), default=None)
 
 
-def _why_not(engine: EngineRecord, backend: str) -> str | None:
+def why_not(engine: EngineRecord, backend: str) -> str | None:
     """Why a backend cannot serve an engine as it was validated."""
     target = target_class(engine.target)
     serves = target.family in SERVED if backend == PYTHON else target.triton_backend == backend
@@ -92,11 +94,10 @@ def _why_not(engine: EngineRecord, backend: str) -> str | None:
     reason = None if backend == PYTHON else target.why_not_in_triton(engine.requires)
     if reason is not None:
         return reason
-    needed = engine.requires.keys() & {"session_options", "session_config_without_vnni"}
-    if backend == "onnxruntime" and needed:
+    if backend == "onnxruntime" and not _SESSION.isdisjoint(engine.requires):
         return (
-            "it requires session options, which Triton's onnxruntime backend has no way to set; "
-            "take --backend python"
+            "it requires options of its session or provider, which Triton's onnxruntime backend "
+            "has no way to set; take --backend python"
         )
     return None
 

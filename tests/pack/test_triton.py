@@ -8,16 +8,19 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from exporter.builds import manifest as manifests
 from exporter.errors import UsageError
 from exporter.pack.formats import pack
 from exporter.pack.protobuf_text import Message, Word, parameters, text_format
 from exporter.pack.request import PackRequest
+from exporter.pack.triton_backends import why_not
 from exporter.progress import Silent
 from exporter.runtime import load
 from tests.packed import (
@@ -98,6 +101,15 @@ def test_onnxruntime_does_not_serve_what_it_cannot_set_up(build: Path, tmp_path:
     with pytest.raises(UsageError, match="has no way to set; take --backend python"):
         repository(build, tmp_path, backend="onnxruntime", engines=("ort-cpu.int8",))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_providers_options_are_not_left_behind_either(build: Path) -> None:
+    """Without them the CUDA provider would round FP32 products to TF32."""
+    (engine,) = (one for one in manifests.read(build).engines if one.id == "ort-cpu.fp32")
+    assert why_not(engine, "onnxruntime") is None
+    asked = replace(engine, requires={"provider_options": {"CUDA": {"use_tf32": "0"}}})
+    assert "options of its session or provider" in str(why_not(asked, "onnxruntime"))
+    assert why_not(asked, "python") is None
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def _alternatives(kind: Any) -> tuple[Any, ...]:
 def _of(kind: Any, minimum: int | None) -> st.SearchStrategy[Any]:
     if get_origin(kind) is Literal:
         return st.sampled_from(get_args(kind))
-    if issubclass(kind, StrEnum):
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
         return st.sampled_from(list(kind))
     if kind is bool:
         return st.booleans()

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from exporter.artifact import PassReport
 from exporter.errors import BuildError
 from exporter.graph.equality import LIMIT, Answers, Array, alike, answer, answers, difference
@@ -62,6 +64,12 @@ def prove_equal(
             tuple(of[str(output.name)] for output in after.graph.outputs) for of in (became, was)
         )
         if not alike(found, expected, before, images, limit):
+            endless = _first_not_finite(before, was)
+            if endless is not None:
+                raise BuildError(
+                    f"{endless} is not finite for random images, so that nothing shows whether "
+                    "the rewrites of the graph keep its answers; keep its numbers finite (a Clip)"
+                )
             first = _first_changed(after, was, became, limit)
             raise BuildError(
                 f"the pass {name} changes the numbers of the graph ({off}), first in {first}; "
@@ -76,6 +84,13 @@ def prove_equal(
 
 def _tensors(graph: ir.Model) -> set[str]:
     return {str(value.name) for node in graph.graph for value in node.outputs}
+
+
+def _first_not_finite(graph: ir.Model, was: Answers) -> str | None:
+    """The first tensor that holds infinity or NaN."""
+    names = [str(value.name) for node in graph.graph for value in node.outputs]
+    kept = [name for name in names if name in was and was[name].dtype.kind == "f"]
+    return next((name for name in kept if not np.isfinite(was[name]).all()), None)
 
 
 def _first_changed(graph: ir.Model, was: Answers, became: Answers, limit: float) -> str:

@@ -210,3 +210,25 @@ def test_pixels_are_numbers_too() -> None:
     rewritten, _ = rewrite(model, (turn,))
     with pytest.raises(BuildError, match=r"the pass turn changes .* first in t;"):
         prove_equal(model, rewritten, (turn,), random_images(model))
+
+
+def test_a_network_whose_own_numbers_are_not_finite_is_told_so() -> None:
+    """What a pass makes of infinity is the runtime's matter, and no fault of the pass."""
+    model = graph(
+        """endless (float[N,3,8,8] x) => (float[N,3,1,1] y) {
+            none = Relu (x)
+            endless = Log (none)
+            pool = GlobalAveragePool (endless)
+            y = Exp (pool)
+        }"""
+    )
+
+    def shift(after: ir.Model) -> PassReport:
+        pool = next(node for node in after.graph if is_op(node, "GlobalAveragePool"))
+        pool.op_type = "GlobalMaxPool"
+        return PassReport("shift", 1)
+
+    after = model.clone()
+    shift(after)
+    with pytest.raises(BuildError, match="endless is not finite for random images, so that"):
+        prove_equal(model, after, (shift,), random_images(model))

@@ -301,6 +301,14 @@ def test_float_has_no_pairs_and_ranges_must_be_the_graphs_own(resnet18: Network)
         insert_qdq(resnet18.graph.clone(), ranges_of(other=(0.0, 1.0)), U8)
 
 
+def int8_error(model: ir.Model, keep: tuple[str, ...] = ()) -> float:
+    """How far the lowered graph is from a graph of (N, 3, 8, 8) images, calibrated on the same."""
+    x = random(8, 3, 8, 8, seed=3)
+    ranges = calibrate(model, samples_of(x), progress=Silent())
+    lowered, _ = lower(model, Lowering(Precision.INT8, U8, ranges=ranges, keep=keep))
+    return relative_error(run(lowered, x), run(model, x))
+
+
 @pytest.mark.parametrize("operator", ["Relu", "GlobalAveragePool"])
 def test_a_relu_behind_what_absorbs_none_is_quantized(operator: str) -> None:
     """The tensor between the two is an 8-bit result with the Relu's own range."""
@@ -316,11 +324,7 @@ def test_a_relu_behind_what_absorbs_none_is_quantized(operator: str) -> None:
         w=random(4, 3, 3, 3),
         v=random(5, 4, 1, 1, seed=1),
     )
-    x = random(8, 3, 8, 8, seed=3)
-    expected = run(model, x)
-    ranges = calibrate(model, samples_of(x), progress=Silent())
-    lowered, _ = lower(model, Lowering(Precision.INT8, U8, ranges=ranges))
-    assert relative_error(run(lowered, x), expected) < 0.1
+    assert int8_error(model) < 0.1
 
 
 def test_a_relu_that_is_kept_leaves_its_convolution_quantized() -> None:
@@ -333,11 +337,7 @@ def test_a_relu_that_is_kept_leaves_its_convolution_quantized() -> None:
         w=random(4, 3, 3, 3),
         v=random(4, 4, 3, 3, seed=1),
     )
-    x = random(8, 3, 8, 8, seed=3)
-    expected = run(model, x)
-    ranges = calibrate(model, samples_of(x), progress=Silent())
-    lowered, _ = lower(model, Lowering(Precision.INT8, U8, ranges=ranges, keep=("r",)))
-    assert relative_error(run(lowered, x), expected) < 0.1
+    assert int8_error(model, keep=("r",)) < 0.1
 
 
 @pytest.mark.parametrize("dialect", [U8, Dialect.S8_SYMMETRIC])
@@ -370,8 +370,4 @@ def test_a_cast_behind_a_quantized_convolution_has_that_ones_range() -> None:
         w=random(4, 3, 3, 3),
         v=random(5, 4, 1, 1, seed=1),
     )
-    x = random(8, 3, 8, 8, seed=3)
-    expected = run(model, x)
-    ranges = calibrate(model, samples_of(x), progress=Silent())
-    lowered, _ = lower(model, Lowering(Precision.INT8, U8, ranges=ranges))
-    assert relative_error(run(lowered, x), expected) < 0.1
+    assert int8_error(model) < 0.1

@@ -186,7 +186,7 @@ $(SERVING)/.ready: $(wildcard tests/serving/requirements*.txt) tests/serving/pac
 test-serving: $(READY_DEV) $(SERVING)/.ready ## A real Triton server, Node.js and Chromium on the packed formats
 	@$(BIN)/python -m pytest -m serving -rs $(ARGS)
 
-test-zoo: $(READY_ZOO) ## Strangers' networks on both CPU runtimes; writes build/zoo.md (a quarter of an hour)
+test-zoo: $(READY_ZOO) ## Strangers' networks on both CPU runtimes; writes build/zoo.md (7 minutes)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/zoo -m zoo -n $(WORKERS) \
 		--zoo-table build/zoo.md $(ARGS)
 

@@ -16,7 +16,7 @@ def relative_difference(found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> 
     finite = np.isfinite(expected)
     if not np.array_equal(found[~finite], expected[~finite], equal_nan=True):
         return float("inf")
-    off = float(np.linalg.norm((found - expected)[finite]))
+    off = float(np.linalg.norm(found[finite] - expected[finite]))
     norm = float(np.linalg.norm(expected[finite]))
     if np.isnan(off):
         return float("inf")

@@ -76,7 +76,8 @@ def check_line(message: str) -> None:
 def off(found: Array, expected: Array) -> float:
     """||found - expected|| / ||expected||; infinite where one of them is not finite."""
     found, expected = (a.reshape(len(a), -1).astype(np.float64) for a in (found, expected))
-    norm, error = float(np.linalg.norm(expected)), float(np.linalg.norm(found - expected))
+    with np.errstate(invalid="ignore"):  # infinity less infinity: not finite, as is said below
+        norm, error = float(np.linalg.norm(expected)), float(np.linalg.norm(found - expected))
     if not np.isfinite(error):
         return float("inf")
     return error / norm if norm else float(error > 0)

@@ -18,6 +18,7 @@ from exporter.graph.files import check
 from exporter.models.computed_type import why_not_float32
 from exporter.models.onnx_format import IR_VERSION
 from exporter.models.outputs import ONLY, outputs_of
+from exporter.passes.clip_pools import clip_pools
 from exporter.passes.name_tensors import name_tensors
 from exporter.passes.remove_export_noise import remove_export_noise
 from exporter.passes.strip_provenance import strip_provenance
@@ -45,6 +46,7 @@ def export(model: Model) -> ir.Model:
         return model.graph.clone()
     graph = _torch_export(model.module, model.spec)
     remove_export_noise(graph)
+    clip_pools(graph)
     name_tensors(graph)
     strip_provenance(graph)
     wrong_type = why_not_float32(graph)

@@ -62,6 +62,11 @@ def describe(
         wrong_type = why_no_scores(str(output.dtype).removeprefix("torch."))
         if wrong_type:
             raise InputError(f"{which} of {source} is {wrong_type}")
+        if output.numel() == 0:
+            raise InputError(
+                f"{which} of {source} has no values, its shape for one image is "
+                f"{tuple(output.shape)}; give a larger --image-size, or mend its forward"
+            )
         if output.dim() < 2 or output.shape[0] != 1:
             raise InputError(
                 f"{which} of {source} for one image has the shape {tuple(output.shape)}, "

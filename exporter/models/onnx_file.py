@@ -34,6 +34,7 @@ from exporter.models.onnx_opset import (
 from exporter.models.onnx_trial import try_out
 from exporter.models.onnx_weights import check_tensors, inline_external_data
 from exporter.models.outputs import scores_of
+from exporter.passes.clip_pools import clip_pools
 from exporter.passes.values import constant, dims, is_op
 
 BATCH = "batch"
@@ -124,7 +125,7 @@ def _convert(model: onnx.ModelProto, interface: checks.Interface, name: str) -> 
     for output in model.graph.output:
         output.type.tensor_type.ClearField("shape")
     try:
-        model = _infer(model, declared)
+        model = _infer(_with_clipped_pools(model), declared)
         if model.opset_import[0].version != OPSET:
             model = _infer(in_our_opset(model), declared)
         checks.check_activations(model.graph, name)
@@ -138,6 +139,20 @@ def _convert(model: onnx.ModelProto, interface: checks.Interface, name: str) -> 
     ) as error:
         raise InputError(f"{name}: {why_not_converted(error, model)}") from error
     return model
+
+
+def _with_clipped_pools(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model without windows that begin in padding; given back where it has none."""
+    if not any(a.name == "ceil_mode" and a.i for node in model.graph.node for a in node.attribute):
+        return model
+    graph = ir.from_proto(onnx.shape_inference.infer_shapes(model, data_prop=True))
+    if not clip_pools(graph).fired:
+        return model
+    clipped = ir.to_proto(graph)
+    del clipped.graph.value_info[:]
+    for output in clipped.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    return clipped
 
 
 def _infer(model: onnx.ModelProto, declared: Sequence[onnx.ValueInfoProto]) -> onnx.ModelProto:

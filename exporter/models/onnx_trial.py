@@ -168,6 +168,11 @@ def _check_output(output: str, answer: Array, count: int, name: str) -> None:
     wrong_type = why_no_scores(str(answer.dtype))
     if wrong_type:
         raise InputError(f"{name}: the output {output!r} is {wrong_type}")
+    if answer.size == 0:
+        raise InputError(
+            f"{name}: the output {output!r} has no values, its shape is {answer.shape} for {count} "
+            "image(s); give the file the sizes that its layers were made for"
+        )
     if answer.ndim < 2 or len(answer) != count:
         raise InputError(
             f"{name}: the output {output!r} has the shape {answer.shape} for {count} image(s), "

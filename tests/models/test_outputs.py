@@ -139,6 +139,7 @@ class With(nn.Module):
     ("extra", "words"),
     [
         (lambda x: x.argmax(1), "the output 'extra' of With is int64"),
+        (lambda x: x.mean((2, 3))[:, 99:], r"the output 'extra' of With has no values, its shape"),
         (lambda x: x.mean((0, 2, 3)), r"the output 'extra' of With for one image has the shape"),
         (lambda x: x - x.mean(0, keepdim=True), "depends on the other images of its batch"),
         (lambda x: x + torch.rand_like(x), "differently each time"),

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Final
 
 import exporter
-from benchmarks import modelopt, quantizers
+from benchmarks import executorch_xnnpack, modelopt, ncnn_runtime, quantizers, torchao_int8
 from benchmarks.gpu_peers import require_gpu, require_torch_tensorrt
-from benchmarks.peers import has_bf16
+from benchmarks.peers import require_bf16, require_zentorch
 from exporter import host
 from exporter.artifact import Dialect, Model, ModelSpec, Precision, Skipped
 from exporter.builds import manifest as manifests
@@ -70,12 +70,14 @@ class Artifacts:
     """Those that should have been built here and were not."""
 
     def bytes(self, key: str) -> int | None:
-        """The size of an artifact; an OpenVINO IR has its weights in a second file."""
+        """The size of an artifact; OpenVINO and ncnn have the weights in a second file."""
         path = self.files[key]
         if isinstance(path, Skipped):
             return None
         weights = path.with_suffix(".bin")
-        beside = weights.stat().st_size if path.suffix == ".xml" and weights.exists() else 0
+        beside = (
+            weights.stat().st_size if path.suffix in (".xml", ".param") and weights.exists() else 0
+        )
         return path.stat().st_size + beside
 
 
@@ -116,7 +118,10 @@ def build(
 def _key(spec: ModelSpec, seed: int) -> str:
     package = Path(exporter.__file__).parent
     sources = hashlib.sha256()
-    makers = ("artifacts.py", "modelopt.py", "quantizers.py")
+    makers = (
+        "artifacts.py", "executorch_xnnpack.py", "modelopt.py", "ncnn_runtime.py", "quantizers.py",
+        "torchao_int8.py",
+    )  # fmt: skip
     here = [Path(__file__).with_name(name) for name in makers]
     for path in sorted([*package.rglob("*.py"), *here]):
         sources.update(path.read_bytes())
@@ -236,17 +241,31 @@ def _nncf(recipe: Recipe) -> Path:
         return quantizers.quantize_nncf(_plain(recipe), recipe.data.calibration, path)
 
 
-def _plain_bf16(recipe: Recipe) -> Path:
-    if not has_bf16():
-        raise MissingDependencyError(
-            "this CPU has no BF16 arithmetic: OpenVINO's default here is FP32"
-        )
-    return _plain(recipe)
+def _torchao(recipe: Recipe) -> Path:
+    path = recipe.path("torchao.pt2")
+    if path.exists():
+        return path
+    with recipe.progress.stage(f"{recipe.model.spec.name}: torchao"), quiet_exporter():
+        return torchao_int8.quantize(recipe.model, recipe.data.calibration, path)
 
 
-def _on_gpu(
-    make: Callable[[Recipe], Path], require: Callable[[], None]
-) -> Callable[[Recipe], Path]:
+def _executorch(recipe: Recipe) -> Path:
+    path = recipe.path("executorch.pte")
+    if path.exists():
+        return path
+    with recipe.progress.stage(f"{recipe.model.spec.name}: ExecuTorch"), quiet_exporter():
+        return executorch_xnnpack.convert(recipe.model, path)
+
+
+def _ncnn(recipe: Recipe) -> Path:
+    path = recipe.path("ncnn.param")
+    if path.exists():
+        return path
+    with recipe.progress.stage(f"{recipe.model.spec.name}: ncnn"), quiet_exporter():
+        return ncnn_runtime.convert(recipe.model, path)
+
+
+def _where(require: Callable[[], None], make: Callable[[Recipe], Path]) -> Callable[[Recipe], Path]:
     """The same file, where what loads it is here."""
 
     def build_it(recipe: Recipe) -> Path:
@@ -266,13 +285,18 @@ def _modelopt(recipe: Recipe) -> Path:
 BUILDERS: Final[Mapping[str, Callable[[Recipe], Path]]] = {
     "eager": _eager,
     "plain": _plain,
-    "plain-bf16": _plain_bf16,
+    "plain-bf16": _where(require_bf16, _plain),
+    "eager-bf16": _where(require_bf16, _eager),
+    "zentorch": _where(require_zentorch, _eager),
+    "executorch": _executorch,
+    "ncnn": _ncnn,
+    "torchao": _torchao,
     "ort-quantized": _ort_quantized,
     "nncf": _nncf,
     "modelopt": _modelopt,
-    "eager-cuda": _on_gpu(_eager, require_gpu),
-    "torch-tensorrt": _on_gpu(_eager, require_torch_tensorrt),
-    "plain-cuda": _on_gpu(_plain, require_gpu),
+    "eager-cuda": _where(require_gpu, _eager),
+    "torch-tensorrt": _where(require_torch_tensorrt, _eager),
+    "plain-cuda": _where(require_gpu, _plain),
     "s8-symmetric": _s8_symmetric,
     **{engine: _ours(engine) for engine in OURS},
 }

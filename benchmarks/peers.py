@@ -6,11 +6,13 @@ that this takes is part of the time to load.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
+from exporter.errors import MissingDependencyError
 from exporter.measure.clock import Run
 from exporter.targets import Array
 
@@ -26,7 +28,26 @@ def load_channels_last(job: Mapping[str, Any]) -> Place:
 
 
 def load_compiled(job: Mapping[str, Any]) -> Place:
-    """torch.compile with frozen weights in NHWC memory order; compiled at the first inference.
+    """torch.compile in NHWC memory order; with `bf16` under BF16 autocast."""
+    import torch
+
+    module = _module(job).to(memory_format=torch.channels_last)
+    return compiled(module, job["mode"], bf16=bool(job.get("bf16")))
+
+
+def load_zentorch(job: Mapping[str, Any]) -> Place:
+    """torch.compile with AMD's backend."""
+    import torch
+    import zentorch  # noqa: F401 - registers it
+
+    module = _module(job)
+    with torch.inference_mode():
+        network = torch.compile(module, dynamic=False, backend="zentorch")
+    return lambda batch: _inference(network, torch.from_numpy(batch))
+
+
+def compiled(module: Any, mode: str = "default", *, bf16: bool = False) -> Place:
+    """torch.compile with frozen weights, its input in NHWC; compiled at the first inference.
 
     Nothing is taken from a cache on disk, so that the time to the first inference is a real one.
     """
@@ -37,10 +58,14 @@ def load_compiled(job: Mapping[str, Any]) -> Place:
     inductor.force_disable_caches = True
     # A pool of compilers would be more processes than the one that is stopped while it is idle.
     inductor.compile_threads = 1
-    module = _module(job).to(memory_format=torch.channels_last)
-    mode = None if job["mode"] == "default" else job["mode"]
-    compiled = torch.compile(module, dynamic=False, mode=mode)
-    return lambda batch: _inference(compiled, _nhwc(batch))
+    network = torch.compile(module, dynamic=False, mode=None if mode == "default" else mode)
+
+    def in_bf16(batch: Any) -> Any:
+        with torch.autocast("cpu", torch.bfloat16):
+            return network(batch).float()  # type: ignore[no-untyped-call]
+
+    forward = in_bf16 if bf16 else network
+    return lambda batch: _inference(forward, _nhwc(batch))
 
 
 def load_openvino(job: Mapping[str, Any]) -> Place:
@@ -71,6 +96,21 @@ def has_bf16() -> bool:
     import openvino as ov
 
     return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def require_bf16() -> None:
+    """Raises MissingDependencyError where this CPU does not compute in BF16."""
+    if not has_bf16():
+        raise MissingDependencyError("this CPU has no BF16 arithmetic")
+
+
+def require_zentorch() -> None:
+    """Raises MissingDependencyError where AMD's backend for PyTorch is not installed."""
+    if importlib.util.find_spec("zentorch") is None:
+        raise MissingDependencyError(
+            "zentorch, AMD's backend for PyTorch, is not installed; run: pip install zentorch=="
+            "2.13.0.2 in an environment of its own (on AMD)"
+        )
 
 
 def _module(job: Mapping[str, Any]) -> Any:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -63,12 +65,12 @@ def header(suite: str, rounds: int, lives: int, settings: Settings) -> dict[str,
 
 
 def _peer_versions() -> dict[str, str]:
-    from importlib import metadata
-
-    try:
-        return {"nncf": metadata.version("nncf")}
-    except metadata.PackageNotFoundError:
-        return {}
+    """Of the libraries that only peers need, as far as they are installed."""
+    found = {}
+    for name in ("nncf", "torchao", "ncnn", "executorch", "zentorch"):
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
 
 
 def run(suite: Suite, settings: Settings, raw: Path, progress: Progress) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -22,9 +23,12 @@ from exporter.commands import compare
 from exporter.errors import UsageError
 from exporter.progress import Silent
 
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # inside peers' libraries
+
 MEASURED = (
     "torch-compile", "onnxruntime", "onnxruntime-quantized", "openvino-nncf",
-    "s8-symmetric-on-onnxruntime", "ours/ort-cpu.fp32", "ours/ort-cpu.int8", "ours/openvino.int8",
+    "torchao-inductor", "executorch-xnnpack", "ncnn", "zentorch", "s8-symmetric-on-onnxruntime",
+    "ours/ort-cpu.fp32", "ours/ort-cpu.int8", "ours/openvino.int8",
 )  # fmt: skip
 SMALL = Suite(
     name="small",
@@ -35,8 +39,18 @@ SMALL = Suite(
     lives=1,
     ceiling_rounds=2,
 )
-HAVE_NNCF = importlib.util.find_spec("nncf") is not None
-LARGEST_ERROR = {"fp32": 1e-5, "int8": 0.25}
+LIBRARIES = {
+    "openvino-nncf": ("nncf",), "torchao-inductor": ("torchao",), "ncnn": ("ncnn", "pnnx"),
+    "executorch-xnnpack": ("executorch",), "zentorch": ("zentorch",),
+}  # fmt: skip
+"""What peers need that `make test` does not install (extra bench)."""
+MISSING = frozenset(
+    peer
+    for peer, libraries in LIBRARIES.items()
+    if not all(importlib.util.find_spec(name) for name in libraries)
+)
+LARGEST_ERROR = {"fp32": 1e-3, "int8": 0.25}
+"""ncnn's form of a 3x3 convolution (Winograd) is off by a few times 1e-4, the others by 1e-6."""
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +76,7 @@ def test_every_engine_is_measured_with_its_interval(found: dict[str, Any]) -> No
     by_name = rows(found)
     assert list(by_name) == [entry.name for entry in SMALL.entries]
     for name, row in by_name.items():
-        if name == "openvino-nncf" and not HAVE_NNCF:
+        if name in MISSING:
             continue
         (timing,) = row["latencies"]
         assert row["latency_skipped"] is None
@@ -89,15 +103,16 @@ def test_every_peer_computes_the_same_network_as_eager(found: dict[str, Any]) ->
             assert 0 < row["rel_l2"] < LARGEST_ERROR[row["precision"]], name
 
 
-@pytest.mark.skipif(HAVE_NNCF, reason="nncf is installed")
+@pytest.mark.skipif(not MISSING, reason="every peer's library is installed")
 def test_a_peer_that_cannot_be_had_is_missing_with_the_reason(found: dict[str, Any]) -> None:
-    row = rows(found)["openvino-nncf"]
-    assert row["latencies"] == []
-    assert "NNCF is not installed" in row["latency_skipped"]
+    for name in MISSING:
+        row = rows(found)[name]
+        assert row["latencies"] == []
+        assert re.search("not installed.* run: ", row["latency_skipped"])
     assert found["failures"] == []
 
 
-@pytest.mark.skipif(not HAVE_NNCF, reason="nncf is not installed (extra bench)")
+@pytest.mark.skipif("openvino-nncf" in MISSING, reason="nncf is not installed (extra bench)")
 def test_the_best_int8_peer_is_compared_with(found: dict[str, Any]) -> None:
     assert rows(found)["ours/openvino.int8"]["latencies"][0]["best_peer"] == "openvino-nncf"
 

@@ -26,6 +26,8 @@ class Precision(StrEnum):
 
     FP32 = "fp32"
     FP16 = "fp16"
+    BF16 = "bf16"
+    """FP32's range in 16 bits: 8 bits of each number where FP16 has 11."""
     INT8 = "int8"
 
 
@@ -33,7 +35,7 @@ class Dialect(StrEnum):
     """Which form of a precision a graph is in: each is what some runtimes fuse."""
 
     FLOAT = "float"
-    """No Q/DQ at all: FP32 and FP16 graphs, standard ONNX."""
+    """No Q/DQ at all: FP32, FP16 and BF16 graphs, standard ONNX."""
     FLOAT_FUSED = "float-fused"
     """FP32 with each residual sum inside its convolution, as `com.microsoft.FusedConv`."""
     U8_ASYMMETRIC = "u8-asymmetric"

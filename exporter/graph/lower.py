@@ -11,7 +11,7 @@ from onnx_ir.passes import common
 from exporter.artifact import Dialect, PassReport, Precision
 from exporter.errors import UsageError, unknown_name
 from exporter.graph.files import check
-from exporter.passes.convert_fp16 import convert_fp16
+from exporter.passes.convert_floats import convert_floats
 from exporter.passes.fuse_residual import fuse_residual
 
 if TYPE_CHECKING:
@@ -39,7 +39,11 @@ class Lowering:
 
 
 def _to_fp16(graph: ir.Model, to: Lowering) -> PassReport:
-    return convert_fp16(graph, to.keep)
+    return convert_floats(graph, Precision.FP16, to.keep)
+
+
+def _to_bf16(graph: ir.Model, to: Lowering) -> PassReport:
+    return convert_floats(graph, Precision.BF16, to.keep)
 
 
 def _to_int8(graph: ir.Model, to: Lowering) -> PassReport:
@@ -60,6 +64,7 @@ LOWERINGS: Final[Mapping[tuple[Precision, Dialect], tuple[Step, ...]]] = {
     (Precision.FP32, Dialect.FLOAT): (),
     (Precision.FP32, Dialect.FLOAT_FUSED): (_fuse_residual,),
     (Precision.FP16, Dialect.FLOAT): (_to_fp16,),
+    (Precision.BF16, Dialect.FLOAT): (_to_bf16,),
     (Precision.INT8, Dialect.U8_ASYMMETRIC): (_to_int8,),
     (Precision.INT8, Dialect.S8_SYMMETRIC): (_to_int8,),
 }

@@ -21,6 +21,8 @@ from exporter.artifact import PassReport
 from exporter.errors import BuildError
 from exporter.passes.values import insert_behind, is_op
 
+_HALVES = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+
 
 def expose(graph: ir.Model, tensors: Iterable[str]) -> tuple[PassReport, dict[str, str]]:
     """Adds tensors to the outputs, in place; returns the output's name for each tensor.
@@ -32,7 +34,7 @@ def expose(graph: ir.Model, tensors: Iterable[str]) -> tuple[PassReport, dict[st
     values = values_by_name(body)
     exposed: dict[str, str] = {}
     for name in tensors:
-        value = _as_read(_value(values, name))
+        value = _readable(body, _as_read(_value(values, name)))
         if not any(value is output for output in body.outputs):
             body.outputs.append(value)
         exposed[name] = _name(value)
@@ -56,8 +58,8 @@ def isolate(graph: ir.Model, blocks: Mapping[str, tuple[str, str]]) -> PassRepor
         exact = ir.val(f"exact.{name}", ir.DataType.FLOAT, value.shape)
         body.inputs.append(exact)
         replacement = exact
-        if value.dtype == ir.DataType.FLOAT16:
-            replacement = _insert(body, ir.node("Cast", [exact], {"to": ir.DataType.FLOAT16}))
+        if value.dtype in _HALVES:
+            replacement = _insert(body, ir.node("Cast", [exact], {"to": value.dtype}))
         for node, index in tuple(value.uses()):
             if is_op(node, "Cast") and node.outputs[0] in outputs:
                 continue  # it ends the block before
@@ -66,11 +68,18 @@ def isolate(graph: ir.Model, blocks: Mapping[str, tuple[str, str]]) -> PassRepor
             else:
                 node.replace_input_with(index, replacement)
     body.outputs.clear()
-    body.outputs.extend(outputs)
+    body.outputs.extend(_readable(body, output) for output in outputs)
     common.RemoveUnusedNodesPass()(graph)
     for value in [value for value in body.inputs if not value.uses()]:
         body.inputs.remove(value)
     return PassReport("isolate", fired=len(blocks))
+
+
+def _readable(body: ir.Graph, value: ir.Value) -> ir.Value:
+    """A BF16 tensor in float32: numpy has no BF16, and OpenVINO hands its bits out as FP16."""
+    if value.dtype is not ir.DataType.BFLOAT16:
+        return value
+    return _insert(body, ir.node("Cast", [value], {"to": ir.DataType.FLOAT}))
 
 
 def values_by_name(body: ir.Graph) -> dict[str, ir.Value]:
@@ -126,7 +135,7 @@ def _as_computed(value: ir.Value) -> ir.Value:
     if maker is None or not value.is_graph_output():
         return value
     source = maker.inputs[0]
-    if is_op(maker, "Cast") and source is not None and source.dtype is ir.DataType.FLOAT16:
+    if is_op(maker, "Cast") and source is not None and source.dtype in _HALVES:
         return source
     quantize = source.producer() if source is not None else None
     if is_op(maker, "DequantizeLinear") and quantize is not None:

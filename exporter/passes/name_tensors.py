@@ -40,8 +40,8 @@ _ROLES = {
 """What a layer's inputs are to it, where that says more than the operator's definition."""
 OURS = frozenset(
     {
-        "dequantize", "dequantized", "float", "fp16", "fp32", "quantize", "quantized", "scale",
-        "zero_point",
+        "bf16", "dequantize", "dequantized", "float", "fp16", "fp32", "quantize", "quantized",
+        "scale", "zero_point",
     }
 )  # fmt: skip
 """What passes put behind a tensor's name and a dot to name what they add to it."""

@@ -4,7 +4,7 @@
     s8-symmetric    TensorRT, TensorRT-RTX                     `s8_symmetric`
 
 Standard ONNX, opset 20. The type between the quantized regions is the graph's own: on a graph that
-`convert_fp16` has been through, scales and what is dequantized are FP16.
+`convert_floats` has been through, scales and what is dequantized are FP16.
 Left in float, with the reason: what `keep` names, and every operator that has no INT8 form.
 """
 

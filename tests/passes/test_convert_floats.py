@@ -1,14 +1,25 @@
-"""FP16 inside, float32 at the borders; what is lost is counted; what is asked for stays."""
+"""FP16 or BF16 inside, float32 at the borders; what is lost is counted, what is asked for stays."""
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from exporter.artifact import PassReport, Precision
 from exporter.graph.files import serialize
-from exporter.passes.convert_fp16 import convert_fp16
-from tests.graphs import Array, graph, operators, random, relative_error, run
+from exporter.passes.convert_floats import convert_floats
+from exporter.passes.widen_bf16 import widen_bf16
+from tests.graphs import (
+    Array,
+    graph,
+    graph_of_opset,
+    operators,
+    random,
+    relative_error,
+    run,
+)
 
 HALF, FLOAT = ir.DataType.FLOAT16, ir.DataType.FLOAT
 OVERFLOWED, FLUSHED = "weights overflowed to infinity", "weights flushed to zero"
@@ -17,6 +28,10 @@ TWO_CONVS = """two (float[N,3,6,6] x) => (float[N,4,6,6] y) {
     r = Relu (c)
     y = Conv <pads=[1,1,1,1]> (r, v)
 }"""
+
+
+def convert_fp16(model: ir.Model, keep: tuple[str, ...] = ()) -> PassReport:
+    return convert_floats(model, Precision.FP16, keep)
 
 
 def weights() -> dict[str, Array]:
@@ -225,3 +240,39 @@ def test_an_output_that_has_the_name_of_a_cast_keeps_it() -> None:
     convert_fp16(model)
     common.CheckerPass(full_check=True)(model)
     assert model.graph.outputs[0].name == "x.fp16"
+
+
+def test_bf16_raises_the_opset_to_that_which_defines_it() -> None:
+    given = weights()
+    model = graph(TWO_CONVS, **given)
+    x = random(2, 3, 6, 6, seed=9)
+    before = run(model, x)
+    report = convert_floats(model, Precision.BF16)
+    assert (report.name, report.fired, report.refused) == ("convert_bf16", 3, ())
+    assert model.opset_imports[""] == 22
+    common.CheckerPass(full_check=True)(model)
+    inside = types(model)
+    assert inside.pop("y") is FLOAT
+    assert set(inside.values()) == {ir.DataType.BFLOAT16}
+    for name, array in given.items():
+        tensor = model.graph.initializers[name].const_value
+        assert tensor is not None
+        np.testing.assert_array_equal(tensor.numpy(), array.astype(ml_dtypes.bfloat16))
+    widen_bf16(model)
+    # BF16 has 8 bits: 2^-8 a rounding, a few roundings in a row.
+    assert 1e-4 < relative_error(run(model, x), before) < 4 * 2**-8
+
+
+def test_bf16_loses_nothing_to_its_range() -> None:
+    given = weights()
+    given["w"].flat[:3] = [1e30, -1e6, 1e-30]
+    assert convert_floats(graph(TWO_CONVS, **given), Precision.BF16).counts == {
+        OVERFLOWED: 0,
+        FLUSHED: 0,
+    }
+
+
+def test_a_newer_opset_than_bf16_needs_stays() -> None:
+    model = graph_of_opset(23, "relu (float[N,3] x) => (float[N,3] y) { y = Relu (x) }")
+    assert convert_floats(model, Precision.BF16).fired == 1
+    assert model.opset_imports[""] == 23

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from exporter import host
@@ -100,6 +100,7 @@ def _default(request: ExportRequest) -> Plan:
     flags = host.cpu_flags()
     pairs: list[Pair] = []
     left_out: dict[str, str] = {}
+    unfit: dict[Precision, str] = {}
     for family in TARGETS:
         for variant, precision in target_class(family).default_for(kind):
             if request.precisions and precision not in request.precisions:
@@ -112,13 +113,39 @@ def _default(request: ExportRequest) -> Plan:
             missing = _missing_tool(target, precision)
             if missing is not None:
                 left_out[f"{target.name}.{precision}"] = missing
-            elif flags.issuperset(target.needed_cpu_flags):
+            elif lacking := [f for f in target.needed_cpu_flags(precision) if f not in flags]:
+                name = f"{target.name}.{precision}"
+                unfit[precision] = f"{name} needs a CPU with {', '.join(lacking)}"
+            else:
                 pairs.append((target, precision))
+    _check_offered(request.precisions, kind, {precision for _, precision in pairs}, unfit)
     if not pairs:
         raise MissingDependencyError(f"nothing can be built here: {'; '.join(left_out.values())}")
     return Plan(
         tuple(pairs), tuple(f"{name} is left out: {reason}" for name, reason in left_out.items())
     )
+
+
+def _check_offered(
+    asked: Sequence[Precision],
+    kind: MachineKind,
+    planned: Container[Precision],
+    unfit: Mapping[Precision, str],
+) -> None:
+    """Raises UsageError for a precision that was asked for and that no default engine has here.
+
+    Not where a library is missing for it: the note on what is left out says so.
+    """
+    classes = [target_class(family) for family in TARGETS]
+    offered = {precision for cls in classes for _, precision in cls.default_for(kind)}
+    for precision in asked:
+        if precision not in planned and precision in unfit:
+            raise UsageError(f"{unfit[precision]}, which this one has not; leave out {precision}")
+        if precision not in offered:
+            raise UsageError(
+                f"no engine that is built by default on a machine like this is in {precision}; "
+                "name a --target that has it"
+            )
 
 
 def _missing_tool(target: Target, precision: Precision) -> str | None:

@@ -35,8 +35,8 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def with_gpu(machine: pytest.MonkeyPatch) -> None:
-    here = replace(host.describe_host(), gpu="NVIDIA L4", compute_capability="8.9")
+def with_gpu(machine: pytest.MonkeyPatch, capability: str = "8.9") -> None:
+    here = replace(host.describe_host(), gpu="NVIDIA L4", compute_capability=capability)
     machine.setattr(host, "describe_host", lambda: here)
 
 
@@ -74,6 +74,35 @@ def test_the_default_of_a_cpu_machine(machine: pytest.MonkeyPatch) -> None:
 def test_the_default_of_a_cpu_machine_with_amx(machine: pytest.MonkeyPatch) -> None:
     machine.setattr(host, "cpu_flags", lambda: frozenset({"avx2", "amx_int8"}))
     assert names(ExportRequest()) == [*CPU_DEFAULT[:3], "ort-cpu:amx.int8", *CPU_DEFAULT[3:]]
+
+
+def test_the_default_of_a_cpu_machine_with_bf16(machine: pytest.MonkeyPatch) -> None:
+    machine.setattr(host, "cpu_flags", lambda: frozenset({"avx2", "avx512_bf16"}))
+    assert names(ExportRequest()) == [*CPU_DEFAULT[:4], "openvino.bf16", *CPU_DEFAULT[4:]]
+    assert names(ExportRequest(precisions=(Precision.BF16,))) == ["openvino.bf16"]
+
+
+@pytest.mark.parametrize("precisions", [(Precision.BF16,), (Precision.FP32, Precision.BF16)])
+def test_bf16_that_was_asked_for_is_refused_on_other_cpus(
+    machine: pytest.MonkeyPatch, precisions: tuple[Precision, ...]
+) -> None:
+    with pytest.raises(UsageError) as refused:
+        plan(ExportRequest(precisions=precisions))
+    assert str(refused.value) == (
+        "openvino.bf16 needs a CPU with avx512_bf16, which this one has not; leave out bf16"
+    )
+
+
+def test_a_precision_that_no_default_engine_has_is_refused(machine: pytest.MonkeyPatch) -> None:
+    with_gpu(machine)
+    with pytest.raises(UsageError, match="built by default on a machine like this is in bf16"):
+        plan(ExportRequest(precisions=(FP16, Precision.BF16)))
+    assert names(ExportRequest(targets=("tensorrt",), precisions=(Precision.BF16,))) == [
+        "tensorrt.bf16"
+    ]
+    with_gpu(machine, "7.5")
+    with pytest.raises(UsageError, match=r"this GPU \(compute capability 7.5\) has no BF16"):
+        plan(ExportRequest(targets=("tensorrt",), precisions=(Precision.BF16,)))
 
 
 def test_the_default_of_a_gpu_machine(machine: pytest.MonkeyPatch) -> None:
@@ -176,6 +205,10 @@ def test_targets_by_name_come_in_every_precision_that_they_have(
     [
         ({"targets": ("ort-cpuu",)}, "unknown target 'ort-cpuu'; did you mean ort-cpu"),
         ({"targets": ("openvino:gpu",)}, "has no variant 'gpu'"),
+        (
+            {"targets": ("ort-cpu",), "precisions": (Precision.BF16,)},
+            "ONNX Runtime's CPU provider has no BF16 convolution",
+        ),
         (
             {"targets": ("ort-cpu",), "settings": {"tensorrt-rtx": {"tf32": "on"}}},
             "--setting names tensorrt-rtx, which is not built",

@@ -120,7 +120,7 @@ def precisions(given: str | Iterable[str]) -> tuple[Precision, ...]:
 def float_precision(given: str) -> FloatPrecision:
     """FP32 or FP16."""
     found = member(Precision, given)
-    if found is Precision.INT8:
+    if found is not Precision.FP32 and found is not Precision.FP16:
         raise UsageError(f"{given!r} is not one of 'fp32', 'fp16'")
     return found
 

@@ -37,7 +37,7 @@ class Concern(StrEnum):
     """What an option may be about, and that it is missing (`unused.py` decides when it is)."""
 
     INT8 = "INT8, which is not built"
-    REDUCED = "FP16 and INT8, which are not built"
+    REDUCED = "FP16, BF16 and INT8, which are not built"
     FLOAT_BETWEEN = "INT8 in the form that leaves tensors unquantized, which is not built"
     PROFILES = "targets with optimization profiles that no --setting gives, of which none is built"
     FALLBACK = "GPU providers of ONNX Runtime, of which none is built"
@@ -130,7 +130,7 @@ class ExportRequest:
         Option(
             flags=("--precision",),
             metavar="LIST",
-            help="fp32,fp16,int8 (default: what is useful on this machine).",
+            help=f"{','.join(Precision)} (default: what is useful on this machine).",
         ),
     ] = field(default=(), converter=converters.precisions)
     data: Annotated[
@@ -240,7 +240,7 @@ class ExportRequest:
         tuple[str, ...],
         Option(
             metavar="LIST",
-            help="Module paths that INT8 and FP16 leave in FP32: layer1.0,fc.",
+            help="Module paths that reduced precisions leave in FP32: layer1.0,fc.",
             panel=Panel.INT8,
             concerns=Concern.REDUCED,
         ),

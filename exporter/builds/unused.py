@@ -54,7 +54,7 @@ def _remedy(concern: Concern) -> str:
         case Concern.INT8:
             return "add int8 to --precision"
         case Concern.REDUCED:
-            return "add fp16 or int8 to --precision"
+            return "add fp16, bf16 or int8 to --precision"
         case Concern.FLOAT_BETWEEN:
             return "add a --target of such a runtime, in int8"
         case Concern.PROFILES:

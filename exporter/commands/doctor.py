@@ -27,11 +27,12 @@ _COLOURS: Final[Mapping[Status, str]] = {
     Status.MISSING: "red",
 }
 
-# What decides INT8's speed, in words that people know, and the flags that show it.
+# What decides INT8's and BF16's speed, in words that people know, and the flags that show it.
 _FEATURES: Final[Mapping[str, tuple[str, ...]]] = {
     "AVX2": ("avx2",),
     "AVX-512": ("avx512f",),
     "VNNI": ("avx512_vnni", "avx_vnni"),
+    "BF16": ("avx512_bf16",),
     "AMX": ("amx_int8", "amx_bf16"),
 }
 _ARM_FEATURES: Final[Mapping[str, tuple[str, ...]]] = {
@@ -48,7 +49,7 @@ class Diagnosis:
 
     host: host.Host
     cpu_features: dict[str, bool]
-    """Instruction sets that decide which kernels run: AVX2, AVX-512, VNNI, AMX, or ARM's."""
+    """Instruction sets that decide which kernels run: AVX2, AVX-512, VNNI, BF16, AMX, or ARM's."""
     targets: tuple[TargetDiagnosis, ...]
     compiler: tuple[TargetDiagnosis, ...]
     """The libraries that every compile needs, in the same three words."""

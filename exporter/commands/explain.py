@@ -82,6 +82,9 @@ def _render_engine(engine: ExplainedEngine, console: Console) -> None:
     for failure in engine.failures:
         console.print(f"  [red]failed[/]: {escape(failure)}")
     console.print(f"  read from: {escape(receipt.source)}")
+    if receipt.convs_by_type:
+        counted = ", ".join(f"{count} in {dtype}" for dtype, count in receipt.convs_by_type.items())
+        console.print(f"  convolutions: {counted}")
     if receipt.reason:
         console.print(f"  reason: {escape(receipt.reason)}")
     spent = {b.name: b for b in profile.blocks} if isinstance(profile, Profile) else {}

@@ -80,6 +80,7 @@ def receipt_summary(receipt: Receipt) -> str:
     parts.append(adds + _unfusable(receipt.residual_adds_unfusable))
     if receipt.convs_quantized:
         parts.append(f"INT8 convs {receipt.convs_quantized}/{receipt.convs}")
+    parts += [f"{dtype.upper()} convs {n}/{receipt.convs}" for dtype, n in receipt.narrow_convs]
     parts.append(f"float ops {receipt.float_ops}" + _unfusable(receipt.float_ops_unfusable))
     return f"[{colour}]{receipt.verdict}[/]: {', '.join(parts)}"
 

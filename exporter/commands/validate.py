@@ -24,7 +24,7 @@ from exporter.prove.engine import check_engine
 from exporter.prove.limits import LIMITS
 from exporter.prove.reference import Reference, read_goldens
 from exporter.report import write_report
-from exporter.targets import get_target
+from exporter.targets import get_target, why_not_here
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -124,7 +124,7 @@ def _replay(
         return found
     try:
         target = get_target(engine.target)
-        absent = target.runs_here()
+        absent = why_not_here(engine.target, engine.requires)
     except MissingDependencyError as error:
         return replace(found, parity=Skipped(f"not run here: {error}"))
     except ExporterError as error:

@@ -1,9 +1,10 @@
 """What this machine can compute and move at most: the roof of a roofline, measured.
 
 The best of several kernels counts, since no single library's product is the ceiling: a matrix
-product and a row of 3x3 convolutions, by ONNX Runtime (MLAS), OpenVINO (oneDNN) and, in FP32, by
-torch. A kernel whose library is not here is left out, with the reason. Memory is a copy of an array
-far larger than any cache, in as many parts as threads; its bytes are those read and those written.
+product and a row of 3x3 convolutions, by ONNX Runtime (MLAS), OpenVINO (oneDNN) and, in float, by
+torch; BF16 is tried where the CPU has it. A kernel whose library is not here is left out, with the
+reason. Memory is a copy of an array far larger than any cache, in as many parts as threads; its
+bytes are those read and those written.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from typing import Final
 
 import numpy as np
 
+from exporter import host
 from exporter.artifact import Skipped
 from exporter.errors import BuildError
 from exporter.measure import ceiling_graphs as graphs
 from exporter.measure.timing import Ceilings
 from exporter.measure.worker import make_input
 from exporter.runtime.errors import reason_of
+from exporter.runtime.machine import BF16_FLAG
 
 KERNEL_S: Final = 0.25
 """How long each kernel is repeated; its fastest repetition counts."""
@@ -49,7 +52,7 @@ def measure_ceilings(threads: int) -> Ceilings | Skipped:
             left_out[name] = Skipped(reason_of(error))
     best = {
         kind: max((rate for name, rate in tried.items() if name.startswith(kind)), default=None)
-        for kind in ("fp32", "int8")
+        for kind in ("fp32", "int8", "bf16")
     }
     if best["fp32"] is None or best["int8"] is None:
         reasons = "; ".join(f"{name}: {why.skipped}" for name, why in left_out.items())
@@ -58,7 +61,9 @@ def measure_ceilings(threads: int) -> Ceilings | Skipped:
         copied = _copy_gb_s(threads)
     except MemoryError as error:
         return Skipped(f"no memory to copy: {error}")
-    return Ceilings(threads, best["fp32"], best["int8"], copied, tried, left_out)
+    return Ceilings(
+        threads, best["fp32"], best["int8"], copied, tried, left_out, bf16_gops=best["bf16"]
+    )
 
 
 def _kernels() -> Iterator[tuple[str, int, Load]]:
@@ -74,6 +79,11 @@ def _kernels() -> Iterator[tuple[str, int, Load]]:
     yield "fp32 product, onnxruntime", graphs.PRODUCT_OPS, loader
     loader = partial(_onnxruntime, graphs.product_integer, graphs.PRODUCT_INPUT, "uint8")
     yield "int8 product, onnxruntime", graphs.PRODUCT_OPS, loader
+    if BF16_FLAG in host.cpu_flags():  # without it, a product of torch's takes a minute
+        yield "bf16 product, torch", graphs.PRODUCT_OPS, partial(_torch_product, bf16=True)
+        graph = partial(graphs.convolutions, int8=False)
+        loader = partial(_openvino, graph, graphs.CONV_INPUT, "float32", hint="bf16")
+        yield "bf16 convolutions, openvino", graphs.CONV_OPS, loader
 
 
 def _fastest_s(run: Run) -> float:
@@ -99,7 +109,7 @@ def _copy_gb_s(threads: int) -> float:
 
 
 @contextmanager
-def _torch_product(threads: int) -> Iterator[Run]:
+def _torch_product(threads: int, *, bf16: bool = False) -> Iterator[Run]:
     import torch
 
     before = torch.get_num_threads()
@@ -107,6 +117,8 @@ def _torch_product(threads: int) -> Iterator[Run]:
     drawn = torch.Generator().manual_seed(0)  # the program's own random state stays as it is
     left = torch.rand(graphs.ROWS, graphs.INNER, generator=drawn)
     right = torch.rand(graphs.INNER, graphs.COLUMNS, generator=drawn)
+    if bf16:
+        left, right = left.bfloat16(), right.bfloat16()
     try:
         yield lambda: left @ right
     finally:
@@ -126,7 +138,7 @@ def _onnxruntime(
 
 @contextmanager
 def _openvino(
-    graph: Callable[[], bytes], shape: tuple[int, ...], dtype: str, threads: int
+    graph: Callable[[], bytes], shape: tuple[int, ...], dtype: str, threads: int, hint: str = "f32"
 ) -> Iterator[Run]:
     import openvino as ov
 
@@ -134,7 +146,7 @@ def _openvino(
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": threads,
-        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_PRECISION_HINT": hint,
     }
     compiled = core.compile_model(core.read_model(graph(), b""), "CPU", settings)
     request = compiled.create_infer_request()

@@ -99,5 +99,5 @@ def _why(engine: Engine) -> str | None:
     """Why an engine is not measured here."""
     if engine.rejected:
         return "rejected: it failed a gate"
-    absent = why_not_here(engine.target)
+    absent = why_not_here(engine.target, engine.requires)
     return absent.skipped if absent else None

@@ -238,6 +238,8 @@ class Ceilings:
     """Each kernel that was tried, in GOP/s."""
     left_out: dict[str, Skipped] = field(default_factory=dict)
     """Each kernel that could not be tried, and why."""
+    bf16_gops: float | None = None
+    """None: this CPU has no BF16 arithmetic, or nothing that uses it is here."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from exporter.prove.certificate import Parity
 ROUNDING: Final[Mapping[Precision, float]] = {
     Precision.FP32: 1e-5,
     Precision.FP16: 5e-3,
+    Precision.BF16: 3e-2,
     Precision.INT8: 3e-2,
 }
 """Between other kernels for the same graph, relative L2 of one golden's answer; measured between

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import groupby
 
-from exporter.artifact import Kernel, Skipped, Verdict
+from exporter.artifact import ElementType, Kernel, Skipped, Verdict
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,12 @@ class Receipt:
     residual_adds: int
     residual_adds_fused: int
     float_ops: int
-    """FP32, FP16: pointwise operators left as kernels of their own. INT8: float kernels between
-    the first and the last quantized one."""
+    """INT8: float kernels between the first and the last quantized one. Other precisions: pointwise
+    operators left as kernels of their own."""
     extra_kernels: int
     """Kernels that do none of the network's arithmetic: casts, layout changes, Q/DQ."""
+    convs_by_type: dict[ElementType, int] = field(default_factory=dict)
+    """How many convolutions compute in each type; empty in builds from before it was kept."""
     convs_quantized: int = 0
     residual_adds_quantized: int = 0
     float_ops_unfusable: int = 0
@@ -64,6 +66,12 @@ class Receipt:
     reason: str | None = None
     """Why the verdict is not "fused"."""
     blocks: tuple[BlockReceipt, ...] = ()
+
+    @property
+    def narrow_convs(self) -> tuple[tuple[ElementType, int], ...]:
+        """How many convolutions compute in each type but FP32 and INT8, which say so elsewhere."""
+        said = (ElementType.FP32, ElementType.INT8)
+        return tuple((dtype, n) for dtype, n in self.convs_by_type.items() if dtype not in said)
 
 
 @dataclass(frozen=True)

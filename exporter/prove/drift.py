@@ -72,7 +72,7 @@ def measure_drift(
         answers = _by_output(expected, portable, spec)
         exact = _exact_values(portable, tensors, prepared, answers, place)
         for engine in engines:
-            if engine.rejected or why_not_here(engine.target):
+            if engine.rejected or why_not_here(engine.target, engine.requires):
                 continue
             try:
                 target = get_target(engine.target)

@@ -10,16 +10,16 @@ Verdict `unverified`: the kernels are no complete account of the graph. There is
 Verdict `fused`, for all precisions: every residual sum is inside a convolution kernel (INT8: or in
     one 8-bit kernel with its requantization), no operator is left over, but for those that the
     runtime is not known to fuse (`unfusable.py` tells them from the graph), and
-    FP32  every convolution computes in FP32;
-    FP16  every convolution computes in FP16;
-    INT8  every convolution computes in 8 bits, except those that were to be kept, and those do not.
+    FP32, FP16, BF16  every convolution computes in that type;
+    INT8  every convolution computes in 8 bits;
+    and what was to be kept in float32 does not compute in the reduced precision.
 What is unfusable is counted as what it is, is named with the reason, and lowers nothing.
 A sum that was itself to be kept in higher precision is counted as what it is, fused or not, and
 leaves the verdict alone: ONNX Runtime cannot fuse it where its shortcut comes dequantized.
 Verdict `partial`: anything else, with each reason.
 
 Operators left over (`float_ops`):
-    FP32, FP16  pointwise kernels after the first convolution and before the head. The head is what
+    in float    pointwise kernels after the first convolution and before the head. The head is what
                 follows the last pooling or Gemm with no convolution behind it.
     INT8        kernels that compute in float between two that compute in 8 bits. The input's
                 quantization and a float head are not between. What was to be kept does not count,
@@ -28,8 +28,8 @@ Operators left over (`float_ops`):
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from exporter.artifact import (
@@ -52,13 +52,6 @@ _POINTWISE: Final = frozenset(
 """Operations that should be inside the kernel of a convolution."""
 _CAN_BE_KEPT: Final = frozenset({Operation.CONV, Operation.GEMM, Operation.ADD})
 """Operations that a user may keep in higher precision."""
-_COMPUTES_IN: Final[Mapping[Precision, ElementType]] = {
-    Precision.FP32: ElementType.FP32,
-    Precision.FP16: ElementType.FP16,
-    Precision.INT8: ElementType.INT8,
-}
-"""The type that a convolution of each precision should compute in."""
-
 Leftover = tuple[str, str, str]
 """(kernel, its blocks, why it is left over)."""
 
@@ -81,7 +74,7 @@ def make_receipt(
     left_over = account.leftovers(precision, dialect)
     leftovers = tuple(left_over.values())
     excused = account.unfusable_among(left_over)
-    not_kept = account.not_kept()
+    not_kept = account.not_kept(precision)
     blocks = tuple(account.block_receipt(block) for block in graph_facts.blocks)
     unfused = [block for block in blocks if not block.add_fused]
     gaps = account.gaps()
@@ -104,6 +97,7 @@ def make_receipt(
         residual_adds_fused=len(blocks) - len(unfused),
         float_ops=len(leftovers),
         extra_kernels=sum(NO_ARITHMETIC.issuperset(kernel.does) for kernel in kernels),
+        convs_by_type=account.convolutions_by_type(),
         convs_quantized=_convolutions(
             [kernel for kernel in kernels if kernel.dtype is ElementType.INT8]
         ),
@@ -181,11 +175,19 @@ class _Account:
             reasons.append(f"the kernels are not connected: nothing writes {', '.join(sources)}")
         return reasons
 
+    def convolutions_by_type(self) -> dict[ElementType, int]:
+        """How many convolutions compute in each type."""
+        counted: Counter[ElementType] = Counter()
+        for kernel in self.kernels:
+            counted[kernel.dtype] += kernel.does.count(Operation.CONV)
+        return {dtype: count for dtype, count in sorted(counted.items()) if count}
+
     def wrong_types(self, precision: Precision) -> list[str]:
         """The convolutions that compute in another type than the precision's, type by type."""
+        wanted = ElementType(precision)
         wrong: dict[ElementType, int] = defaultdict(int)
         for kernel in self.kernels:
-            if kernel.dtype is not _COMPUTES_IN[precision] and not self._is_kept(kernel):
+            if kernel.dtype is not wanted and not self._is_kept(kernel):
                 wrong[kernel.dtype] += kernel.does.count(Operation.CONV)
         casts = sum(Operation.CAST in kernel.does for kernel in self.kernels)
         behind = f", behind {_count(casts, 'cast')}" if casts else ""
@@ -275,13 +277,17 @@ class _Account:
         ]
         return [f"Q/DQ on the main branch before the sum of {', '.join(found)}"] if found else []
 
-    def not_kept(self) -> tuple[Leftover, ...]:
-        """Each kernel that was to stay in higher precision and computes in 8 bits."""
-        reason = "was to be kept in higher precision and is quantized"
+    def not_kept(self, precision: Precision) -> tuple[Leftover, ...]:
+        """Each kernel that was to stay in float32 and computes in the engine's own precision."""
+        if precision is Precision.FP32:
+            return ()
+        own = ElementType(precision)
+        how = "is quantized" if own is ElementType.INT8 else f"computes in {own}"
+        reason = f"was to be kept in higher precision and {how}"
         return tuple(
             (kernel.name, ", ".join(blocks), reason)
             for kernel, blocks in zip(self.kernels, self.graph.blocks, strict=True)
-            if kernel.dtype is ElementType.INT8
+            if kernel.dtype is own
             and not _CAN_BE_KEPT.isdisjoint(kernel.does)
             and self._is_kept(kernel)
         )

@@ -33,7 +33,7 @@ from exporter.report.traced import (
 VERDICTS: Final = (Verdict.FUSED, Verdict.PARTIAL, Verdict.UNVERIFIED)
 """The best first."""
 PRECISIONS: Final = tuple(Precision)
-"""The widest first."""
+"""The most precise first."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +161,9 @@ def _receipt(receipt: Traced[Receipt]) -> Parts:
     if receipt.raw.convs_quantized:
         words += [count(receipt.convs_quantized), "/", count(receipt.convs)]
         words += [" convolutions in INT8, "]
+    for dtype, _ in receipt.raw.narrow_convs:
+        words += [count(receipt.convs_by_type[dtype]), "/", count(receipt.convs)]
+        words += [f" convolutions in {dtype.upper()}, "]
     words += [count(receipt.float_ops), " operators left over"]
     return [*words, *_unfusable(receipt.float_ops_unfusable), "."]
 

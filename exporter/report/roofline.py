@@ -6,6 +6,7 @@ Both axes are logarithmic. The roof is min(ceiling of the layer's type, intensit
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -18,7 +19,10 @@ from exporter.report.engines import EngineView
 from exporter.report.scales import Scale
 from exporter.report.traced import Figure, Traced, derived, significant
 
-EIGHT_BITS: Final = frozenset({"int8", "uint8"})
+CEILINGS: Final = {
+    "int8": "int8_gops", "uint8": "int8_gops", "bf16": "bf16_gops",
+}  # fmt: skip
+"""What a kernel computes in -> the ceiling that it is held against; any other type: FP32's."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,7 @@ def roofline_panels(
         if points:
             found.append((engine, points))
     tops = [ceilings.raw.fp32_gops, ceilings.raw.int8_gops]
+    tops += [ceilings.raw.bf16_gops] if ceilings.raw.bf16_gops else []
     x = scales.decades([point.intensity.value for _, points in found for point in points])
     y = scales.decades([point.rate.value for _, points in found for point in points] + tops)
     return tuple(_panel(engine, points, ceilings.raw, x, y) for engine, points in found)
@@ -100,7 +105,9 @@ def _point(layer: Traced[LayerTime], ceilings: Traced[Ceilings]) -> Point | None
     if not _positive(time_us, macs, moved):
         return None
     rate, intensity = 2 * macs / time_us / 1e3, 2 * macs / moved
-    top = ceilings.int8_gops if layer.raw.dtype in EIGHT_BITS else ceilings.fp32_gops
+    top: Traced[float | None] = getattr(ceilings, _ceiling_of(layer.raw))
+    if top.raw is None:
+        return None
     roof = _roof(intensity, top.raw, ceilings.raw)
     if not _positive(rate, intensity, roof):
         return None
@@ -120,6 +127,10 @@ def _point(layer: Traced[LayerTime], ceilings: Traced[Ceilings]) -> Point | None
     )
 
 
+def _ceiling_of(layer: LayerTime) -> str:
+    return CEILINGS.get(layer.dtype, "fp32_gops")
+
+
 def _roof(intensity: float, top: float, ceilings: Ceilings) -> float:
     """GOP/s that are possible at so many operations a byte."""
     return min(top, intensity * ceilings.copy_gb_s)
@@ -129,8 +140,8 @@ def _panel(
     engine: EngineView, points: Sequence[Point], ceilings: Ceilings, x: Scale, y: Scale
 ) -> RooflinePanel:
     # Most layers' type decides which roof is drawn; each fraction is of its own layer's.
-    narrow = sum(point.layer.raw.dtype in EIGHT_BITS for point in points)
-    top = ceilings.int8_gops if 2 * narrow > len(points) else ceilings.fp32_gops
+    usual, _ = Counter(_ceiling_of(point.layer.raw) for point in points).most_common(1)[0]
+    top: float = getattr(ceilings, usual)
     start = max(x.low, y.low / ceilings.copy_gb_s)
     ridge = top / ceilings.copy_gb_s
     corners = sorted({start, min(max(ridge, start), x.high), x.high})

@@ -23,7 +23,7 @@ from exporter.runtime.machine import cpu_flags, saturates_u8s8
 from exporter.runtime.sessions import backend_of, is_installed
 
 DEVICES: Final = ("auto", "cpu", "cuda")
-_UNMEASURED: Final = ("int8", "fp32", "fp16")
+_UNMEASURED: Final = ("int8", "bf16", "fp32", "fp16")
 _DISTRIBUTIONS: Final = {"onnxruntime": ("onnxruntime", "onnxruntime-gpu")}
 
 Reasons = list[tuple[str, str]]

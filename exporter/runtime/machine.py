@@ -18,6 +18,9 @@ from typing import Final
 AMX_FLAG: Final = "amx_int8"
 """The CPU feature of matrix products in tiles of 8 bits."""
 
+BF16_FLAG: Final = "avx512_bf16"
+"""The CPU feature of products of BF16 numbers on x86; every CPU with AMX's has it, too."""
+
 _WIDE_PRODUCTS: Final = frozenset({"avx512_vnni", "avx_vnni", "avx_vnni_int8", AMX_FLAG})
 """Features of x86 that add U8 x S8 products in 32 bits, without saturating in 16 on the way."""
 

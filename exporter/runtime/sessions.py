@@ -130,9 +130,7 @@ class OpenVinoSession:
         try:
             core = openvino.Core()
             device = providers[0]
-            half = precision == "fp16" and "FP16" in core.get_property(
-                device, "OPTIMIZATION_CAPABILITIES"
-            )
+            capabilities = core.get_property(device, "OPTIMIZATION_CAPABILITIES")
             config = {
                 "PERFORMANCE_HINT": "LATENCY",
                 "NUM_STREAMS": "1",
@@ -141,7 +139,7 @@ class OpenVinoSession:
                 # each halve each other. Alone on its cores, an engine is up to 2 % slower without.
                 "ENABLE_CPU_PINNING": "NO",
                 # Else it picks BF16 by itself where the CPU has it.
-                "INFERENCE_PRECISION_HINT": "f16" if half else "f32",
+                "INFERENCE_PRECISION_HINT": _hint(precision, capabilities),
             }
             model = core.read_model(model=files[0], weights=files[1])
             self._model = core.compile_model(model, device, config)
@@ -153,6 +151,8 @@ class OpenVinoSession:
                     size.get_length() if size.is_static else None for size in given.partial_shape
                 ),
             )
+        except NoEngineError:
+            raise
         except Exception as error:  # RuntimeError, and pybind's own for a wrong type
             raise _refused(f"openvino {openvino.__version__}", error) from None
         self._idle: deque[Any] = deque()
@@ -171,6 +171,17 @@ class OpenVinoSession:
             ]
         finally:
             self._idle.append(request)
+
+
+def _hint(precision: str, capabilities: Sequence[str]) -> str:
+    """OpenVINO's word for what it computes FP32 in; BF16 and INT8 are in the graph.
+
+    Raises:
+        NoEngineError: the engine is in BF16, and this CPU is not.
+    """
+    if precision == "bf16" and "BF16" not in capabilities:
+        raise NoEngineError("openvino has no BF16 arithmetic on this CPU")
+    return "f16" if precision == "fp16" and "FP16" in capabilities else "f32"
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,10 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
+from exporter import host
 from exporter.artifact import Skipped
 from exporter.errors import UsageError, unknown_name
 from exporter.targets.diagnosis import TargetDiagnosis
@@ -105,16 +108,21 @@ def device_of(text: str) -> MachineKind | None:
         return None
 
 
-def why_not_here(text: str) -> Skipped | None:
+def why_not_here(text: str, requires: Mapping[str, Any] = MappingProxyType({})) -> Skipped | None:
     """None where this machine runs a target's engines; else why it does not.
 
-    The reason may be a library or a device that is missing, or that a build of another version
-    has a target which there is not here.
+    The reason may be a library, a device or a CPU feature that is missing (those that the record of
+    one engine `requires`), or that a build of another version has a target which there is not here.
     """
     try:
-        return get_target(text).runs_here()
+        absent = get_target(text).runs_here()
     except UsageError as error:
         return Skipped(str(error))
+    flags = host.cpu_flags()
+    lacking = [flag for flag in requires.get("cpu_flags", ()) if flags and flag not in flags]
+    if absent is None and lacking:
+        return Skipped(f"built, not run here: this CPU lacks {', '.join(lacking)}")
+    return absent
 
 
 def settings_of(

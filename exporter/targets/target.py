@@ -132,10 +132,10 @@ class Target(ABC):
 
     name: str
     """As typed: "ort-cpu", "tensorrt-rtx:sm89"."""
-    precisions: tuple[Precision, ...] = tuple(Precision)
-    """Those that it builds; `dialect` says why it has not the others."""
-    needed_cpu_flags: tuple[str, ...] = ()
-    """CPU features, in the words of `host.FLAGS_OF_INTEREST`, that its engines are made for."""
+    precisions: tuple[Precision, ...] = (Precision.FP32, Precision.FP16, Precision.INT8)
+    """Those that it builds where it is asked for and no precision is."""
+    on_request: tuple[Precision, ...] = ()
+    """Those that it builds where they are asked for; `dialect` says why it has not the others."""
 
     @abstractmethod
     def __init__(self, variant: str = "") -> None:
@@ -178,6 +178,10 @@ class Target(ABC):
     @abstractmethod
     def dialect(self, precision: Precision) -> Dialect:
         """Which dialect this runtime fuses. Raises UsageError for a precision it does not have."""
+
+    def needed_cpu_flags(self, precision: Precision) -> tuple[str, ...]:  # noqa: ARG002
+        """CPU features, in the words of `host.FLAGS_OF_INTEREST`, that its engines are made for."""
+        return ()
 
     @abstractmethod
     def expected(self, precision: Precision) -> Verdict:

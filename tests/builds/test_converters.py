@@ -52,6 +52,7 @@ def test_what_is_given_becomes_what_is_held(name: str, given: Any, held: Any) ->
         ("precisions", [8], "8 in .8.: give texts"),
         ("calibration_method", "MES", "unknown calibration method 'MES'; did you mean mse"),
         ("between", "int8", "'int8' is not one of 'fp32', 'fp16'"),
+        ("between", "bf16", "'bf16' is not one of 'fp32', 'fp16'"),
         ("batches", 8, "batches 8: give positive numbers, as in 1,8,32"),
         ("batches", [0], "batches .0.: give positive numbers"),
         ("batches", [1.5], "batches .1.5.: give positive numbers"),

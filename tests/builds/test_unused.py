@@ -61,7 +61,7 @@ def test_what_is_malformed_and_unused_is_unused() -> None:
         plan(attrs.evolve(LEAST, profile="nonsense"))
 
 
-FP32, FP16, INT8 = Precision
+FP32, FP16, INT8 = Precision.FP32, Precision.FP16, Precision.INT8
 
 
 @pytest.mark.parametrize(

@@ -78,13 +78,14 @@ def test_instruction_sets_are_the_kernels(here: doctor.Diagnosis) -> None:
         "AVX2": "avx2" in words,
         "AVX-512": "avx512f" in words,
         "VNNI": bool({"avx512_vnni", "avx_vnni"} & words),
+        "BF16": "avx512_bf16" in words,
         "AMX": bool({"amx_int8", "amx_bf16"} & words),
     }
 
 
 def test_instruction_sets_of_other_machines() -> None:
     assert doctor.cpu_features(frozenset({"avx2"}), "x86_64") == {
-        "AVX2": True, "AVX-512": False, "VNNI": False, "AMX": False,
+        "AVX2": True, "AVX-512": False, "VNNI": False, "BF16": False, "AMX": False,
     }  # fmt: skip
     assert doctor.cpu_features(frozenset({"neon", "dotprod"}), "aarch64") == {
         "NEON": True, "dot product": True, "I8MM": False, "SVE": False,

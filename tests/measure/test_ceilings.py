@@ -10,6 +10,7 @@ import onnx
 import pytest
 import torch
 
+from exporter import host
 from exporter.artifact import Skipped
 from exporter.measure import ceiling_graphs as graphs
 from exporter.measure import ceilings
@@ -17,15 +18,19 @@ from exporter.measure.ceilings import measure_ceilings
 from exporter.measure.timing import Ceilings
 from exporter.report.roofline import ceilings_of
 from exporter.report.traced import Traced
+from exporter.runtime.machine import BF16_FLAG
 from exporter.targets.ort import session as ort_session
 from exporter.targets.ort.session import make_session, session_options
 from tests import manifests
 
+FLAGS = host.cpu_flags()
+
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A repetition or two a kernel: nothing here depends on how fast it is."""
+    """A repetition or two a kernel, and no BF16: nothing here depends on the CPU."""
     monkeypatch.setattr(ceilings, "KERNEL_S", 1e-3)
+    monkeypatch.setattr(host, "cpu_flags", lambda: frozenset({"avx2"}))
 
 
 def hide(monkeypatch: pytest.MonkeyPatch, *libraries: str) -> None:
@@ -51,6 +56,16 @@ def test_the_best_kernel_of_each_type_is_the_ceiling() -> None:
     assert found.copy_gb_s > 0
     assert found.threads == 1
     assert found.left_out == {}
+
+
+@pytest.mark.skipif(BF16_FLAG not in FLAGS, reason="a product in BF16 takes a minute here")
+def test_bf16_has_a_ceiling_where_the_cpu_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert measured().bf16_gops is None
+    monkeypatch.setattr(host, "cpu_flags", lambda: FLAGS)
+    found = measured()
+    rates = [rate for name, rate in found.kernels.items() if name.startswith("bf16")]
+    assert found.bf16_gops == max(rates) > 0
+    assert len(rates) == 2
 
 
 @pytest.mark.parametrize("library", ["openvino", "torch", "onnxruntime"])

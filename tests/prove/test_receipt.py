@@ -229,6 +229,20 @@ def test_fp16_must_compute_in_fp16() -> None:
     assert found.extra_kernels == 1
 
 
+def test_bf16_must_compute_in_bf16_but_for_what_is_kept() -> None:
+    found = judge(fused("bf16"), Precision.BF16)
+    assert (found.verdict, found.convs_by_type) == (Verdict.FUSED, {ElementType.BF16: 5})
+    one_float = [kernel("conv relu", "conv1", "x", "t0", "fp32"), *fused("bf16")[1:]]
+    found = judge(one_float, Precision.BF16)
+    assert found.convs_by_type == {ElementType.BF16: 4, ElementType.FP32: 1}
+    assert found.reason == "1 of 5 convolutions compute in fp32"
+    assert judge(one_float, Precision.BF16, kept=("conv1",)).verdict is Verdict.FUSED
+    found = judge(fused("bf16"), Precision.BF16, kept=("conv1",))
+    assert found.verdict is Verdict.PARTIAL
+    assert found.reason == ("conv1_kernel was to be kept in higher precision and computes in bf16")
+    assert judge(fused(), kept=("conv1",)).verdict is Verdict.FUSED
+
+
 def test_int8_with_integer_sums_and_a_float_head_is_fused() -> None:
     found = judge_int8(quantized())
     assert found.verdict is Verdict.FUSED, found.reason

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from exporter.artifact import Skipped
+from exporter.artifact import ElementType, Skipped
 from exporter.builds.records import Manifest
 from exporter.measure.timing import Ceilings, Profile
 from exporter.report.engines import views
@@ -41,6 +41,24 @@ def test_each_layer_is_held_against_its_own_roof() -> None:
     assert point.intensity.value == pytest.approx(2 * layer.macs / layer.bytes)
     roof = min(1278.4, 26.4 * point.intensity.value)
     assert point.fraction.value == pytest.approx(rate / roof)
+
+
+@pytest.mark.parametrize(("bf16_gops", "roof"), [(600.0, 600.0), (None, None)])
+def test_bf16_is_held_against_a_ceiling_of_its_own(
+    bf16_gops: float | None, roof: float | None
+) -> None:
+    manifest = with_ceilings(Ceilings(2, 310.1, 1278.4, 26.4, {}, bf16_gops=bf16_gops))
+    engine = manifest.engines[2]
+    assert isinstance(engine.profile, Profile)
+    layer = replace(engine.profile.layers[0], dtype=ElementType.BF16, bytes=1000, macs=10**6)
+    profile = replace(engine.profile, layers=(layer,))
+    panels = panels_of(replace(manifest, engines=(replace(engine, profile=profile),)))
+    if roof is None:
+        assert panels == ()
+        return
+    (dot,) = panels[0].dots
+    rate = 2 * layer.macs / layer.microseconds / 1e3
+    assert dot.point.fraction.value == pytest.approx(rate / roof)
 
 
 def test_without_ceilings_there_is_no_roof_and_a_reason() -> None:

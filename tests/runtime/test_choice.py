@@ -61,6 +61,23 @@ def test_a_variant_of_a_target_runs_where_its_cpu_feature_is(
     assert order(*entries) == ["ort-cpu.int8"]
 
 
+def test_bf16_is_taken_where_the_cpu_has_it_and_it_is_the_fastest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    flags = frozenset({"avx512_bf16"})
+    entries = (entry("ort-cpu.fp32", 4.0), entry("openvino.bf16", 2.0, cpu_flags=flags))
+    assert order(*entries) == ["ort-cpu.fp32"]
+    set_machine(monkeypatch, VNNI | {"avx512_bf16"})
+    assert order(*entries) == ["openvino.bf16", "ort-cpu.fp32"]
+    assert order(*entries, entry("ort-cpu.int8", 1.0))[0] == "ort-cpu.int8"
+    bf16 = entry("openvino.bf16", cpu_flags=flags)
+    assert order(entry("ort-cpu.fp32"), bf16, entry("ort-cpu.int8")) == [
+        "ort-cpu.int8",
+        "openvino.bf16",
+        "ort-cpu.fp32",
+    ]
+
+
 def test_the_fastest_measured_engine_comes_first() -> None:
     entries = (entry("ort-cpu.fp32", 3.0), entry("openvino.int8", 1.5), entry("ort-cpu.int8", 1.0))
     assert order(*entries) == ["ort-cpu.int8", "openvino.int8", "ort-cpu.fp32"]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import exporter
+from exporter import host
 from exporter.artifact import Precision, Skipped
 from exporter.errors import MissingDependencyError, UsageError
 from exporter.targets import (
@@ -118,7 +119,7 @@ def test_a_target_has_a_dialect_for_each_of_its_precisions_and_no_other(name: st
         pytest.skip(str(error))
     assert target.name == name
     for precision in Precision:
-        if precision in target.precisions:
+        if precision in (*target.precisions, *target.on_request):
             target.dialect(precision)
         else:
             with pytest.raises(UsageError):
@@ -130,6 +131,18 @@ def test_an_unknown_target_lists_the_nearest() -> None:
         get_target("ort-cpuu:amx")
     with pytest.raises(UsageError, match="a variant is letters and digits"):
         get_target("ort-cpu:../amx")
+
+
+def test_an_engine_is_not_run_where_the_cpu_lacks_what_it_requires(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    requires = {"cpu_flags": ["avx2", "avx512_bf16"]}
+    monkeypatch.setattr(host, "cpu_flags", lambda: frozenset({"avx2"}))
+    absent = why_not_here("ort-cpu", requires)
+    assert absent == Skipped("built, not run here: this CPU lacks avx512_bf16")
+    for flags in ({"avx2", "avx512_bf16"}, set[str]()):  # unreadable ones exclude nothing
+        monkeypatch.setattr(host, "cpu_flags", lambda flags=flags: frozenset(flags))
+        assert why_not_here("ort-cpu", requires) is None
 
 
 def test_a_target_that_cannot_be_had_says_why_it_does_not_run_here() -> None:

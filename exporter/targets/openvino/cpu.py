@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -19,13 +19,14 @@ from exporter.artifact import Dialect, Kernel, Precision, Skipped, Verdict
 from exporter.disk.writing import whole_file
 from exporter.errors import BuildError, UsageError
 from exporter.runtime.errors import reason_of
+from exporter.runtime.machine import BF16_FLAG
 from exporter.targets.diagnosis import TargetDiagnosis, diagnose_library, require
 from exporter.targets.openvino.kernels import kernels_of
 from exporter.targets.openvino.session import (
     PRECISION,
     OpenVinoSession,
     compile_model,
-    has_fp16,
+    computes_in,
     read_model,
     version,
 )
@@ -40,6 +41,8 @@ from exporter.targets.target import (
     UnreadableKernels,
 )
 
+_COPY_TOLERANCES: Final = {Precision.FP16: 5e-3, Precision.BF16: 3e-2, Precision.INT8: 3e-2}
+
 
 class OpenVino(Target):
     """Target `openvino`."""
@@ -52,21 +55,32 @@ class OpenVino(Target):
         if variant:
             raise UsageError(f"target openvino has no variant {variant!r}; write openvino")
         require(self.name, "OpenVINO", self.library)
+        if BF16_FLAG in host.cpu_flags():
+            self.precisions = (Precision.FP32, Precision.FP16, Precision.BF16, Precision.INT8)
 
     @classmethod
     def default_for(cls, kind: MachineKind) -> tuple[tuple[str, Precision], ...]:
-        return (("", Precision.FP32), ("", Precision.INT8)) if kind is MachineKind.CPU else ()
+        defaults = (Precision.FP32, Precision.BF16, Precision.INT8)
+        return tuple(("", p) for p in defaults) if kind is MachineKind.CPU else ()
 
     @classmethod
     def diagnose(cls, here: host.Host) -> tuple[TargetDiagnosis, ...]:
         return (diagnose_library(cls.family, cls.library, here),)
 
     def dialect(self, precision: Precision) -> Dialect:
+        if precision not in self.precisions:
+            raise UsageError(
+                f"target openvino computes {precision.upper()} on CPUs with {BF16_FLAG} alone, "
+                f"which this one has not; ask for {' or '.join(self.precisions)}"
+            )
         return Dialect.U8_ASYMMETRIC if precision is Precision.INT8 else Dialect.FLOAT
+
+    def needed_cpu_flags(self, precision: Precision) -> tuple[str, ...]:
+        return (BF16_FLAG,) if precision is Precision.BF16 else ()
 
     def expected(self, precision: Precision) -> Verdict:
         # Without FP16 arithmetic the plugin computes such a graph in FP32.
-        if precision is Precision.FP16 and not has_fp16():
+        if precision is Precision.FP16 and not computes_in("FP16"):
             return Verdict.PARTIAL
         return Verdict.FUSED
 
@@ -110,7 +124,10 @@ class OpenVino(Target):
             raise BuildError(
                 f"openvino {version()} does not build {graph.name}: {reason}"
             ) from None
-        requires = {"cpu_flags": list(self.needed_cpu_flags), "versions": {"openvino": version()}}
+        requires = {
+            "cpu_flags": list(self.needed_cpu_flags(precision)),
+            "versions": {"openvino": version()},
+        }
         return BuildResult(files=(xml, weights), requires=requires)
 
     def open(self, engine: Path, threads: int) -> OpenVinoSession:
@@ -178,7 +195,7 @@ class OpenVino(Target):
         # OpenVINO sums a shortcut in place, inside the convolution; a block output that is also an
         # output of the graph cannot be overwritten, so there the copy sums apart and rounds once
         # more.
-        return 3e-2 if precision is Precision.INT8 else super().copy_tolerance(precision)
+        return _COPY_TOLERANCES.get(precision, super().copy_tolerance(precision))
 
 
 def _name_reproducibly(model: Any, content: bytes) -> None:

@@ -1,7 +1,8 @@
 """OpenVINO's compiled models: the one place that says with which options they are made.
 
 OpenVINO computes FP32 graphs in BF16 where the CPU can, unless told otherwise; so the precision
-hint is always given: f16 for FP16 engines, f32 for all others (INT8 comes from the graph's Q/DQ).
+hint is always given: f16 for FP16 engines, f32 for all others. INT8 comes from the graph's Q/DQ,
+BF16 from its types: the hint bf16 would compute in BF16 what was to be kept in FP32, too.
 """
 
 from __future__ import annotations
@@ -87,16 +88,18 @@ def read_model(engine: Path) -> Any:
 def compile_model(model: Any, threads: int, *, counted: bool = False) -> Any:
     """The model compiled for this CPU, one stream on `threads` threads.
 
-    `counted`: with a counter for each kernel's time. Raises BuildError where the IR is not ours.
+    `counted`: with a counter for each kernel's time.
+
+    Raises:
+        BuildError: the IR is not ours, or it is in BF16, which this CPU would compute in FP32.
     """
     import openvino as ov
 
-    half = _precision_of(model) is Precision.FP16
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
-        "INFERENCE_PRECISION_HINT": "f16" if half and has_fp16() else "f32",
+        "INFERENCE_PRECISION_HINT": _hint(_precision_of(model)),
         "PERF_COUNT": counted,
     }
     return ov.Core().compile_model(model, "CPU", settings)
@@ -108,11 +111,18 @@ def _precision_of(model: Any) -> Precision:
     return Precision(model.get_rt_info(PRECISION).astype(str))
 
 
-def has_fp16() -> bool:
-    """Whether the plugin computes in FP16 on this CPU."""
+def _hint(precision: Precision) -> str:
+    """Without FP16 arithmetic such an engine is computed in FP32, as its receipt says."""
+    if precision is Precision.BF16 and not computes_in("BF16"):
+        raise BuildError("OpenVINO has no BF16 arithmetic on this CPU and would compute in FP32")
+    return "f16" if precision is Precision.FP16 and computes_in("FP16") else "f32"
+
+
+def computes_in(capability: str) -> bool:
+    """Whether the plugin has kernels of a type ("FP16", "BF16") for this CPU."""
     import openvino as ov
 
-    return "FP16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return capability in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def version() -> str:

@@ -72,14 +72,13 @@ class OrtCpu(Target):
         self._amx = variant == "amx"
         if self._amx:
             self.precisions = (Precision.INT8,)
-            self.needed_cpu_flags = (host.AMX_FLAG,)
         require(self.name, "ONNX Runtime", self.library)
 
     @classmethod
     def default_for(cls, kind: MachineKind) -> tuple[tuple[str, Precision], ...]:
         if kind is not MachineKind.CPU:
             return ()
-        return (*(("", precision) for precision in Precision), ("amx", Precision.INT8))
+        return (*(("", precision) for precision in cls.precisions), ("amx", Precision.INT8))
 
     @classmethod
     def diagnose(cls, here: host.Host) -> tuple[TargetDiagnosis, ...]:
@@ -91,9 +90,17 @@ class OrtCpu(Target):
         return plain, amx
 
     def dialect(self, precision: Precision) -> Dialect:
+        if precision is Precision.BF16:
+            raise UsageError(
+                "ONNX Runtime's CPU provider has no BF16 convolution (on ARM it can compute FP32 "
+                "matrix products in BF16, never a graph); for bf16 use --target openvino"
+            )
         if precision not in self.precisions:
             raise UsageError(f"target {self.name} is for int8 alone; use ort-cpu for {precision}")
         return _DIALECTS[precision]
+
+    def needed_cpu_flags(self, precision: Precision) -> tuple[str, ...]:  # noqa: ARG002
+        return (host.AMX_FLAG,) if self._amx else ()
 
     def expected(self, precision: Precision) -> Verdict:
         return Verdict.PARTIAL if precision is Precision.FP16 else Verdict.FUSED
@@ -131,7 +138,7 @@ class OrtCpu(Target):
 
     def _requires(self, precision: Precision) -> dict[str, Any]:
         requires: dict[str, Any] = {
-            "cpu_flags": list(self.needed_cpu_flags),
+            "cpu_flags": list(self.needed_cpu_flags(precision)),
             "versions": {"onnxruntime": host.versions().get("onnxruntime", version())},
         }
         if precision is Precision.INT8:

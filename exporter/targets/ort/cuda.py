@@ -83,6 +83,7 @@ class OrtCuda(OrtGpuTarget):
                 "ONNX Runtime's CUDA provider has no 8-bit convolution and would dequantize "
                 "around each one; for int8 on this GPU use --target tensorrt"
             )
+        self.check_precision(precision)
         return Dialect.FLOAT_FUSED if precision is Precision.FP32 else Dialect.FLOAT
 
     def expected(self, precision: Precision) -> Verdict:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from exporter import host
-from exporter.artifact import Skipped
+from exporter.artifact import Precision, Skipped
 from exporter.errors import BuildError, MissingDependencyError, UsageError, install_command
 from exporter.runtime import gpu_libraries
 from exporter.runtime.errors import reason_of
@@ -67,6 +67,14 @@ class OrtGpuTarget(Target):
     @classmethod
     def diagnose(cls, here: host.Host) -> tuple[TargetDiagnosis, ...]:
         return (_diagnose_provider(cls.family, cls.provider, here),)
+
+    def check_precision(self, precision: Precision) -> None:
+        """Raises UsageError for a precision in which nobody has seen what the provider does."""
+        if precision not in self.precisions:
+            raise UsageError(
+                f"target {self.name} is not built in {precision}: what ONNX Runtime makes of it "
+                "there was never seen; use --target tensorrt"
+            )
 
     def runs_here(self) -> Skipped | None:
         return None if host.describe_host().gpu else Skipped("no NVIDIA GPU here")

@@ -56,6 +56,7 @@ class OrtTensorRt(OrtGpuTarget):
         return (("", Precision.FP16),) if kind is MachineKind.GPU else ()
 
     def dialect(self, precision: Precision) -> Dialect:
+        self.check_precision(precision)
         return Dialect.S8_SYMMETRIC if precision is Precision.INT8 else Dialect.FLOAT
 
     def expected(self, precision: Precision) -> Verdict:  # noqa: ARG002

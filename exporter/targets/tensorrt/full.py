@@ -41,6 +41,7 @@ from exporter.targets.target import (
     Target,
     UnreadableKernels,
 )
+from exporter.targets.tensorrt.arithmetic import check_arithmetic
 from exporter.targets.tensorrt.inspector import parse_engine
 from exporter.targets.tensorrt.layer_list import parse_nodes
 from exporter.targets.tensorrt.portability import rebuild_line, why_not_loaded
@@ -65,6 +66,7 @@ class TensorRt(Target):
     has_profiles = True
     cuda_graph = True
     builder_image = "nvcr.io/nvidia/tensorrt"
+    on_request: tuple[Precision, ...] = (Precision.BF16,)
 
     def __init__(self, variant: str = "") -> None:
         if variant:
@@ -83,7 +85,7 @@ class TensorRt(Target):
 
     @classmethod
     def default_for(cls, kind: MachineKind) -> tuple[tuple[str, Precision], ...]:
-        return tuple(("", precision) for precision in Precision) if kind is MachineKind.GPU else ()
+        return tuple(("", p) for p in cls.precisions) if kind is MachineKind.GPU else ()
 
     @classmethod
     def diagnose(cls, here: host.Host) -> tuple[TargetDiagnosis, ...]:
@@ -123,6 +125,7 @@ class TensorRt(Target):
         return ("--backend-config=tensorrt,version-compatible=true",) if compatible else ()
 
     def dialect(self, precision: Precision) -> Dialect:
+        check_arithmetic(precision, host.describe_host().compute_capability, "this GPU")
         return Dialect.S8_SYMMETRIC if precision is Precision.INT8 else Dialect.FLOAT
 
     def expected(self, precision: Precision) -> Verdict:  # noqa: ARG002

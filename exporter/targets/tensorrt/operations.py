@@ -79,6 +79,9 @@ _VENDOR: Final[Mapping[str, frozenset[Operation]]] = {
     "avgpool": frozenset({Operation.AVGPOOL}),
 }
 _GENERATED: Final = frozenset({"runtime_fusion", "kgen"})
+_CAST_CORRELATION: Final = ["Corr", "Cast"]
+"""A vendor's correlation, bias and Relu in it, whose result is cast: the stem in BF16, in front of
+a max pooling in FP32."""
 _STEPS: Final = re.compile(r"__myl_((?:[A-Z][a-z0-9]*)+)_myl\d+_\d+")
 
 # The order in which the operations of a kernel are listed.
@@ -100,24 +103,29 @@ def what_it_does(name: str, kind: str, operations: Sequence[Operation]) -> tuple
     if kind in NO_KERNELS:
         return (Operation.OTHER,)
     if kind in _VENDOR:
-        main = [operation for operation in operations if operation in _VENDOR[kind]]
-        if len(main) != 1:
-            raise UnreadableKernels(f"{name}: a {kind} kernel that lists {len(main)} of its kind")
-        if max(operations.count(Operation.ADD), operations.count(Operation.RELU)) > 1:
-            raise UnreadableKernels(f"{name}: a {kind} kernel that lists two sums or two Relus")
-        # A Q beside a convolution is its weight's or its input's; the kernel's output type tells.
-        return in_order(
-            [op for op in operations if op not in {Operation.QUANTIZE, Operation.OTHER}]
-        )
+        return _listed(name, kind, operations)
     if kind not in _GENERATED:
         raise UnreadableKernels(f"{name} is of the unknown type {kind!r}")
     spelled = _STEPS.fullmatch(name)
     if spelled is None:
         raise UnreadableKernels(f"{name}: a generated kernel whose name does not spell its steps")
     order = re.findall(r"[A-Z][a-z0-9]*", spelled[1])
+    if order == _CAST_CORRELATION:
+        return _listed(name, "correlation", operations)
     if (kind == "runtime_fusion") is _PRODUCT_STEPS.isdisjoint(order):
         raise UnreadableKernels(f"{name}: a {kind} kernel with or without a matrix product")
     return _spelled_out(name, order, operations)
+
+
+def _listed(name: str, kind: str, operations: Sequence[Operation]) -> tuple[Operation, ...]:
+    """What a vendor kernel lists, which is what it does."""
+    main = [operation for operation in operations if operation in _VENDOR[kind]]
+    if len(main) != 1:
+        raise UnreadableKernels(f"{name}: a {kind} kernel that lists {len(main)} of its kind")
+    if max(operations.count(Operation.ADD), operations.count(Operation.RELU)) > 1:
+        raise UnreadableKernels(f"{name}: a {kind} kernel that lists two sums or two Relus")
+    # A Q beside a convolution is its weight's or its input's; the kernel's output type tells.
+    return in_order([op for op in operations if op not in {Operation.QUANTIZE, Operation.OTHER}])
 
 
 def _spelled_out(

@@ -5,8 +5,9 @@ which every supported GPU loads. TensorRT-RTX compiles its kernels on that GPU w
 plan; what the builder lists, and the receipt counts, is the ahead-of-time stage.
 
 What TensorRT-RTX 1.7 makes of residual networks, as its own list says (docs/decisions/0030):
-FP32 and FP16 have every residual sum inside a convolution; in INT8 each convolution writes FP32,
-and the sums are generated kernels of their own, so its receipt is `partial` and FP16 is advised.
+FP32, FP16 and BF16 have every residual sum inside a convolution; in INT8 each convolution writes
+FP32, and the sums are generated kernels of their own, so its receipt is `partial` and FP16 is
+advised.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ from exporter.targets.target import (
     Target,
     UnreadableKernels,
 )
+from exporter.targets.tensorrt.arithmetic import SINCE, check_arithmetic
 from exporter.targets.tensorrt.layer_list import parse_layer_list
 from exporter.targets.tensorrt.predict import predictions, traffic
 from exporter.targets.tensorrt.records import LayerList
@@ -54,8 +56,9 @@ from exporter.targets.tensorrt.request import LAYERS, PLAN, BuildRequest
 from exporter.targets.tensorrt.settings import RTX_KEYS, TensorRtSettings
 from exporter.targets.tensorrt.types import asked_types, check_types
 
+_OLDEST: Final = "7.5"
 VARIANTS: Final[Mapping[str, str]] = {
-    "portable": "any supported GPU, compute capability 7.5 and later",
+    "portable": f"any supported GPU, compute capability {_OLDEST} and later",
     "sm75": "Turing: RTX 20, T4",
     "sm80": "Ampere: A100, A30",
     "sm86": "Ampere: RTX 30, A10, A40",
@@ -83,6 +86,7 @@ class TensorRtRtx(Target):
     has_profiles = True
     cuda_graph = True
     prediction_example = "--target tensorrt-rtx:sm89 --precision fp16"
+    on_request: tuple[Precision, ...] = (Precision.BF16,)
 
     def __init__(self, variant: str = "") -> None:
         if variant in _DATA_CENTRE:
@@ -99,6 +103,7 @@ class TensorRtRtx(Target):
         require_installed(self.name, "Polygraphy", "polygraphy", "run: pip install polygraphy")
         if self.variant == "sm75":
             self.precisions = (Precision.FP16,)
+            self.on_request = ()
 
     @classmethod
     def default_for(cls, kind: MachineKind) -> tuple[tuple[str, Precision], ...]:
@@ -123,7 +128,9 @@ class TensorRtRtx(Target):
         return (TargetDiagnosis(cls.family, Status.AVAILABLE, f"{version}; this GPU is {variant}"),)
 
     def dialect(self, precision: Precision) -> Dialect:
-        if precision not in self.precisions:
+        if self.variant != "portable":
+            check_arithmetic(precision, _dotted(self.variant), self.variant)
+        if precision not in (*self.precisions, *self.on_request):
             raise UsageError(
                 f"TensorRT-RTX has no FP32 matrix product on sm75, which the classifier of an "
                 f"{precision} engine is; ask for fp16"
@@ -189,20 +196,26 @@ class TensorRtRtx(Target):
                 f"{what}: cannot write to {out.parent}: {error.strerror}; "
                 "free space or choose another --out"
             ) from None
-        return BuildResult((plan, layers), self._requires(settings, answer))
+        return BuildResult((plan, layers), self._requires(precision, settings, answer))
 
-    def _requires(self, settings: TensorRtSettings, answer: Mapping[str, Any]) -> dict[str, Any]:
+    def _requires(
+        self, precision: Precision, settings: TensorRtSettings, answer: Mapping[str, Any]
+    ) -> dict[str, Any]:
         dynamic = any(shape[0] < 0 for shape in answer["inputs"].values())
         return {
-            "compute_capability": VARIANTS[self.variant]
-            if self.variant == "portable"
-            else _dotted(self.variant),
+            "compute_capability": self._capability(precision),
             "versions": {"tensorrt_rtx": answer["version"]},
             "profile": str(settings.profile) if dynamic else "fixed batch",
             "tf32": settings.tf32,
             "reproducible": _NOT_REPRODUCIBLE,
             "build": {key: answer[key] for key in ("seconds", "memory_mb")},
         }
+
+    def _capability(self, precision: Precision) -> str:
+        if self.variant != "portable":
+            return _dotted(self.variant)
+        since = SINCE.get(precision)
+        return f"any supported GPU, compute capability {since or _OLDEST} and later"
 
     def open(self, engine: Path, threads: int) -> Session:  # noqa: ARG002
         """Loads a plan on this machine's GPU.

@@ -65,7 +65,7 @@ def lowered(name: str, folder: Path, image_size: int | None, precisions: str) ->
 @pytest.fixture(scope="module")
 def resnet18(tmp_path_factory: pytest.TempPathFactory) -> Lowered:
     """64 x 64 pixels: the kernels are those of 224, on smaller images."""
-    return lowered("resnet18", tmp_path_factory.mktemp("resnet18"), 64, "fp32 fp16 int8")
+    return lowered("resnet18", tmp_path_factory.mktemp("resnet18"), 64, "fp32 fp16 bf16 int8")
 
 
 def build(
@@ -100,6 +100,8 @@ def receipt(
         ("sm89", Precision.FP16),
         ("sm120", Precision.FP16),
         ("portable", Precision.FP16),
+        ("sm89", Precision.BF16),
+        ("sm120", Precision.BF16),
     ],
 )
 def test_every_sum_is_inside_a_convolution(
@@ -113,6 +115,7 @@ def test_every_sum_is_inside_a_convolution(
     assert (result.convs, result.batchnorms_folded) == (20, 20)
     assert (result.residual_adds_fused, result.residual_adds) == (8, 8)
     assert (result.float_ops, result.convs_quantized) == (0, 0)
+    assert result.convs_by_type == {ElementType(precision): 20}
     assert [block.name for block in result.blocks][2:4] == ["layer2.0", "layer2.1"]
     assert all(block.add_fused for block in result.blocks)
 
@@ -338,6 +341,24 @@ def test_sm75_has_fp16(resnet18: Lowered, tmp_path: Path) -> None:
     target = "tensorrt-rtx:sm75"
     plan = build(resnet18.files[Precision.FP16], Precision.FP16, tmp_path, target)
     assert receipt(plan, Precision.FP16, resnet18.facts, target).verdict is Verdict.FUSED
+
+
+def test_sm75_has_no_bf16(resnet18: Lowered, tmp_path: Path) -> None:
+    turing = TensorRtRtx("sm75")
+    with pytest.raises(UsageError, match=r"sm75 \(compute capability 7.5\) has no BF16"):
+        turing.dialect(Precision.BF16)
+    with pytest.raises(BuildError, match="HW-specific datatypes"):
+        turing.build(
+            resnet18.files[Precision.BF16], Precision.BF16, tmp_path / "bf16", BuildOptions()
+        )
+
+
+def test_a_portable_plan_in_bf16_names_the_gpus_that_have_it(
+    resnet18: Lowered, tmp_path: Path
+) -> None:
+    graph, options = resnet18.files[Precision.BF16], BuildOptions()
+    built = TensorRtRtx().build(graph, Precision.BF16, tmp_path / "bf16", options)
+    assert built.requires["compute_capability"].endswith("compute capability 8.0 and later")
 
 
 def test_without_a_gpu_a_plan_is_built_and_not_run(tmp_path: Path) -> None:

@@ -41,7 +41,8 @@ OURS: Final = (
     *("ort-cuda.fp32", "ort-cuda.fp16", "ort-tensorrt.fp16", "ort-tensorrt.int8"),
 )
 TOGETHER: Final = ("ort-cpu", "openvino")
-"""Targets that one export builds; each engine of the others has one of its own."""
+PRECISIONS: Final = (Precision.FP32, Precision.INT8)
+"""What one export builds; each engine of another target or precision has one of its own."""
 
 
 @dataclass(frozen=True)
@@ -171,8 +172,8 @@ def _ours(engine: str) -> Callable[[Recipe], Path]:
         skipped = why_not_here(target)
         if skipped is not None:
             raise MissingDependencyError(skipped.skipped)
-        together = target in TOGETHER
-        own = (Precision(engine.rpartition(".")[2]),)
+        precision = Precision(engine.rpartition(".")[2])
+        together = target in TOGETHER and precision in PRECISIONS
         out = recipe.path("ours" if together else f"ours-{folder_name(engine)}")
         if not (out / "manifest.json").exists():
             shape = recipe.model.spec.image_shape
@@ -181,7 +182,7 @@ def _ours(engine: str) -> Callable[[Recipe], Path]:
                     source=recipe.model.spec.source,
                     weights=recipe.weights,
                     targets=TOGETHER if together else (target,),
-                    precisions=(Precision.FP32, Precision.INT8) if together else own,
+                    precisions=PRECISIONS if together else (precision,),
                     out=out,
                     seed=recipe.seed,
                     image_size=int(shape[-1]),
@@ -299,4 +300,5 @@ BUILDERS: Final[Mapping[str, Callable[[Recipe], Path]]] = {
     "plain-cuda": _where(require_gpu, _plain),
     "s8-symmetric": _s8_symmetric,
     **{engine: _ours(engine) for engine in OURS},
+    "openvino.bf16": _where(require_bf16, _ours("openvino.bf16")),
 }

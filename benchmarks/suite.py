@@ -79,6 +79,8 @@ CPU_ENTRIES: Final = (
     Entry("ours/ort-cpu.fp32", Role.OURS, "fp32", "ort-cpu.fp32", "engine", {"target": "ort-cpu"}),
     Entry("ours/openvino.fp32", Role.OURS, "fp32", "openvino.fp32", "engine",
           {"target": "openvino"}),
+    Entry("ours/openvino.bf16", Role.OURS, "bf16", "openvino.bf16", "engine",
+          {"target": "openvino"}),
     Entry("ours/ort-cpu.int8", Role.OURS, "int8", "ort-cpu.int8", "engine", {"target": "ort-cpu"}),
     Entry("ours/ort-cpu:amx.int8", Role.OURS, "int8", "ort-cpu:amx.int8", "engine",
           {"target": "ort-cpu:amx"}),
@@ -163,7 +165,7 @@ QUICK: Final = Suite(
 )
 FULL: Final = Suite(
     name="full",
-    models=("resnet18", "resnet50", "resnet101", "resnext50_32x4d"),
+    models=("resnet18", "resnet34", "resnet50", "resnet101", "resnext50_32x4d"),
     batches=(1, 8),
     entries=CPU_ENTRIES,
     rounds=32,

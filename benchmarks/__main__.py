@@ -18,6 +18,7 @@ from rich.markup import escape
 from benchmarks import plots, results
 from benchmarks.artifacts import CACHE
 from benchmarks.command_line import finish
+from benchmarks.page import page as results_page
 from benchmarks.record import Recorder, read_events
 from benchmarks.running import Settings
 from benchmarks.sampling import Conditions
@@ -224,6 +225,15 @@ def show(
 ) -> None:
     """Print a result that was measured before."""
     results.show(_read_result(file), _console())
+
+
+@app.command()
+def page(
+    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("docs/results.md"),
+) -> None:
+    """Write the page of all kept results: docs/results.md; nothing is measured."""
+    write_whole(out, results_page(RESULTS))
+    _console().print(escape(str(out)), soft_wrap=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

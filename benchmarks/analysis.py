@@ -16,7 +16,7 @@ from benchmarks.groups import Group, groups_of
 from benchmarks.machine import BUSY
 from benchmarks.record import Event, described
 from benchmarks.statistics import SAME_ENGINE, judge, speedup, versus_best
-from benchmarks.suite import ENTRIES, Role
+from benchmarks.suite import ENTRIES, FP32_OF, Role
 from exporter.builds import manifest as manifests
 from exporter.commands.compare import BENCHMARK
 from exporter.measure.nvml import GpuSample, reasons
@@ -164,10 +164,19 @@ def _latency(group: Group, name: str, ceiling: Mapping[str, Any], seed: int) -> 
         "energy_per_image_j": None if energy is None else float(np.median(energy)) / batch,
         **_named("speedup", over_eager),
         "stable": is_stable(over_eager, p90 / p50, eager_p90 / eager_p50),
+        **_own_fp32(group, name, seed),
         **_best_peer(group, name, seed),
         "gops": gops,
         "fraction_of_ceiling": None if roof is None else gops / roof["gops"],
     }
+
+
+def _own_fp32(group: Group, name: str, seed: int) -> dict[str, Any]:
+    """The speedup over the FP32 engine of the same runtime, where both were measured."""
+    own = FP32_OF.get(name)
+    if own not in group.rounds:
+        return {}
+    return _named("over_own_fp32", speedup(group.rounds[name], group.rounds[own], seed))
 
 
 def _best_peer(group: Group, name: str, seed: int) -> dict[str, Any]:

@@ -121,6 +121,26 @@ GPU_ENTRIES: Final = (
 
 ENTRIES: Final = (*CPU_ENTRIES, *GPU_ENTRIES)
 
+_SAME_RUNTIME: Final[Mapping[str, tuple[str, ...]]] = {
+    "torch-compile": ("torch-compile-bf16", "torchao-inductor"),
+    "onnxruntime": (
+        "onnxruntime-quantized", "modelopt-on-onnxruntime", "s8-symmetric-on-onnxruntime",
+    ),
+    "openvino": ("openvino-bf16", "openvino-nncf"),
+    "torch-cuda-compile": ("torch-cuda-compile-half",),
+}  # fmt: skip
+FP32_OF: Final[Mapping[str, str]] = {
+    **{name: own for own, names in _SAME_RUNTIME.items() for name in names},
+    "ours/ort-cpu:amx.int8": "ours/ort-cpu.fp32",
+    **{
+        entry.name: f"{entry.name.rpartition('.')[0]}.fp32"
+        for entry in ENTRIES
+        if entry.role is Role.OURS and ":" not in entry.name and entry.precision != "fp32"
+    },
+}
+"""The FP32 engine of the same runtime, for each engine of another precision that has one: what the
+precision alone gains, where the speedup over eager has the runtime's fusion in it, too."""
+
 AGAIN: Final = (*BASELINES.values(), "ours/ort-cpu.int8", "ours/tensorrt.fp16")
 """Each is started a second time in every run: the A/A pairs."""
 

@@ -56,7 +56,8 @@ def _engines(found: Mapping[str, Any], model: str, batch: int) -> Table:
         table.add_column(heading)
     for heading in (
         "size", "p50 ms", "p90", "p99", "images/s", "load s", "first s", "peak MB",
-        "of ceiling", "speedup over eager (95 %)", "over the best peer (95 %)",
+        "of ceiling", "speedup over eager (95 %)", "over its runtime's FP32",
+        "over the best peer (95 %)",
     ):  # fmt: skip
         table.add_column(heading, justify="right")
     for row in found["engines"]:
@@ -82,6 +83,7 @@ def _engine(row: Mapping[str, Any], timing: Mapping[str, Any]) -> list[str]:
         f"{timing['peak_rss_bytes'] / 1e6:.0f}" if timing["peak_rss_bytes"] else "-",
         "-" if fraction is None else f"{fraction:.0%}",
         _ratio(timing, "speedup") + ("" if timing["stable"] else " [yellow]unstable[/]"),
+        _ratio(timing, "over_own_fp32") if "over_own_fp32" in timing else "-",
         _best_peer(timing),
     ]
 

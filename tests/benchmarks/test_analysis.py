@@ -12,6 +12,7 @@ from benchmarks import results
 from benchmarks.record import KIND, SCHEMA, Event
 from benchmarks.residual_cost import ENGINES, NETWORKS
 from benchmarks.running import until_quiet
+from benchmarks.suite import CPU_ENTRIES, FP32_OF, Role
 from exporter.progress import Silent
 
 ROUNDS = 12
@@ -53,6 +54,7 @@ def run(*, again_ms: float = 50.0, others: float = 0.0) -> list[Event]:
         *engine(name, "onnxruntime", "peer", 40),
         *engine(name, "openvino", "peer", 32),
         *engine(name, "ours/ort-cpu.fp32", "ours", 20),
+        *engine(name, "ours/ort-cpu.int8", "ours", 8, precision="int8"),
         *engine(name, "torch-eager (again)", "again", again_ms),
         {"event": "footer", "group": name, "others": others, "load_average": [1, 1, 1],
          "cpu_mhz": None},
@@ -86,6 +88,19 @@ def test_an_engine_is_not_its_own_peer_and_our_engines_are_nobodys() -> None:
     by_name = {row["name"]: row for row in results.of(run())["engines"]}
     assert by_name["openvino"]["latencies"][0]["best_peer"] == "onnxruntime"
     assert by_name["openvino"]["latencies"][0]["over_best_peer"] == pytest.approx(1.25)
+
+
+def test_an_engine_is_compared_with_the_same_runtimes_fp32() -> None:
+    by_name = {row["name"]: row for row in results.of(run())["engines"]}
+    assert by_name["ours/ort-cpu.int8"]["latencies"][0]["over_own_fp32"] == pytest.approx(2.5)
+    assert "over_own_fp32" not in by_name["onnxruntime"]["latencies"][0]
+
+
+def test_every_engine_of_another_precision_has_an_fp32_engine_in_the_table() -> None:
+    roles = (Role.OURS, Role.PEER, Role.TRAP)
+    for entry in CPU_ENTRIES:
+        if entry.role in roles and entry.precision != "fp32":
+            assert next(e for e in CPU_ENTRIES if e.name == FP32_OF[entry.name]).precision == "fp32"
 
 
 def test_what_is_missing_is_in_the_result_and_on_the_screen() -> None:

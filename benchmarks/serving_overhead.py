@@ -27,6 +27,7 @@ import onnxruntime as ort
 from exporter.runtime import load
 from exporter.runtime.description import Description, EngineEntry, Requirements
 from exporter.runtime.loading import open_engine
+from exporter.runtime.threads import Threads
 from exporter.targets import target_class
 
 REPEATS = 5
@@ -82,7 +83,7 @@ def call_us() -> tuple[float, float]:
     content = model.SerializeToString()
     description = Description("small", "float32", HALF, HALF, "logits", ())
     entry = EngineEntry("ort-cpu.fp32", "ort-cpu", "fp32", (), Requirements(), None, 1e-5, "engine")
-    engine = open_engine(entry, description, ("a", "b", "c"), [content], threads=1)
+    engine = open_engine(entry, description, ("a", "b", "c"), [content], Threads(1))
     session = bare_session(content, 1)
     inputs = np.zeros((1, 3, 224, 224), np.float32)
     ways: list[Callable[[], object]] = [

@@ -22,10 +22,12 @@ from exporter.runtime.errors import (
 )
 from exporter.runtime.loading import load
 from exporter.runtime.telemetry import switch_off
+from exporter.runtime.threads import Advice, Threads
 
 switch_off()  # before the first engine imports a runtime library
 
 __all__ = [
+    "Advice",
     "BundleError",
     "ClosedError",
     "Engine",
@@ -34,5 +36,6 @@ __all__ = [
     "NoEngineError",
     "Prediction",
     "ServingError",
+    "Threads",
     "load",
 ]

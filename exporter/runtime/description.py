@@ -11,6 +11,7 @@ from typing import Any, Final
 from exporter.runtime.errors import BundleError
 from exporter.runtime.outputs import Output
 from exporter.runtime.pictures import INTERPOLATIONS, Framing
+from exporter.runtime.threads import Advice
 
 MANIFEST: Final = "manifest.json"
 GOLDEN: Final = "golden.npz"
@@ -55,6 +56,8 @@ class EngineEntry:
     against: str
     """From what: "engine", its own answers when it was packed, or "reference", where it could not
     run there."""
+    advice: Advice | None = None
+    """None: throughput was not measured."""
 
 
 @dataclass(frozen=True)
@@ -102,13 +105,16 @@ def read_description(contents: bytes) -> Description:
     known = preprocessing.get("skipped") is None
     channels = preprocessing.get("channels")  # bundles from before it was a choice lack it
     outputs, scores = _outputs(model)
+    advice = _advice(manifest)
     return Description(
         model=model["name"].text(),
         input_dtype=model["input"]["dtype"].text(),
         mean=preprocessing["mean"].channels() if known else None,
         std=preprocessing["std"].channels() if known else None,
         answers=bundle["answers"].one_of("logits", "probabilities", "features"),
-        engines=tuple(_engine(engine, bundle["tolerances"]) for engine in manifest["engines"]),
+        engines=tuple(
+            _engine(engine, bundle["tolerances"], advice) for engine in manifest["engines"]
+        ),
         framing=_framing(preprocessing) if known else None,
         reversed=channels is not None and channels.one_of("RGB", "BGR", "grey") == "BGR",
         sizes={
@@ -149,7 +155,28 @@ def _framing(preprocessing: _Value) -> Framing:
     )
 
 
-def _engine(engine: _Value, tolerances: _Value) -> EngineEntry:
+def _advice(manifest: _Value) -> dict[str, Advice]:
+    """For each engine the best layout that was measured; older bundles tell of none."""
+    measured = manifest.get("throughput")
+    points = measured and measured.get("points")
+    if measured is None or points is None:
+        return {}
+    return {
+        point["engine"].text(): Advice(
+            cores=measured["cores"].whole(),
+            processes=point["processes"].whole(),
+            streams=point["streams"].whole(),
+            threads=point["threads"].whole(),
+            batch=point["batch"].whole(),
+            images_per_s=point["images_per_s"].number(),
+            p99_ms=point["p99_ms"].number(),
+        )
+        for point in points
+        if point["best"].value is True
+    }
+
+
+def _engine(engine: _Value, tolerances: _Value, advice: Mapping[str, Advice]) -> EngineEntry:
     name = engine["id"].text()
     files = tuple(file["path"].text() for file in engine["files"])
     if not files:
@@ -164,6 +191,7 @@ def _engine(engine: _Value, tolerances: _Value) -> EngineEntry:
         p50_ms=None if p50 is None else p50.number(),
         tolerance=tolerances[name]["rel_l2"].number(),
         against=tolerances[name]["against"].one_of("engine", "reference"),
+        advice=advice.get(name),
     )
 
 

@@ -18,6 +18,7 @@ from exporter.runtime.images import Images, Normalisation
 from exporter.runtime.layout import Layout, height_width_channels, layout_of
 from exporter.runtime.pictures import Picture, are_pixels, fits, named_pictures, pixels
 from exporter.runtime.sessions import Session
+from exporter.runtime.threads import Threads
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
@@ -51,6 +52,7 @@ class Engine:
         description: Description,
         labels: tuple[str, ...],
         session: Session,
+        threads: Threads,
         passed_over: tuple[tuple[str, str], ...],
     ) -> None:
         """Raises BundleError where the session does not take what the manifest describes."""
@@ -63,6 +65,11 @@ class Engine:
         """Name and shape of each output; empty: the engine answers scores of classes alone."""
         self.passed_over = passed_over
         """(engine, reason) for each engine of the bundle that was not chosen."""
+        self.threads = threads
+        """`each`: of one call, `streams`: calls side by side, `spin`: whether idle ones spin."""
+        self.advice = entry.advice
+        """How a host is best used with this engine; None: that was not measured (`exporter
+        benchmark --throughput`)."""
         self.input_dtype = session.input.dtype
         self.input_shape = session.input.shape
         """Of `run`'s argument; None: any size."""
@@ -182,7 +189,7 @@ class Engine:
         closed = "" if self._session else ", closed"
         return (
             f"<Engine {self.id} of {self.model}{closed}: images {height} x {width} x {channels}, "
-            f"{len(names)} {'labels' if self.labels else 'outputs'} ({shown})>"
+            f"{len(names)} {'labels' if self.labels else 'outputs'} ({shown}), {self.threads}>"
         )
 
     def close(self) -> None:

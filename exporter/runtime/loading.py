@@ -21,6 +21,7 @@ from exporter.runtime.errors import BundleError, GoldenError, InputError, NoEngi
 from exporter.runtime.goldens import Goldens, read_goldens, replay
 from exporter.runtime.machine import usable_threads
 from exporter.runtime.sessions import backend_of
+from exporter.runtime.threads import Threads
 
 MAX_THREADS: Final = 4096
 """Of one engine: more than any machine has."""
@@ -34,14 +35,19 @@ def load(
     device: Literal["auto", "cpu", "cuda"] = "auto",
     engine: str | None = None,
     threads: int | None = None,
+    streams: int = 1,
+    shared: bool = False,
     on_mismatch: Literal["fail", "next"] = "fail",
     public_key: str | Path | None = None,
 ) -> Engine:
     """Loads the best engine of a bundle for this machine, once it has proved itself.
 
     Every file's hash is checked (and the signature, where `public_key` names a PEM file), then the
-    golden inputs are asked. `engine` picks one by its id ("ort-cpu.int8"); `threads` defaults to
-    the physical cores that this process is granted. With `on_mismatch="next"` an engine that does
+    golden inputs are asked. `engine` picks one by its id ("ort-cpu.int8"); `threads`, of one call,
+    defaults to the physical cores that this process is granted. With `streams` so many calls from
+    as many threads are computed side by side. `shared=True` is for a host where other processes
+    compute, too: threads without work sleep, and `threads` defaults to what was measured best for
+    several processes (`Engine.advice`). With `on_mismatch="next"` an engine that does
     not load or misses its goldens is passed over with a warning (logger "exporter.runtime", and
     `Engine.passed_over`); altered files are refused whatever it says.
 
@@ -55,6 +61,9 @@ def load(
         raise InputError(f"on_mismatch is {on_mismatch!r}; give 'fail' or 'next'")
     if threads is not None:
         threads = whole_number("threads", threads, MAX_THREADS)
+    streams = whole_number("streams", streams, MAX_THREADS)
+    if not isinstance(shared, bool):
+        raise InputError(f"shared is {shared!r}; give True or False")
     key = None if public_key is None else _read_key(_path("public_key", public_key))
     files = BundleFiles(_path("bundle", bundle), key)
     description = files.description
@@ -70,7 +79,9 @@ def load(
         if failures:
             contents = [files.read(name) for name in entry.files]
         try:
-            loaded = open_engine(entry, description, labels, contents, threads, passed_over)
+            each = threads or _threads_of_a_call(entry, streams, shared)
+            given = Threads(each, streams, shared)
+            loaded = open_engine(entry, description, labels, contents, given, passed_over)
             replay(loaded, goldens, entry)
         except (GoldenError, NoEngineError) as error:
             if on_mismatch == "fail":
@@ -104,7 +115,7 @@ def open_engine(
     description: Description,
     labels: tuple[str, ...],
     contents: Sequence[bytes],
-    threads: int | None = None,
+    threads: Threads | None = None,
     passed_over: tuple[tuple[str, str], ...] = (),
 ) -> Engine:
     """An engine from the contents of its files, not asked anything yet.
@@ -115,10 +126,16 @@ def open_engine(
     """
     backend = backend_of(entry.target)
     assert backend is not None, "`choose` passes over what nothing here runs"
-    session = backend.session(
-        contents, entry.precision, entry.requires, threads or usable_threads(), backend.providers
-    )
-    return Engine(entry, description, labels, session, passed_over)
+    threads = threads or Threads(usable_threads())
+    session = backend.session(contents, entry.precision, entry.requires, threads, backend.providers)
+    return Engine(entry, description, labels, session, threads, passed_over)
+
+
+def _threads_of_a_call(entry: EngineEntry, streams: int, shared: bool) -> int:
+    """Where the program does not say."""
+    usable = max(1, usable_threads() // streams)
+    advice = entry.advice
+    return min(usable, advice.threads) if shared and advice is not None else usable
 
 
 def _read_labels(contents: bytes) -> tuple[str, ...]:

@@ -2,6 +2,9 @@
 
 Each is imported when the first engine needs it. An engine is loaded from the bytes that were
 checked, with every option that its `requires` in the manifest names.
+
+Threads without work: ONNX Runtime's spin, unless told not to (`Threads.spin`), and are never bound
+to a core; OpenVINO's sleep, and are bound unless told not to.
 """
 
 from __future__ import annotations
@@ -19,9 +22,11 @@ from exporter.runtime import gpu_libraries
 from exporter.runtime.description import Requirements
 from exporter.runtime.errors import NoEngineError, reason_of
 from exporter.runtime.machine import cpu_flags, saturates_u8s8
+from exporter.runtime.threads import Threads
 
 Array = npt.NDArray[Any]
 
+ALLOW_SPINNING: Final = "session.intra_op.allow_spinning"
 _ORT_ERRORS_ONLY: Final = 3
 _ORT_TYPES: Final[Mapping[str, np.dtype[Any]]] = {
     "tensor(float)": np.dtype(np.float32),
@@ -60,7 +65,7 @@ class OnnxRuntimeSession:
         files: Sequence[bytes],
         precision: str,  # noqa: ARG002 - it is in the graph
         requires: Requirements,
-        threads: int,
+        threads: Threads,
         providers: tuple[str, ...],
     ) -> None:
         import onnxruntime as ort
@@ -69,12 +74,14 @@ class OnnxRuntimeSession:
         if obstacle is not None:
             raise NoEngineError(f"{providers[0]} does not work here: {obstacle}")
         options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = threads.pool
         options.inter_op_num_threads = 1
         options.log_severity_level = _ORT_ERRORS_ONLY
         config = dict(requires.session_config)
         if saturates_u8s8(cpu_flags()):
             config.update(requires.session_config_without_vnni)
+        if not threads.spin:
+            config[ALLOW_SPINNING] = "0"
         try:
             for key, value in config.items():
                 options.add_session_config_entry(key, value)
@@ -122,7 +129,7 @@ class OpenVinoSession:
         files: Sequence[bytes],
         precision: str,
         requires: Requirements,  # noqa: ARG002 - nothing of it is OpenVINO's
-        threads: int,
+        threads: Threads,
         providers: tuple[str, ...],
     ) -> None:
         import openvino
@@ -133,8 +140,8 @@ class OpenVinoSession:
             capabilities = core.get_property(device, "OPTIMIZATION_CAPABILITIES")
             config = {
                 "PERFORMANCE_HINT": "LATENCY",
-                "NUM_STREAMS": "1",
-                "INFERENCE_NUM_THREADS": str(threads),
+                "NUM_STREAMS": str(threads.streams),
+                "INFERENCE_NUM_THREADS": str(threads.streams * threads.each),
                 # Else every process binds its threads to the same first cores: two of one thread
                 # each halve each other. Alone on its cores, an engine is up to 2 % slower without.
                 "ENABLE_CPU_PINNING": "NO",

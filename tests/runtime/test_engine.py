@@ -16,6 +16,7 @@ from exporter.runtime.description import Description, EngineEntry, Requirements
 from exporter.runtime.images import Normalisation
 from exporter.runtime.layout import Layout
 from exporter.runtime.loading import open_engine
+from exporter.runtime.threads import Threads
 from tests.graphs import Array, graph, random
 from tests.packed import digits_bundle
 
@@ -57,7 +58,7 @@ def open_model(model: ir.Model, *, known: bool, answers: str) -> Engine:
         "small", "float32", MEAN if known else None, STD if known else None, answers, ()
     )
     entry = EngineEntry("ort-cpu.fp32", "ort-cpu", "fp32", (), Requirements(), None, 1e-5, "engine")
-    return open_engine(entry, description, ("a", "b", "c", "d"), [serialize(model)], 1)
+    return open_engine(entry, description, ("a", "b", "c", "d"), [serialize(model)], Threads(1))
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 31, 32, 33, 100])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -98,26 +96,6 @@ def test_an_openvino_answer_outlives_the_next_call(openvino_bundle: Path) -> Non
         kept = first.copy()
         engine(images[1:2])
         assert (first == kept).all()
-
-
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to read its threads")
-def test_openvinos_threads_are_bound_to_no_core(openvino_bundle: Path) -> None:
-    """Those of a process beside it would be bound to the same one."""
-    program = """
-import pathlib, sys
-import numpy
-from exporter.runtime import load
-bundle = sys.argv[1]
-engine = load(bundle, engine="openvino.fp32", threads=2)
-engine(numpy.load(bundle + "/golden.npz")["images"])
-lines = [line for file in pathlib.Path("/proc/self/task").glob("*/status") for line in file.open()]
-print(len({line for line in lines if line.startswith("Cpus_allowed:")}))
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(openvino_bundle)],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert done.stdout == "1\n", done.stderr
 
 
 @pytest.fixture(scope="module")

@@ -178,7 +178,8 @@ def test_without_pillow_prepared_arrays_are_served_and_pictures_say_what_is_miss
 
 def test_an_engine_says_what_it_is(engine: Engine) -> None:
     assert repr(engine) == (
-        f"<Engine {engine.id} of resnet20-digits: images 32 x 32 x 3, 10 labels (0, 1, 2, ...)>"
+        f"<Engine {engine.id} of resnet20-digits: images 32 x 32 x 3, 10 labels (0, 1, 2, ...), "
+        f"{engine.threads}>"
     )
     with load(digits_bundle(), threads=1) as closed:
         pass

@@ -25,8 +25,9 @@ from exporter.runtime.description import Requirements
 from exporter.runtime.threads import Threads
 import numpy
 files = [open(name, "rb").read() for name in sys.argv[1:]]
-session = OpenVinoSession(files, "fp32", Requirements(), Threads(1), ("CPU",))
-session.run(numpy.zeros((1, 4), numpy.float32))
+session = OpenVinoSession(files, "fp32", Requirements(), Threads(2), ("CPU",))
+for _ in range(20):
+    session.run(numpy.zeros((1, 8, 64, 64), numpy.float32))
 print("ready", flush=True)
 sys.stdin.read()
 """
@@ -34,10 +35,13 @@ sys.stdin.read()
 
 @pytest.fixture(scope="module")
 def ir_files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Of a network of one operator, as OpenVINO takes it."""
+    """Of a network of one convolution, as OpenVINO takes it."""
     folder = tmp_path_factory.mktemp("ir")
-    given = OPENVINO.op.Parameter(OPENVINO.Type.f32, OPENVINO.PartialShape([-1, 4]))
-    model = OPENVINO.Model([OPENVINO.opset13.relu(given)], [given], "small")
+    operators = OPENVINO.opset13
+    given = operators.parameter([-1, 8, 64, 64], np.float32)
+    weights = operators.constant(np.ones((16, 8, 3, 3), np.float32))
+    convolution = operators.convolution(given, weights, [1, 1], [1, 1], [1, 1], [1, 1])
+    model = OPENVINO.Model([convolution], [given], "small")
     OPENVINO.save_model(model, folder / "small.xml", compress_to_fp16=False)
     return [folder / "small.xml", folder / "small.bin"]
 

@@ -32,21 +32,6 @@ def snapshot() -> dict[str, Any]:
     }
 
 
-def cpus_for(threads: int) -> list[int] | None:
-    """The CPUs that every process of a run is kept on: the first `threads` cores allowed here.
-
-    None where the system cannot keep a process on a CPU.
-    """
-    if not hasattr(os, "sched_getaffinity"):
-        return None
-    cores: dict[str, int] = {}
-    for cpu in sorted(os.sched_getaffinity(0)):
-        siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-        core = siblings.read_text().strip() if siblings.exists() else str(cpu)
-        cores.setdefault(core, cpu)
-    return list(cores.values())[:threads]
-
-
 class Watch:
     """What part of the machine others take, from its making to `others`."""
 

@@ -27,6 +27,7 @@ from exporter.measure.gpu_ceilings import measure_gpu_ceilings
 from exporter.measure.nvml import GpuWatch, open_gpu
 from exporter.progress import Progress
 from exporter.report.flat import HOST_KEYS
+from exporter.runtime.machine import first_cores
 from exporter.targets import MachineKind, target_class
 
 
@@ -55,7 +56,7 @@ def header(suite: str, rounds: int, lives: int, settings: Settings) -> dict[str,
         "host": {key: described[key] for key in HOST_KEYS},
         "versions": versions | _peer_versions(),
         "threads": settings.threads,
-        "cpus": machine.cpus_for(settings.threads),
+        "cpus": first_cores(settings.threads),
         "rounds": rounds,
         "lives": lives,
         "seed": settings.seed,

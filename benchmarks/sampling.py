@@ -27,6 +27,7 @@ from exporter.errors import BuildError
 from exporter.measure.process import WorkerProcess
 from exporter.measure.statistics import orders, round_request
 from exporter.progress import Progress
+from exporter.runtime.machine import first_cores
 from exporter.targets import Array, MachineKind
 
 AGREE_SAMPLES: Final = 4
@@ -63,7 +64,7 @@ class Conditions:
 
     def job(self) -> dict[str, Any]:
         """The part of each worker's job that says so."""
-        cpus = machine.cpus_for(self.threads)
+        cpus = first_cores(self.threads)
         common: dict[str, Any] = {
             "threads": self.threads, "seed": self.seed, "device": self.device,
         }  # fmt: skip

@@ -164,6 +164,7 @@ def validate(
     app,
     teaching(
         "exporter benchmark resnet50 --batches 1,8,32",
+        "exporter benchmark resnet50 --throughput --max-p99 50",
         "exporter benchmark build/mine --model package.module:factory --weights mine.pth",
     ),
 )
@@ -177,6 +178,7 @@ def benchmark(request: BenchmarkRequest, quiet: options.Quiet = False) -> None:
     build = exporter.open_build(request.build)
     outcome = build.benchmark(**arguments(request), progress=_progress(quiet))
     tables.engines(outcome.manifest, _console())
+    tables.throughput(outcome.manifest, _console())
     _finish(outcome.failures)
 
 

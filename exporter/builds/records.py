@@ -13,6 +13,7 @@ from exporter.artifact import Engine, ModelKind, ModelSpec, Precision, Skipped
 from exporter.builds.request import ExportRequest
 from exporter.host import Host
 from exporter.measure.interleaved import EagerBaseline, OnnxBaseline
+from exporter.measure.throughput import Throughput
 from exporter.measure.timing import (
     BASELINES,
     Ceilings,
@@ -26,6 +27,7 @@ from exporter.prove.certificate import Accuracy, Parity, Receipt
 from exporter.targets import MachineKind, Prediction, device_of
 
 NOT_MEASURED: Final = "nothing was measured"
+NO_THROUGHPUT: Final = "not measured; `exporter benchmark --throughput` does"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +144,15 @@ class Manifest:
     timings: dict[str, float] = field(default_factory=dict)
     """Stage -> seconds."""
     failed_engines: tuple[FailedEngine, ...] = ()
+    throughput: Throughput | Skipped = Skipped(NO_THROUGHPUT)
+    """Measured in one go with the latencies."""
+
+    def only(self, engines: tuple[EngineRecord, ...]) -> Manifest:
+        """The manifest of these of its engines alone."""
+        measured = self.throughput
+        if not isinstance(measured, Skipped):
+            measured = measured.of_engines(engine.id for engine in engines)
+        return replace(self, engines=engines, throughput=measured)
 
     def engine(self, identity: str) -> EngineRecord | None:
         """The engine of that id; None: the build has none."""

@@ -18,6 +18,7 @@ from exporter.artifact import CalibrationMethod, Channels, Correction, Interpola
 from exporter.builds import converters
 from exporter.builds.converters import FloatPrecision
 from exporter.builds.option import Option, Values
+from exporter.measure.throughput import BATCHES as SERVED_BATCHES
 from exporter.targets import TARGETS, MachineKind
 
 DEFAULT_MODEL: Final = "resnet20-digits"
@@ -28,6 +29,7 @@ class Panel(StrEnum):
 
     INT8 = "INT8"
     MEASUREMENT = "Measurement"
+    THROUGHPUT = "Throughput"
     PREPROCESSING = "Preprocessing: how pictures become the input (default: as the model's own)"
     TARGETS = "Targets"
     GATES = "Gates"
@@ -42,6 +44,7 @@ class Concern(StrEnum):
     PROFILES = "targets with optimization profiles that no --setting gives, of which none is built"
     FALLBACK = "GPU providers of ONNX Runtime, of which none is built"
     MEASURING = "measuring, which --no-measure leaves out"
+    THROUGHPUT = "throughput, which --throughput measures"
     BATCHES = "measuring, predicted costs and tuned profiles, of which there are none"
 
 
@@ -348,6 +351,42 @@ class MeasuringRequest:
     batches: Batches = field(default=(1,), converter=converters.batches)
     threads: Threads = None
     rounds: Rounds = 30
+    throughput: Annotated[
+        bool,
+        Option(
+            help="Also how many images a second several processes, streams and threads answer, "
+            "and which of them is best.",
+            panel=Panel.THROUGHPUT,
+        ),
+    ] = False
+    cores: Annotated[
+        int | None,
+        Option(
+            metavar="N",
+            minimum=1,
+            help="Cores to use (default: those that this process may use).",
+            panel=Panel.THROUGHPUT,
+            concerns=Concern.THROUGHPUT,
+        ),
+    ] = None
+    throughput_batches: Annotated[
+        tuple[int, ...],
+        Option(
+            metavar="LIST",
+            help="Batch sizes to try.",
+            panel=Panel.THROUGHPUT,
+            concerns=Concern.THROUGHPUT,
+        ),
+    ] = field(default=SERVED_BATCHES, converter=converters.batches)
+    max_p99: Annotated[
+        float | None,
+        Option(
+            metavar="MS",
+            help="The best is that within this latency of 99 % of the calls.",
+            panel=Panel.THROUGHPUT,
+            concerns=Concern.THROUGHPUT,
+        ),
+    ] = None
 
 
 @frozen(kw_only=True)

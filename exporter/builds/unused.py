@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from exporter.artifact import ModelSpec, Precision
 from exporter.builds.option import first_unused
-from exporter.builds.request import Concern, ExportRequest
+from exporter.builds.request import BenchmarkRequest, Concern, ExportRequest
 from exporter.errors import unused_option
 from exporter.graph.lower import LEAVE_FLOATS
 from exporter.targets import TARGETS, Target, target_class
@@ -63,7 +63,23 @@ def _remedy(concern: Concern) -> str:
             families = [family for family, cls in classes.items() if cls.accepts_fallback]
         case Concern.MEASURING | Concern.BATCHES:
             return "drop --no-measure"
+        case Concern.THROUGHPUT:
+            return "add --throughput"
     return f"add {' or '.join(families)} to --target"
+
+
+def refuse_unused_in_benchmark(request: BenchmarkRequest) -> None:
+    """Refuses what is about throughput where that is not measured.
+
+    Raises:
+        UsageError: an option that is given and has no use.
+    """
+    used = {Concern.MEASURING, Concern.BATCHES}
+    unused = first_unused(request, used | {Concern.THROUGHPUT} if request.throughput else used)
+    if unused is not None:
+        concern = unused.option.concerns
+        assert isinstance(concern, Concern)
+        raise unused_option(unused.flag, concern, _remedy(concern))
 
 
 def refuse_unused_by_model(request: ExportRequest, spec: ModelSpec) -> None:

@@ -9,15 +9,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from exporter import host
-from exporter.artifact import Model, ModelKind, ModelSpec, Precision
+from exporter.artifact import Model, ModelKind, ModelSpec, Precision, Skipped
 from exporter.builds import manifest as manifests
 from exporter.builds.describe import describe_host
 from exporter.builds.folder import BuildFolder
-from exporter.builds.records import Manifest, with_measurement
+from exporter.builds.records import NO_THROUGHPUT, Manifest, with_measurement
 from exporter.builds.request import BenchmarkRequest
 from exporter.builds.staging import check_writable
-from exporter.builds.unused import refuse_batches
-from exporter.errors import UsageError
+from exporter.builds.unused import refuse_batches, refuse_unused_in_benchmark
+from exporter.commands.throughput import measure_build
+from exporter.errors import NotReproducedError, UsageError
 from exporter.graph.bake import from_images
 from exporter.measure.stage import measure_engines
 from exporter.measure.timing import Conditions
@@ -45,14 +46,15 @@ def benchmark_build(
 
     `module` is the model, where the program that exported it hands it over again.
 
-    Every figure of an earlier measurement goes, since they belong to the machine and the minute of
-    that one: an engine that cannot be measured here says why instead.
+    Every figure of an earlier measurement goes, throughput among them, since they belong to the
+    machine and the minute of that one: an engine that cannot be measured here says why instead.
 
     Raises:
         UsageError: the model or the weights given are not those of the build, or the model does
-            not take the batch sizes.
+            not take the batch sizes; or an option is about throughput, which is not measured.
     """
     folder = request.build
+    refuse_unused_in_benchmark(request)
     manifest = manifests.read(folder)
     refuse_batches(request.batches, manifest.model)
     check_writable(folder)
@@ -76,10 +78,17 @@ def benchmark_build(
         manifest,
         engines=tuple(with_measurement(e, found.engines[e.id]) for e in manifest.engines),
         host=describe_host(found.ceilings),
+        throughput=Skipped(NO_THROUGHPUT),
     )
+    failures = [f"{name}: {one.failure}" for name, one in found.engines.items() if one.failure]
+    if request.throughput:
+        try:
+            manifest = replace(manifest, throughput=measure_build(manifest, request, progress))
+        except NotReproducedError as error:
+            failures.append(str(error))
+            manifest = replace(manifest, throughput=Skipped(f"not measured: {error}"))
     manifests.write(folder, manifest)
     write_report(folder, manifest)
-    failures = [f"{name}: {one.failure}" for name, one in found.engines.items() if one.failure]
     return Benchmark(manifest, tuple(failures))
 
 

@@ -59,6 +59,37 @@ def engines(manifest: Manifest, console: Console) -> None:
             console.print(f"[dim]{escape(engine.id)}: {escape(note)}[/]")
 
 
+def throughput(manifest: Manifest, console: Console) -> None:
+    """Every layout that was tried, engine by engine; the best of each is marked."""
+    measured = manifest.throughput
+    if isinstance(measured, Skipped):
+        return
+    cores = f"{measured.cores} core{'s' if measured.cores > 1 else ''} of {manifest.host.cpu}"
+    table = Table(
+        title=f"throughput on {escape(cores)}, {measured.callers} callers", title_justify="left"
+    )
+    for name in ("engine", "processes", "streams", "threads", "batch", "images/s", "p50", "p99"):
+        table.add_column(name, justify="left" if name == "engine" else "right")
+    table.add_column("gain over one process", justify="right")
+    for point in measured.points:
+        low, high = point.gain.ci95
+        name = escape(point.engine)
+        table.add_row(
+            f"[bold green]{name} *[/]" if point.best else name,
+            *map(str, (point.processes, point.streams, point.threads, point.batch)),
+            f"{point.images_per_s:.1f}", f"{point.p50_ms:.2f} ms", f"{point.p99_ms:.2f} ms",
+            f"{point.gain.median:.2f}x ({low:.2f} to {high:.2f})",
+        )  # fmt: skip
+    print_table(table, console)
+    limit = "" if measured.max_p99_ms is None else f" with p99 within {measured.max_p99_ms:g} ms"
+    if measured.best is None:
+        console.print(f"[yellow]nothing answers{limit}[/]")
+    else:
+        console.print(f"[green]*[/] the most images a second of its engine{limit}")
+    for name, reason in measured.left_out.items():
+        console.print(f"[dim]{escape(name)}: left out: {escape(reason.skipped)}[/]")
+
+
 def next_steps(folder: Path, manifest: Manifest) -> str:
     """What one does with a build that was just made, in one line."""
     name = shlex.quote(str(folder))

@@ -6,6 +6,7 @@ there is not run. Where a job names something of the user's, the working directo
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -69,22 +70,34 @@ class WorkerProcess:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Kills the process; ending it twice is no error."""
         self._process.kill()
-        self._process.communicate()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
 
     def suspend(self) -> None:
-        """Stops the process and its threads until `ask`."""
+        """Stops the process and its threads until `wake` or `ask`."""
         try:
             self._handle.suspend()
         except psutil.NoSuchProcess:
             raise self._died() from None
 
-    def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Wakes the process, has one request answered and stops it again."""
+    def wake(self) -> None:
+        """Lets a stopped process go on."""
         try:
             self._handle.resume()
         except psutil.NoSuchProcess:
             raise self._died() from None
+
+    def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Wakes the process, has one request answered and stops it again."""
+        self.wake()
         self.send(request)
         reply = self.receive()
         self.suspend()

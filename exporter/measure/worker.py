@@ -7,6 +7,7 @@ The parent writes one JSON object a line to stdin, the child answers with one a 
                                                    "cuda_graph"}
     a round      {"time": count, "discard": n} -> {"samples_s": [...], "compute_s": [...]}
     a long run   {"sustain": seconds}          -> {"inferences", "seconds", "energy_j"}
+    load         {"load": batch, "window": Window, "callers": n} -> {"calls", "waits_s"}
     an answer    {"inputs": npy, "outputs": npy} -> {"answered": true}: the first output, as a file
     facts        {"facts": true}               -> {"load_s", "rss_bytes", "peak_rss_bytes",
                                                    "gpu_bytes", "gpu_uuid"}
@@ -38,10 +39,13 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 import numpy as np
 import psutil
 
+from exporter import runtime as serving
 from exporter.artifact import Skipped
 from exporter.errors import BuildError
+from exporter.measure.callers import Window, under_load
 from exporter.measure.clock import Clock, Place, Run, Timed, WallClock, sample_s, warm_up
 from exporter.measure.nvml import Gpu, open_gpu
+from exporter.runtime.description import GOLDEN
 from exporter.runtime.errors import reason_of
 from exporter.targets import Array, MachineKind, RunsOnDevice, get_target
 
@@ -110,12 +114,15 @@ class Worker:
         self._load_s = time.perf_counter() - start
         self._job = job
         self._timed: Timed | None = None
+        self._placed: dict[int, Timed] = {}
+        """By batch size."""
 
     def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
         if "warm_up" in request:
             shape = (request["warm_up"], *self._job["shape"])
             batch = make_input(shape, self._job["dtype"], self._job["seed"])
             self._timed = self._clock.place(self._place, batch)
+            self._placed[request["warm_up"]] = self._timed
             first = sample_s(self._timed.run, 1)
             warm = asdict(warm_up(self._timed)) | {"first_s": first[0]}
             return warm | {"cuda_graph": bool(self._job.get("cuda_graph"))}
@@ -127,6 +134,8 @@ class Worker:
             return {"load_s": self._load_s, **resident_bytes(), **self._gpu_facts()}
         if self._timed is None:
             raise ValueError("a round was asked for before the warm-up")
+        if "load" in request:
+            return self._under_load(request)
         if "sustain" in request:
             return self._sustain(self._timed, request["sustain"])
         self._timed.time(request["discard"])
@@ -141,6 +150,16 @@ class Worker:
         after = None if isinstance(self._gpu, Skipped) else self._gpu.energy_j()
         spent = None if before is None or after is None else after - before
         return {"inferences": inferences, "seconds": took, "energy_j": spent}
+
+    def _under_load(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        return asdict(
+            under_load(
+                self._placed[request["load"]].run,
+                callers=request["callers"],
+                streams=self._job["streams"],
+                window=Window(**request["window"]),
+            )
+        )
 
     def _gpu_facts(self) -> dict[str, Any]:
         now, before = used_bytes(self._gpu), self._gpu_bytes
@@ -229,6 +248,29 @@ def load_engine(job: Mapping[str, Any]) -> Place:
     return session.bind
 
 
+def load_bundle(job: Mapping[str, Any]) -> Place:
+    """An engine of a bundle, as what serves loads it; it is asked the goldens, over and over.
+
+    Raises:
+        ServingError: it does not prove itself here.
+    """
+    engine = serving.load(
+        job["path"],
+        engine=job["engine"],
+        threads=job["threads"],
+        streams=job["streams"],
+        shared=job["shared"],
+    )
+    with np.load(Path(job["path"]) / GOLDEN, allow_pickle=False) as goldens:
+        inputs = goldens["inputs"]
+
+    def place(batch: Array) -> Run:
+        given = np.resize(inputs, (len(batch), *inputs.shape[1:]))
+        return lambda: engine.run(given)
+
+    return place
+
+
 def load_module(job: Mapping[str, Any]) -> Place:
     """An eager PyTorch module, in inference mode; on the GPU in float32 without TF32.
 
@@ -286,6 +328,7 @@ def load_onnx(job: Mapping[str, Any]) -> Place:
 
 LOADERS: Final[Mapping[str, Loader]] = {
     "engine": load_engine,
+    "bundle": load_bundle,
     "module": load_module,
     "onnx": load_onnx,
 }

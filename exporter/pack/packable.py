@@ -111,7 +111,7 @@ def with_engine(release: Release, engine: EngineRecord) -> Release:
         tolerances={engine.id: release.bundle.tolerances[engine.id]},
         left_out=(*release.bundle.left_out, *others),
     )
-    return replace(release, manifest=replace(release.manifest, engines=(engine,)), bundle=bundle)
+    return replace(release, manifest=release.manifest.only((engine,)), bundle=bundle)
 
 
 def p50_of(engine: EngineRecord) -> float:

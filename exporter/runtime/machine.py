@@ -114,6 +114,19 @@ def _quota_of(folder: Path) -> float | None:
         return None
 
 
+def first_cores(count: int) -> list[int] | None:
+    """A logical CPU on each of the first `count` physical cores that this process may use.
+
+    None where the system cannot keep a process on a CPU.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return None
+    cores: dict[str, int] = {}
+    for cpu in sorted(_allowed_cpus()):
+        cores.setdefault(_core_of(cpu, _CPUS), cpu)
+    return list(cores.values())[:count]
+
+
 def _allowed_cpus() -> frozenset[int]:
     if hasattr(os, "sched_getaffinity"):
         return frozenset(os.sched_getaffinity(0))
@@ -122,14 +135,14 @@ def _allowed_cpus() -> frozenset[int]:
 
 def _physical_cores(cpus: Iterable[int], root: Path) -> int:
     """How many physical cores the logical `cpus` lie on; all of them where Linux doesn't tell."""
-    cores = set()
-    for cpu in cpus:
-        siblings = root / f"cpu{cpu}" / "topology" / "thread_siblings_list"
-        try:
-            cores.add(siblings.read_text().strip())
-        except OSError:
-            cores.add(f"cpu{cpu}")
-    return len(cores)
+    return len({_core_of(cpu, root) for cpu in cpus})
+
+
+def _core_of(cpu: int, root: Path) -> str:
+    try:
+        return (root / f"cpu{cpu}" / "topology" / "thread_siblings_list").read_text().strip()
+    except OSError:
+        return f"cpu{cpu}"
 
 
 def _cpuinfo_field(*names: str) -> str:

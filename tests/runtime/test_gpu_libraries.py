@@ -11,6 +11,7 @@ from exporter.runtime import NoEngineError, gpu_libraries
 from exporter.runtime.description import Requirements
 from exporter.runtime.gpu_libraries import CUDA, Obstacle, cuda_libraries, linked_tensorrt, why_not
 from exporter.runtime.sessions import OnnxRuntimeSession
+from exporter.runtime.threads import Threads
 
 
 def test_a_provider_of_the_cpu_needs_nothing() -> None:
@@ -29,7 +30,9 @@ def test_a_server_says_it_in_one_line() -> None:
     if CUDA in onnxruntime.get_available_providers():
         pytest.skip("onnxruntime-gpu is installed")
     with pytest.raises(NoEngineError, match=f"{CUDA} does not work here: onnxruntime"):
-        OnnxRuntimeSession([b""], "fp32", Requirements(), 1, (CUDA, "CPUExecutionProvider"))
+        OnnxRuntimeSession(
+            [b""], "fp32", Requirements(), Threads(1), (CUDA, "CPUExecutionProvider")
+        )
 
 
 def test_the_first_missing_library_is_named_with_its_package() -> None:

@@ -148,3 +148,8 @@ def test_what_builds_and_what_serves_guard_against_saturation_on_the_same_cpus(
     except RuntimeError:  # not set
         guarded = False
     assert guarded is saturates
+
+
+def test_cpus_are_whole_cores_and_no_more_than_asked_for() -> None:
+    cpus = machine.first_cores(1)
+    assert cpus is None or len(cpus) == 1

@@ -31,7 +31,7 @@ class Counted:
     calls: float
     """Parts of calls included."""
     waits_s: list[float]
-    """Of each call that was answered within it, from asking to the answer."""
+    """Of each call that ran within it, from asking to the answer."""
 
 
 def under_load(run: Callable[[], object], *, callers: int, streams: int, window: Window) -> Counted:
@@ -75,5 +75,8 @@ def counted(done: list[tuple[float, float, float]], window: Window) -> Counted:
         max(0.0, min(end, window.end) - max(begin, window.begin)) / (end - begin)
         for _, begin, end in done
     ]
-    waits = [end - since for since, _, end in done if window.begin <= end < window.end]
+    # A call that runs when the window ends has waited under load, too.
+    waits = [
+        end - since for since, begin, end in done if begin < window.end and end >= window.begin
+    ]
     return Counted(sum(inside), waits)

@@ -9,6 +9,11 @@ and the largest throughput (batch / p50) among the allowed sizes wins. Without a
 sizes are allowed. A larger size must gain at least 5 %: below that it only adds latency. The delay
 is what the limit leaves, at most the p50 of one image: who waits longer than the work itself takes
 gains nothing from company.
+
+Where throughput was measured, instances and their threads are those of the best layout. Its p99 has
+the wait for the batch before in it, so a batch size is allowed where
+
+    p99 under load + delay <= slo
 """
 
 from __future__ import annotations
@@ -18,8 +23,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from exporter.artifact import Skipped
 from exporter.builds.records import EngineRecord
 from exporter.errors import UsageError
+from exporter.measure.throughput import ServedPoint, Throughput, with_best
 from exporter.measure.timing import Latency
 
 UNMEASURED_BATCH: Final = 8
@@ -43,9 +50,16 @@ class Batching:
 
 
 def plan_batching(
-    engine: EngineRecord, host_threads: int, *, slo_ms: float | None, limit: int | None
+    engine: EngineRecord,
+    host_threads: int,
+    *,
+    slo_ms: float | None,
+    limit: int | None,
+    measured: Throughput | Skipped = Skipped("not measured"),
 ) -> Batching:
     """Batching for an engine; `limit` is the largest batch that it can take at all.
+
+    `measured` is the throughput of the build.
 
     Raises:
         UsageError: the limit in time cannot be met, or nothing was measured to meet it with.
@@ -54,6 +68,10 @@ def plan_batching(
     usable = [m for m in latencies if limit is None or m.batch <= limit]
     if slo_ms is not None and not 0 < slo_ms < math.inf:
         raise UsageError(f"--slo-ms {slo_ms} is no time; give milliseconds")
+    if isinstance(measured, Throughput):
+        under_load = _under_load(engine, measured, slo_ms, limit)
+        if under_load is not None:
+            return under_load
     if not usable:
         if slo_ms is not None:
             raise UsageError(
@@ -91,6 +109,44 @@ def plan_batching(
         instances=max(1, host_threads // best.threads),
         reason=f"batches of up to {batch}: {1000 * batch / best.p50_ms:.0f} images/s "
         f"at {best.p50_ms:.2f} ms (p50), {best.p99_ms:.2f} ms (p99)",
+    )
+
+
+def _under_load(
+    engine: EngineRecord, measured: Throughput, slo_ms: float | None, limit: int | None
+) -> Batching | None:
+    """From what the engine's layouts answered; None: none of them is within the limit."""
+    tried = [
+        point
+        for point in measured.points
+        if point.engine == engine.id and (limit is None or point.batch <= limit)
+    ]
+    allowed_ms = measured.max_p99_ms if slo_ms is None else slo_ms
+    best = next((point for point in with_best(tried, allowed_ms) if point.best), None)
+    if best is None:
+        return None
+    same = sorted((p for p in tried if p.layout == best.layout), key=lambda point: point.batch)
+    batch, instances = best.batch, best.processes * best.streams
+    delay_ms = same[0].p50_ms if slo_ms is None else min(same[0].p50_ms, slo_ms - best.p99_ms)
+    return Batching(
+        max_batch=batch,
+        preferred=tuple(point.batch for point in same if 1 < point.batch <= batch),
+        delay_us=round(1000 * delay_ms) if batch > 1 else 0,
+        timeout_us=None if slo_ms is None else round(1000 * slo_ms),
+        threads=best.threads,
+        instances=instances,
+        reason=_reason(best, measured, instances),
+    )
+
+
+def _reason(best: ServedPoint, measured: Throughput, instances: int) -> str:
+    many = f"{instances} instances" if instances > 1 else "1 instance"
+    threads = f"{best.threads} threads" if best.threads > 1 else "1 thread"
+    cores = f"{measured.cores} cores" if measured.cores > 1 else "1 core"
+    return (
+        f"{many} of {threads}, batches of up to {best.batch}: {best.images_per_s:.0f} images/s at "
+        f"{best.p50_ms:.2f} ms (p50), {best.p99_ms:.2f} ms (p99) for {measured.callers} callers at "
+        f"once, the best that was measured on {cores}"
     )
 
 

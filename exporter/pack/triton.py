@@ -1,6 +1,6 @@
 """A model repository for NVIDIA Triton Inference Server.
 
-    <model>/config.pbtxt        batching and instances from the measured batch curve
+    <model>/config.pbtxt        batching and instances, from what was measured
     <model>/labels.txt          for Triton's classification extension
     <model>/1/...               the engine under the name that its backend looks for
     <model>/warmup/...          golden inputs, run before the model is ready
@@ -121,7 +121,13 @@ def plan_of(release: Release, engine: EngineRecord, slo_ms: float | None) -> Bat
         UsageError: the limit in time cannot be met.
     """
     threads = release.manifest.host.threads
-    return plan_batching(engine, threads, slo_ms=slo_ms, limit=largest_batch(release, engine))
+    return plan_batching(
+        engine,
+        threads,
+        slo_ms=slo_ms,
+        limit=largest_batch(release, engine),
+        measured=release.manifest.throughput,
+    )
 
 
 def _write_python_model(release: Release, version: Path) -> None:

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from exporter.artifact import Precision
 from exporter.errors import UsageError
+from exporter.measure.throughput import ServedPoint, Throughput
+from exporter.measure.timing import Speedup
 from exporter.pack.batching import Batching, plan_batching
 from tests.manifests import latency, record
 
@@ -99,3 +101,58 @@ def test_no_plan_breaks_its_promises(
     if slo_ms is not None:
         worst = 2 * 1.25 * curve[found.max_batch] + found.delay_us / 1000
         assert worst <= slo_ms + 1e-3
+
+
+def served(
+    processes: int, streams: int, threads: int, batch: int, rate: float, p99_ms: float
+) -> ServedPoint:
+    gain = Speedup(1.1, (1.05, 1.15))
+    return ServedPoint(
+        "ort-cpu.int8", processes, streams, threads, batch, 30, rate, 0.8 * p99_ms, p99_ms, gain
+    )
+
+
+def plan_under_load(
+    *points: ServedPoint,
+    slo_ms: float | None = None,
+    limit: int | None = None,
+    max_p99_ms: float | None = None,
+) -> Batching:
+    engine = record(
+        "ort-cpu", Precision.INT8, op="QLinearConv", dtype="int8", size=1,
+        latencies=[latency(5.0, 1.0)],
+    )  # fmt: skip
+    measured = Throughput(4, 4, 0.5, points, max_p99_ms)
+    return plan_batching(engine, 4, slo_ms=slo_ms, limit=limit, measured=measured)
+
+
+LOADED = (
+    served(1, 1, 4, 1, 200, 25),
+    served(4, 1, 1, 1, 240, 20),
+    served(4, 1, 1, 4, 280, 60),
+    served(1, 4, 1, 8, 300, 120),
+)
+
+
+def test_instances_are_those_of_the_best_layout_under_load() -> None:
+    best = plan_under_load(*LOADED)
+    assert (best.instances, best.threads, best.max_batch, best.preferred) == (4, 1, 8, (8,))
+    assert best.reason.startswith("4 instances of 1 thread, batches of up to 8: 300 images/s at")
+    assert "for 4 callers at once, the best that was measured on 4 cores" in best.reason
+
+
+def test_a_limit_in_time_takes_the_best_within_it_under_load() -> None:
+    best = plan_under_load(*LOADED, slo_ms=70)
+    assert (best.instances, best.threads, best.max_batch, best.preferred) == (4, 1, 4, (4,))
+    assert best.delay_us == 10_000  # 70 - 60: what the limit leaves
+    assert best.timeout_us == 70_000
+    assert plan_under_load(*LOADED, limit=1).max_batch == 1
+    assert plan_under_load(*LOADED, max_p99_ms=30).max_batch == 1
+
+
+def test_an_engine_that_was_not_under_load_is_planned_by_its_latencies() -> None:
+    other = ServedPoint("openvino.int8", 4, 1, 1, 8, 30, 900, 5, 9, Speedup(1, (1, 1)))
+    best = plan_under_load(other)
+    assert (best.instances, best.threads, best.max_batch) == (2, 2, 1)
+    # What answers within no limit under load may do so alone.
+    assert plan_under_load(*LOADED, slo_ms=15).instances == 2

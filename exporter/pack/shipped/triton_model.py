@@ -33,8 +33,10 @@ class TritonPythonModel:
         threads = int(config["parameters"]["threads"]["string_value"])
         self.input = config["input"][0]["name"]
         self.outputs = [output["name"] for output in config["output"]]
+        # Each instance is a process of its own.
+        shared = sum(int(group["count"]) for group in config.get("instance_group", ())) > 1
         # Refuses altered files and wrong answers: the model then never becomes ready.
-        self.engine = load(FOLDER / "bundle", threads=threads)
+        self.engine = load(FOLDER / "bundle", threads=threads, shared=shared)
         takes_images = config["input"][0]["data_type"] == "TYPE_UINT8"
         self.run = self.engine if takes_images else self.engine.run
         pb_utils.Logger.log_info(f"{config['name']} serves {self.engine.id}")

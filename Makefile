@@ -7,6 +7,7 @@
 #: DATA         images to calibrate and to evaluate on: a folder, an .npz or an .npy
 #: OUT          the build's folder, where it is not build/MODEL
 #: OLD NEW      the builds that `make compare` compares (NEW: MODEL's or OUT)
+#: THROUGHPUT   1: `make benchmark` also finds how many processes and threads answer most images
 #: ARGS         anything else for the command: ARGS="--batches 1,8", ARGS="--format triton --out dist/models"
 #: PYTHON       the interpreter that .venv is made with (python3)
 #: EXTRA        cpu or gpu (gpu where an NVIDIA driver answers)
@@ -83,8 +84,8 @@ trace: $(READY) ## How a tensor moves through MODEL
 validate: $(READY) ## Replay the goldens through every engine of MODEL's build (or OUT)
 	@$(RUN) validate "$(BUILD)" $(ARGS)
 
-benchmark: $(READY) ## Measure MODEL's build (or OUT) again against eager PyTorch
-	@$(RUN) benchmark "$(BUILD)" $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(ARGS)
+benchmark: $(READY) ## Measure MODEL's build (or OUT) again against eager PyTorch (THROUGHPUT=1)
+	@$(RUN) benchmark "$(BUILD)" $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(THROUGHPUT),--throughput) $(ARGS)
 
 explain: $(READY) ## What each runtime made of each residual block in MODEL's build (or OUT)
 	@$(RUN) explain "$(BUILD)" $(ARGS)

@@ -38,6 +38,7 @@ from exporter.builds.records import (
     SamplesRecord,
 )
 from exporter.builds.request import ExportRequest
+from exporter.measure.throughput import ServedPoint, Throughput, with_best
 from exporter.measure.timing import BlockTime, Ceilings, Latency, LayerTime, Profile, Speedup
 from exporter.prove.certificate import (
     Accuracy,
@@ -392,6 +393,27 @@ def failed() -> Manifest:
         ),
         failed_engines=(lost,),
     )
+
+
+def under_load(max_p99_ms: float | None = None) -> Manifest:
+    """`resnet50` with what several layouts of two engines answer on two cores."""
+    shapes = {(1, 1, 2): 1.0, (2, 1, 1): 1.2, (1, 2, 1): 1.18}
+    points = [
+        ServedPoint(
+            engine, *shape, batch, 30, images_per_s=rate * gain, p50_ms=1900 * batch / rate / gain,
+            p99_ms=2100 * batch / rate / gain, gain=Speedup(gain, (0.98 * gain, 1.02 * gain)),
+        )
+        for engine, rate in (("ort-cpu.int8", 90.0), ("openvino.int8", 84.0))
+        for shape, gain in shapes.items()
+        for batch in (1, 8)
+    ]  # fmt: skip
+    return replace(
+        resnet50(),
+        throughput=Throughput(
+            2, 2, 0.5, with_best(points, max_p99_ms), max_p99_ms, other_load=0.01,
+            left_out={"ort-cpu.int8 4 x 1": Skipped("no memory")},
+        ),
+    )  # fmt: skip
 
 
 HOSTILE = "</title><script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{ 7*7 }}&amp;"

@@ -16,7 +16,7 @@ import onnx
 import pytest
 
 from exporter import lowerings, pipeline
-from exporter.artifact import Precision
+from exporter.artifact import Precision, Skipped
 from exporter.builds import manifest as manifests
 from exporter.builds.records import EngineRecord
 from exporter.builds.request import BenchmarkRequest, ExportRequest
@@ -24,6 +24,8 @@ from exporter.commands.benchmark import benchmark_build
 from exporter.commands.validate import validate_build
 from exporter.errors import InputError, UsageError
 from exporter.graph.lower import Lowering, lower
+from exporter.measure import serving
+from exporter.measure.throughput import Throughput
 from exporter.measure.timing import Latency
 from exporter.pipeline import Outcome, export_model
 from exporter.progress import Silent
@@ -168,6 +170,30 @@ def test_a_changed_engine_is_named(build: Outcome) -> None:
     assert "engines/ort-cpu/fp32.onnx is not the file that was validated" in failure
 
 
+def test_throughput_goes_into_the_manifest_and_the_report(
+    build: Outcome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "ROUND_S", 0.02)
+    monkeypatch.setattr(serving, "HEATS", 1)
+    loaded = BenchmarkRequest(
+        build.folder, threads=1, rounds=5, throughput=True, cores=1, throughput_batches=(2,),
+        max_p99=1e6,
+    )  # fmt: skip
+    found = benchmark_build(loaded, Silent())
+    assert found.failures == ()
+    kept = manifests.read(build.folder)
+    assert kept == found.manifest
+    measured = kept.throughput
+    assert isinstance(measured, Throughput)
+    assert (measured.cores, measured.callers, measured.max_p99_ms) == (1, 1, 1e6)
+    engines = {point.engine.partition(".")[0] for point in measured.points}
+    assert engines == {"ort-cpu"}  # the fastest of each runtime library
+    (point,) = measured.points
+    assert (point.processes, point.streams, point.threads, point.batch) == (1, 1, 1, 2)
+    assert measured.best is point
+    assert "Each layout under load" in (build.folder / "report.html").read_text()
+
+
 def test_benchmark_refuses_other_weights_and_updates_the_manifest(build: Outcome) -> None:
     again = BenchmarkRequest(build.folder, batches=(1, 2), threads=1, rounds=5)
     with pytest.raises(UsageError, match="another hash"):
@@ -176,6 +202,8 @@ def test_benchmark_refuses_other_weights_and_updates_the_manifest(build: Outcome
     for engine in updated.manifest.engines:
         assert [entry.batch for entry in engine.latency_by_batch] == [1, 2]
         assert latency_of(engine).threads == 1
+    # Whatever was measured before belongs to the machine and the minute of then.
+    assert isinstance(updated.manifest.throughput, Skipped)
 
 
 def test_two_builds_are_identical_and_name_no_machine(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ import attrs
 # Not on first use: an export that finds it missing must not find that at its end.
 import jinja2
 
-from exporter.artifact import ModelKind
+from exporter.artifact import ModelKind, Skipped
 from exporter.builds import manifest as manifests
 from exporter.builds.option import command_line, keywords
 from exporter.builds.records import Manifest
@@ -33,6 +33,7 @@ from exporter.report import charts
 from exporter.report.advice import advise, limits
 from exporter.report.engines import views
 from exporter.report.gpu_bounds import bound_rows, gpu_ceilings_of
+from exporter.report.load import load_chart
 from exporter.report.roofline import ceilings_of, roofline_panels, why_no_roofline
 from exporter.report.traced import FILTERS, Traced, images_per_second, is_skipped
 from exporter.targets import TARGETS, target_class
@@ -85,6 +86,7 @@ def _fill(template: str, manifest: Manifest) -> str:
             gpu_ceilings=gpu_ceilings_of(traced),
             bounds=bound_rows(traced, engines),
             scaling=charts.scaling_chart(engines),
+            load=load_chart(traced, engines),
             commands=commands(manifest),
             prediction_example=_prediction_example(),
             # Ours, not the manifest's: the two things on the page that are not escaped.
@@ -139,12 +141,20 @@ def commands(manifest: Manifest) -> dict[str, str]:
         "export": _export_line(manifest),
         "benchmark": _benchmark_line(manifest, again),
         "scaling": "" if is_fixed else _benchmark_line(manifest, scaled),
+        "throughput": _benchmark_line(manifest, _loaded(manifest, again)),
         "drift": "exporter validate DIR --blocks",
         "validate": "exporter validate DIR",
         "receipts": "exporter explain DIR",
         "compare": "exporter compare OLD NEW --max-slowdown 0.05",
         "report": "exporter report DIR",
     }
+
+
+def _loaded(manifest: Manifest, again: BenchmarkRequest) -> BenchmarkRequest:
+    """The request that measures throughput, within the limit that it had last."""
+    measured = manifest.throughput
+    limit = None if isinstance(measured, Skipped) else measured.max_p99_ms
+    return attrs.evolve(again, throughput=True, max_p99=limit)
 
 
 def _prediction_example() -> str:

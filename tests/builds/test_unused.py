@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -10,8 +11,13 @@ import pytest
 
 from exporter.artifact import CalibrationMethod, Correction, Precision, TensorSpec
 from exporter.builds.option import declarations
-from exporter.builds.request import Concern, ExportRequest
-from exporter.builds.unused import refuse_batches, refuse_unused, refuse_unused_by_model
+from exporter.builds.request import BenchmarkRequest, Concern, ExportRequest
+from exporter.builds.unused import (
+    refuse_batches,
+    refuse_unused,
+    refuse_unused_by_model,
+    refuse_unused_in_benchmark,
+)
 from exporter.errors import UsageError
 from exporter.plan import plan
 from exporter.targets import Target
@@ -103,7 +109,17 @@ def test_a_profile_that_a_setting_gives_already_is_refused() -> None:
 
 
 def test_every_concern_is_about_an_option() -> None:
-    assert {one.option.concerns for one in declarations(ExportRequest)} == {None, *Concern}
+    options = (*declarations(ExportRequest), *declarations(BenchmarkRequest))
+    assert {one.option.concerns for one in options} == {None, *Concern}
+
+
+@pytest.mark.parametrize("options", [{"cores": 2}, {"max_p99": 20.0}, {"throughput_batches": (2,)}])
+def test_what_is_about_throughput_is_refused_where_that_is_not_measured(
+    options: dict[str, Any],
+) -> None:
+    with pytest.raises(UsageError, match="add --throughput"):
+        refuse_unused_in_benchmark(BenchmarkRequest(Path("build"), **options))
+    refuse_unused_in_benchmark(BenchmarkRequest(Path("build"), throughput=True, **options))
 
 
 def test_batch_sizes_are_for_models_that_take_them() -> None:

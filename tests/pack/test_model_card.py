@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from exporter import export
-from tests.packed import digits_build, digits_bundle, edited_build, measured, pack_build
+from tests.packed import digits_build, digits_bundle, edited_build, loaded, measured, pack_build
 
 
 def test_the_model_card_says_what_was_measured() -> None:
@@ -52,6 +52,17 @@ def test_it_keeps_intervals_and_says_what_was_unstable(tmp_path: Path) -> None:
     bill = (packed / "sbom.cdx.json").read_text()
     assert bill.count('"speedup over eager PyTorch (unstable)"') == 1
     assert bill.count('"speedup over eager PyTorch"') == 1
+
+
+def test_it_says_what_answered_most_under_load(tmp_path: Path) -> None:
+    card = (
+        pack_build(edited_build(tmp_path, loaded), tmp_path / "b") / "MODEL_CARD.md"
+    ).read_text()
+    assert "the best that was measured of each engine on 3 cores, 3 callers at once" in card
+    row = "| 3 | 1 | 1 | 8 | 93.0 | 21.00 ms | 24.00 ms | 1.20x (1.10 to 1.30) |"
+    assert card.count(row) == 2
+    assert f"| ort-cpu.int8 {row}" in card
+    assert "callers at once" not in (digits_bundle() / "MODEL_CARD.md").read_text()
 
 
 def test_a_licence_is_said_to_be_unknown_where_nothing_says_it(tmp_path: Path) -> None:

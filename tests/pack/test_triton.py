@@ -27,6 +27,7 @@ from tests.packed import (
     digits_build,
     digits_bundle,
     edited_build,
+    loaded,
     measured,
     on_a_cpu_with_vnni,
 )
@@ -139,14 +140,7 @@ def test_a_limit_in_time_bounds_batch_and_queue(build: Path, tmp_path: Path) -> 
 def test_instances_are_those_that_answered_most_under_load(tmp_path: Path) -> None:
     def edit(manifest: dict[str, Any]) -> None:
         measured(manifest, int8={1: 1.0, 8: 4.0})
-        figures = {"images_per_s": 93.0, "p50_ms": 21.0, "p99_ms": 24.0, "rounds": 30}
-        gain = {"median": 1.2, "ci95": [1.1, 1.3]}
-        layout = {"processes": 3, "streams": 1, "threads": 1, "batch": 8}
-        point = {"engine": "ort-cpu.int8", **layout, **figures, "gain": gain, "best": True}
-        manifest["throughput"] = {
-            "cores": 3, "callers": 3, "round_s": 0.5, "max_p99_ms": None, "left_out": {},
-            "points": [point, point | {"engine": "ort-cpu.fp32"}], "other_load": 0.01,
-        }  # fmt: skip
+        loaded(manifest)
 
     build = edited_build(tmp_path, edit)
     model = repository(build, tmp_path / "packed", engines=("ort-cpu.int8",))
@@ -156,7 +150,7 @@ def test_instances_are_those_that_answered_most_under_load(tmp_path: Path) -> No
     said = "3 instances of 1 thread, batches of up to 8: 93 images/s"
     assert said in (model.parent / "README.md").read_text()
     packed = json.loads((model / "1" / "bundle" / "manifest.json").read_text())
-    assert [point["engine"] for point in packed["throughput"]["points"]] == ["ort-cpu.int8"]
+    assert [point["engine"] for point in packed["throughput"]["points"]] == ["ort-cpu.int8"] * 2
     with load(model / "1" / "bundle", shared=True) as engine:
         assert engine.advice is not None
         assert engine.advice.processes == 3

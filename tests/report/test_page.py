@@ -26,7 +26,8 @@ from tests.manifests import HOSTILE, latency, record
 from tests.pages import Page, lookup
 
 SECTIONS = ("use", "speed", "needs", "losses", "latency", "accuracy", "blocks", "drift", "roofline",
-            "scaling", "receipts", "predicted", "data", "environment", "again")  # fmt: skip
+            "scaling", "throughput", "receipts", "predicted", "data", "environment",
+            "again")  # fmt: skip
 MANIFESTS: dict[str, Callable[[], Manifest]] = {
     "whole": manifests.resnet50,
     "trained": lambda: manifests.resnet50(trained=True),
@@ -38,6 +39,8 @@ MANIFESTS: dict[str, Callable[[], Manifest]] = {
     "failed": manifests.failed,
     "a gpu": gpu_manifests.a_gpus_build,
     "two devices": gpu_manifests.both_devices,
+    "under load": manifests.under_load,
+    "under load, limited": lambda: manifests.under_load(30.0),
 }
 
 

@@ -15,7 +15,7 @@ import pytest
 from exporter.runtime import Advice, InputError, Threads, load
 from exporter.runtime.machine import usable_threads
 from exporter.runtime.sessions import ALLOW_SPINNING, OpenVinoSession
-from tests.packed import digits_bundle, edit_manifest
+from tests.packed import digits_bundle, edit_manifest, loaded
 
 OPENVINO = pytest.importorskip("openvino")
 SERVER = """
@@ -123,21 +123,14 @@ def test_calls_side_by_side_answer_as_one_does() -> None:
 
 
 def test_what_was_measured_advises_and_sets_the_threads_of_a_shared_host(bundle: Path) -> None:
-    def add(manifest: dict[str, Any]) -> None:
-        point = {"engine": "ort-cpu.int8", "processes": 4, "streams": 1, "threads": 1, "batch": 8}
-        figures = {"images_per_s": 93.0, "p50_ms": 21.0, "p99_ms": 24.0}
-        slower = point | figures | {"threads": 4, "best": False}
-        points = [slower, point | figures | {"best": True}]
-        manifest["throughput"] = {"cores": 4, "points": points}
-
-    edit_manifest(bundle, add)
+    edit_manifest(bundle, loaded)
     with load(bundle, engine="ort-cpu.int8", shared=True) as engine:
-        assert engine.advice == Advice(4, 4, 1, 1, 8, 93.0, 24.0)
+        assert engine.advice == Advice(3, 3, 1, 1, 8, 93.0, 24.0)
         assert engine.advice.processes_on(16) == 16
         assert engine.threads == Threads(1, shared=True)
     with load(bundle, engine="ort-cpu.int8") as engine:
         assert engine.threads == Threads(usable_threads())
-    with load(bundle, engine="ort-cpu.fp32", shared=True) as engine:
+    with load(bundle, engine="ort-cpu.fp16", shared=True) as engine:
         assert engine.advice is None
         assert engine.threads.each == usable_threads()
 

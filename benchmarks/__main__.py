@@ -210,6 +210,46 @@ def ceilings(
     _finish(raw, out)
 
 
+BuildFolder = Annotated[
+    Path, typer.Argument(help="A build that `exporter export` measured here.", metavar="BUILD")
+]
+Cores = Annotated[
+    int | None, typer.Option(min=1, help="Cores to use (default: the cores granted).")
+]
+
+
+@app.command()
+def throughput(
+    build: BuildFolder, rounds: Rounds = 30, cores: Cores = None, seed: Seed = 0, out: Out = RESULTS
+) -> None:
+    """What `exporter benchmark --throughput` measures, with every round kept.
+
+    Example: python -m benchmarks throughput build/resnet50
+    """
+    from benchmarks import throughput as loads
+
+    settings = _settings(cores, seed)
+    raw = _free(out / "raw", loads.KIND, settings)
+    loads.measure(build, rounds, settings, raw, _progress())
+    _finish(raw, out)
+
+
+@app.command()
+def sharing(
+    build: BuildFolder, rounds: Rounds = 30, cores: Cores = None, seed: Seed = 0, out: Out = RESULTS
+) -> None:
+    """What two and four processes at once lose against their fair share of the cores.
+
+    Example: python -m benchmarks sharing build/resnet50
+    """
+    from benchmarks import sharing as shares
+
+    settings = _settings(cores, seed)
+    raw = _free(out / "raw", shares.KIND, settings)
+    shares.measure(build, rounds, settings, raw, _progress())
+    _finish(raw, out)
+
+
 @app.command()
 def analyse(
     raw: Annotated[Path, typer.Argument(help="A raw/NAME.jsonl of an earlier run.")],

@@ -1,11 +1,20 @@
-"""The four kinds of results: which analysis makes each, and which table shows it."""
+"""The kinds of results: which analysis makes each, and which table shows it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from benchmarks import analysis, ceilings, residual_cost, scaling, tables
+from benchmarks import (
+    analysis,
+    ceilings,
+    residual_cost,
+    scaling,
+    serving_tables,
+    sharing,
+    tables,
+    throughput,
+)
 from benchmarks.record import Event
 from exporter.commands.compare import BENCHMARK
 
@@ -20,6 +29,8 @@ KINDS: Final[Mapping[str, tuple[Analyse, Show]]] = {
     BENCHMARK: (analysis.analyse, tables.suite),
     residual_cost.KIND: (residual_cost.analyse, tables.residual),
     scaling.KIND: (scaling.analyse, tables.scaling),
+    sharing.KIND: (sharing.analyse, serving_tables.sharing),
+    throughput.KIND: (throughput.analyse, serving_tables.throughput),
     ceilings.GROUP: (ceilings.analyse, tables.ceilings_alone),
 }
 

@@ -20,7 +20,7 @@ _COLOURS = {"faster": "green", "slower": "red"}
 
 def suite(found: Mapping[str, Any], console: Console) -> None:
     """Everything a reader should see of a suite's result."""
-    console.print(_headline(found, f"{found['suite']} suite"))
+    console.print(headline(found, f"{found['suite']} suite"))
     cases = dict.fromkeys(
         (row["model"], timing["batch"]) for row in found["engines"] for timing in row["latencies"]
     )
@@ -127,14 +127,14 @@ def _ceilings(ceilings: Mapping[str, Any]) -> Table:
 
 def ceilings_alone(found: Mapping[str, Any], console: Console) -> None:
     """The ceilings, where nothing else was measured."""
-    console.print(_headline(found))
+    console.print(headline(found))
     console.print(_ceilings(found["ceilings"]))
-    _missing_and_busy(found, console)
+    missing_and_busy(found, console)
 
 
 def residual(found: Mapping[str, Any], console: Console) -> None:
     """What the residual sums cost, engine by engine."""
-    console.print(_headline(found))
+    console.print(headline(found))
     table = Table(
         title="overhead of the shortcuts of resnet34 over plain34, in percent of the time (95 %)",
         title_justify="left",
@@ -159,12 +159,12 @@ def residual(found: Mapping[str, Any], console: Console) -> None:
     console.print(
         f"[dim]the projections are {found['projections_macs_percent']:.1f} % more arithmetic[/]"
     )
-    _missing_and_busy(found, console)
+    missing_and_busy(found, console)
 
 
 def scaling(found: Mapping[str, Any], console: Console) -> None:
     """Two tables an axis: times with the fitted line and its bend, and throughputs."""
-    console.print(_headline(found))
+    console.print(headline(found))
     for axis, engines in found["axes"].items():
         times = _axis_table(f"{axis}: p50 in ms", axis, engines)
         times.add_column("line")
@@ -176,10 +176,11 @@ def scaling(found: Mapping[str, Any], console: Console) -> None:
             rates.add_row(escape(engine), *(f"{point['images_per_s']:.0f}" for point in points))
         console.print(times)
         console.print(rates)
-    _missing_and_busy(found, console)
+    missing_and_busy(found, console)
 
 
-def _headline(found: Mapping[str, Any], title: str = "") -> str:
+def headline(found: Mapping[str, Any], title: str = "") -> str:
+    """What was measured where, and how."""
     conditions, machine = found["conditions"], escape(machine_of(found))
     return (
         f"[bold]{escape(title or found['kind'])}[/], {found['date']}: {machine}, "
@@ -194,7 +195,8 @@ def machine_of(found: Mapping[str, Any]) -> str:
     return str(host["gpu"] if found.get("device") == MachineKind.GPU else host["cpu"])
 
 
-def _missing_and_busy(found: Mapping[str, Any], console: Console) -> None:
+def missing_and_busy(found: Mapping[str, Any], console: Console) -> None:
+    """What could not be measured, and whether others used the machine."""
     for missing in found["missing"]:
         console.print(f"[yellow]missing:[/] {escape(missing)}")
     if found["others"] > BUSY:

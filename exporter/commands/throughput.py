@@ -6,6 +6,8 @@ The engines are packed as what serves gets them, and loaded by `exporter.runtime
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from exporter.artifact import Skipped
@@ -35,16 +37,11 @@ def measure_build(
     if not engines:
         return Skipped("no engine that passed runs on this CPU in exporter.runtime")
     fixed = fixed_batch(manifest.model)
-    with tempfile.TemporaryDirectory(prefix="exporter-") as folder:
-        packing = PackRequest(
-            request.build,
-            out=Path(folder) / "bundle",
-            engines=tuple(engine.id for engine in engines),
-            allow_untrained=True,
-        )
+    ids = tuple(engine.id for engine in engines)
+    with packed(request.build, ids, progress) as bundle:
         load = Load(
-            bundle=pack(packing, progress).path,
-            engines=packing.engines,
+            bundle=bundle,
+            engines=ids,
             batches=request.throughput_batches if fixed is None else (fixed,),
             cores=request.cores or usable_threads(),
             rounds=request.rounds,
@@ -52,6 +49,19 @@ def measure_build(
             max_p99_ms=request.max_p99,
         )
         return measure_throughput(load, progress)
+
+
+@contextmanager
+def packed(build: Path, engines: tuple[str, ...], progress: Progress) -> Iterator[Path]:
+    """A bundle of these engines, for as long as it is measured.
+
+    Raises:
+        NotReproducedError: as `measure_build`.
+    """
+    with tempfile.TemporaryDirectory(prefix="exporter-") as folder:
+        out = Path(folder) / "bundle"
+        request = PackRequest(build, out=out, engines=engines, allow_untrained=True)
+        yield pack(request, progress).path
 
 
 def served_engines(manifest: Manifest) -> list[EngineRecord]:

@@ -86,12 +86,35 @@ class Entrant:
         return percentiles_ms(self.waits_s)[2]
 
 
+@dataclass(frozen=True)
+class Raced:
+    """Everything that was counted."""
+
+    entrants: list[Entrant]
+    left_out: dict[str, Skipped]
+    other_load: float | None
+
+
 def measure_throughput(load: Load, progress: Progress) -> Throughput:
     """Measures every layout of the engines of a bundle; one that fails costs itself alone.
 
     Where the single process of an engine fails there is nothing to compare with, and the engine
     has no points.
     """
+    raced = race(load, progress)
+    return Throughput(
+        cores=load.cores,
+        callers=load.cores,
+        round_s=ROUND_S,
+        points=with_best(points_of(raced.entrants, load), load.max_p99_ms),
+        max_p99_ms=load.max_p99_ms,
+        left_out=raced.left_out,
+        other_load=raced.other_load,
+    )
+
+
+def race(load: Load, progress: Progress) -> Raced:
+    """Puts every layout under load, round by round."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="exporter-")))
         host = Host(load, folder, stack, progress)
@@ -101,17 +124,7 @@ def measure_throughput(load: Load, progress: Progress) -> Throughput:
         host.race(entrants, heats, "heats")
         going_on = still_in(host.alive(entrants), load)
         host.race(going_on, load.rounds - heats, "the best again")
-        others = watch.others()
-        entrants = host.alive(entrants)
-    return Throughput(
-        cores=load.cores,
-        callers=load.cores,
-        round_s=ROUND_S,
-        points=with_best(points_of(entrants, load), load.max_p99_ms),
-        max_p99_ms=load.max_p99_ms,
-        left_out=host.left_out,
-        other_load=others,
-    )
+        return Raced(host.alive(entrants), host.left_out, watch.others())
 
 
 class Host:

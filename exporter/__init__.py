@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         UnknownEngineError,
         UsageError,
     )
+    from exporter.measure.throughput import ServedPoint, Throughput
     from exporter.measure.timing import Latency, Profile, Speedup
     from exporter.pack.formats import Packed
     from exporter.progress import Progress
@@ -59,8 +60,10 @@ __all__ = [
     "Profile",
     "Progress",
     "Receipt",
+    "ServedPoint",
     "Skipped",
     "Speedup",
+    "Throughput",
     "UnknownEngineError",
     "UsageError",
     "Validation",
@@ -85,6 +88,7 @@ _HOMES = {
         "UnknownEngineError",
         "UsageError",
     ),
+    "exporter.measure.throughput": ("ServedPoint", "Throughput"),
     "exporter.measure.timing": ("Latency", "Profile", "Speedup"),
     "exporter.pack.formats": ("Packed",),
     "exporter.progress": ("Progress",),

@@ -23,9 +23,9 @@ except ModuleNotFoundError as missing:
 
 import exporter
 from exporter.builds import converters
+from exporter.builds.benchmark_request import BenchmarkRequest
 from exporter.builds.option import Option, Values, arguments
 from exporter.builds.request import (
-    BenchmarkRequest,
     ExportRequest,
     Folder,
     ImageSize,

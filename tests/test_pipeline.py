@@ -18,8 +18,9 @@ import pytest
 from exporter import lowerings, pipeline
 from exporter.artifact import Precision, Skipped
 from exporter.builds import manifest as manifests
+from exporter.builds.benchmark_request import BenchmarkRequest
 from exporter.builds.records import EngineRecord
-from exporter.builds.request import BenchmarkRequest, ExportRequest
+from exporter.builds.request import ExportRequest
 from exporter.commands.benchmark import benchmark_build
 from exporter.commands.validate import validate_build
 from exporter.errors import InputError, UsageError

@@ -18,8 +18,9 @@ ROOT = Path(__file__).parents[1]
 NAMES = [
     "Accuracy", "Benchmark", "Build", "BuildError", "EngineRecord", "ExporterError", "FailedEngine",
     "InputError", "Latency", "Manifest", "MissingDependencyError", "NotReproducedError", "Packed",
-    "Parity", "Precision", "Profile", "Progress", "Receipt", "Skipped", "Speedup",
-    "UnknownEngineError", "UsageError", "Validation", "__version__", "export", "load", "open_build",
+    "Parity", "Precision", "Profile", "Progress", "Receipt", "ServedPoint", "Skipped",
+    "Speedup", "Throughput", "UnknownEngineError", "UsageError", "Validation", "__version__",
+    "export", "load", "open_build",
 ]  # fmt: skip
 HEAVY = ("torch", "onnx", "onnx_ir", "onnxruntime", "openvino", "typer", "rich", "cattrs", "jinja2")
 

@@ -1,4 +1,4 @@
-"""What `exporter export`, `validate` and `benchmark` may be asked for.
+"""What `exporter export` and `validate` may be asked for (`benchmark`: `benchmark_request.py`).
 
 Each option stands here once; see `option.py` for what is made from it. The constructor takes what a
 program gives (a list, a text) and converts it; attrs tells type checkers so, and the functions of
@@ -18,7 +18,6 @@ from exporter.artifact import CalibrationMethod, Channels, Correction, Interpola
 from exporter.builds import converters
 from exporter.builds.converters import FloatPrecision
 from exporter.builds.option import Option, Values
-from exporter.measure.throughput import BATCHES as SERVED_BATCHES
 from exporter.targets import TARGETS, MachineKind
 
 DEFAULT_MODEL: Final = "resnet20-digits"
@@ -340,63 +339,3 @@ class ValidateRequest:
         bool, Option(help="Also the error at each residual block, built up and added.")
     ] = False
     threads: Threads = None
-
-
-@frozen(kw_only=True)
-class MeasuringRequest:
-    """What measuring a build again needs, besides the model that it was made of."""
-
-    build: Folder = field(converter=converters.path, kw_only=False)
-    weights: Weights = "auto"
-    batches: Batches = field(default=(1,), converter=converters.batches)
-    threads: Threads = None
-    rounds: Rounds = 30
-    throughput: Annotated[
-        bool,
-        Option(
-            help="Also how many images a second several processes, streams and threads answer, "
-            "and which of them is best.",
-            panel=Panel.THROUGHPUT,
-        ),
-    ] = False
-    cores: Annotated[
-        int | None,
-        Option(
-            metavar="N",
-            minimum=1,
-            help="Cores to use (default: those that this process may use).",
-            panel=Panel.THROUGHPUT,
-            concerns=Concern.THROUGHPUT,
-        ),
-    ] = None
-    throughput_batches: Annotated[
-        tuple[int, ...],
-        Option(
-            metavar="LIST",
-            help="Batch sizes to try.",
-            panel=Panel.THROUGHPUT,
-            concerns=Concern.THROUGHPUT,
-        ),
-    ] = field(default=SERVED_BATCHES, converter=converters.batches)
-    max_p99: Annotated[
-        float | None,
-        Option(
-            metavar="MS",
-            help="The best is that within this latency of 99 % of the calls.",
-            panel=Panel.THROUGHPUT,
-            concerns=Concern.THROUGHPUT,
-        ),
-    ] = None
-
-
-@frozen(kw_only=True)
-class BenchmarkRequest(MeasuringRequest):
-    """What `exporter benchmark` may be asked for; the defaults are those of the command line."""
-
-    model: Annotated[
-        str | None,
-        Option(
-            metavar="MODEL",
-            help="Where the model is, if it was a file or is not importable from here.",
-        ),
-    ] = None

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from exporter.artifact import ModelSpec, Precision
+from exporter.builds.benchmark_request import BenchmarkRequest
 from exporter.builds.option import first_unused
-from exporter.builds.request import BenchmarkRequest, Concern, ExportRequest
+from exporter.builds.request import Concern, ExportRequest
 from exporter.errors import unused_option
 from exporter.graph.lower import LEAVE_FLOATS
 from exporter.targets import TARGETS, Target, target_class

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from exporter import host
 from exporter.artifact import Model, ModelKind, ModelSpec, Precision, Skipped
 from exporter.builds import manifest as manifests
+from exporter.builds.benchmark_request import BenchmarkRequest
 from exporter.builds.describe import describe_host
 from exporter.builds.folder import BuildFolder
 from exporter.builds.records import NO_THROUGHPUT, Manifest, with_measurement
-from exporter.builds.request import BenchmarkRequest
 from exporter.builds.staging import check_writable
 from exporter.builds.unused import refuse_batches, refuse_unused_in_benchmark
 from exporter.commands.throughput import measure_build

@@ -12,15 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.builds import manifest as manifests
+from exporter.builds.benchmark_request import BenchmarkRequest, MeasuringRequest
 from exporter.builds.folder import find_build
 from exporter.builds.option import arguments, narrowed, refuse_unusable
 from exporter.builds.records import EngineRecord, Manifest
-from exporter.builds.request import (
-    BenchmarkRequest,
-    ExportRequest,
-    MeasuringRequest,
-    ValidateRequest,
-)
+from exporter.builds.request import ExportRequest, ValidateRequest
 from exporter.commands.calls import (
     BenchmarkCall,
     ExportCall,

@@ -30,8 +30,9 @@ from typing import (
 import attrs
 from attrs import frozen
 
+from exporter.builds.benchmark_request import MeasuringRequest
 from exporter.builds.option import Declaration, declarations
-from exporter.builds.request import ExportRequest, MeasuringRequest, ValidateRequest
+from exporter.builds.request import ExportRequest, ValidateRequest
 from exporter.errors import UsageError, unknown_name
 from exporter.pack.request import PackRequest
 from exporter.progress import Keeping, Progress, Silent, Terminal, is_terminal, make_console

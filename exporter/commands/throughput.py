@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from exporter.artifact import Skipped
+from exporter.builds.benchmark_request import BenchmarkRequest
 from exporter.builds.records import EngineRecord, Manifest
-from exporter.builds.request import BenchmarkRequest
 from exporter.builds.unused import fixed_batch
 from exporter.host import usable_threads
 from exporter.measure.serving import Load, measure_throughput

@@ -24,9 +24,9 @@ import jinja2
 
 from exporter.artifact import ModelKind, Skipped
 from exporter.builds import manifest as manifests
+from exporter.builds.benchmark_request import BenchmarkRequest
 from exporter.builds.option import command_line, keywords
 from exporter.builds.records import Manifest
-from exporter.builds.request import BenchmarkRequest
 from exporter.builds.unused import fixed_batch
 from exporter.measure.timing import BlockTime, Profile
 from exporter.report import charts

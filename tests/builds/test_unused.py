@@ -10,8 +10,9 @@ import attrs
 import pytest
 
 from exporter.artifact import CalibrationMethod, Correction, Precision, TensorSpec
+from exporter.builds.benchmark_request import BenchmarkRequest
 from exporter.builds.option import declarations
-from exporter.builds.request import BenchmarkRequest, Concern, ExportRequest
+from exporter.builds.request import Concern, ExportRequest
 from exporter.builds.unused import (
     refuse_batches,
     refuse_unused,

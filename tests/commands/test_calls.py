@@ -10,8 +10,9 @@ import attrs
 import pytest
 
 import exporter
+from exporter.builds.benchmark_request import BenchmarkRequest
 from exporter.builds.option import declarations
-from exporter.builds.request import BenchmarkRequest, ExportRequest, ValidateRequest
+from exporter.builds.request import ExportRequest, ValidateRequest
 from exporter.commands.calls import shown
 from exporter.errors import UsageError
 from exporter.pack.request import PackRequest

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.artifact import Precision, TensorSpec
+from exporter.builds.benchmark_request import BenchmarkRequest
 from exporter.builds.option import Declaration, Option, command_line, declarations
-from exporter.builds.request import BenchmarkRequest, ExportRequest
+from exporter.builds.request import ExportRequest
 from exporter.cli import app
 from exporter.commands.options import request_of
 from exporter.errors import UsageError

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from exporter.artifact import Interpolation, Precision, Preprocessing
-from exporter.builds.request import BenchmarkRequest, ExportRequest
+from exporter.builds.benchmark_request import BenchmarkRequest
+from exporter.builds.request import ExportRequest
 from exporter.commands.benchmark import benchmark_build
 from exporter.commands.validate import validate_build
 from exporter.errors import UsageError

@@ -29,10 +29,10 @@ def result(rates: dict[Case, list[float]]) -> dict[str, dict[str, Any]]:
         {"event": "group", "group": "x", "model": "x", "cores": 2, "seed": 0},
     ]
     for drift in (1.0, 0.6, 1.1):
-        for case, found in rates.items():
+        for case, alone in rates.items():
             events.append(
                 {"event": "shares", "group": "x", "engine": "e", "round": 0, **asdict(case),
-                 "images_per_s": [drift * rate for rate in found]}
+                 "images_per_s": [drift * rate for rate in alone]}
             )  # fmt: skip
     found = results.of([*events, FOOTER])
     console = Console(file=io.StringIO(), width=200)

@@ -17,7 +17,6 @@ from exporter.builds.folder import BuildFolder
 from exporter.builds.records import NO_THROUGHPUT, Manifest, with_measurement
 from exporter.builds.staging import check_writable
 from exporter.builds.unused import refuse_batches, refuse_unused_in_benchmark
-from exporter.commands.throughput import measure_build
 from exporter.errors import NotReproducedError, UsageError
 from exporter.graph.bake import from_images
 from exporter.measure.stage import measure_engines
@@ -82,6 +81,8 @@ def benchmark_build(
     )
     failures = [f"{name}: {one.failure}" for name, one in found.engines.items() if one.failure]
     if request.throughput:
+        from exporter.commands.throughput import measure_build  # what packs is needed here alone
+
         try:
             manifest = replace(manifest, throughput=measure_build(manifest, request, progress))
         except NotReproducedError as error:

@@ -8,11 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from exporter import host
 from exporter.artifact import Skipped
 from exporter.builds import manifest as manifests
 from exporter.measure.timing import Ceilings, Latency
-from exporter.runtime.machine import BF16_FLAG
 from tests.hidden_libraries import (
     Ran,
     all_commands,
@@ -50,8 +48,7 @@ def test_without_onnx_runtime(build: Path, tmp_path: Path) -> None:
     assert "passed" in validated
     assert "ONNX Runtime" in validated
     built = [engine.id for engine in manifests.read(tmp_path / "out").engines]
-    bf16 = ["openvino.bf16"] if BF16_FLAG in host.cpu_flags() else []
-    assert built == ["openvino.fp32", *bf16]
+    assert built == ["openvino.fp32"]
     notes = words(ran["export"].err)
     assert "note: ort-cpu is left out: target ort-cpu needs ONNX Runtime" in notes
     assert "note: openvino.int8 is left out" in notes

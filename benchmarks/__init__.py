@@ -14,7 +14,6 @@ Beside it, questions of their own, each `python -m benchmarks.NAME --help`:
     int8_accuracy       how far INT8 is from float32, ours against the peers', on a model of yours
     calibration_cost    time and memory of a calibration
     placement           which tensors INT8 for TensorRT quantizes, ours beside ModelOpt's
-    fp8                 what TensorRT-RTX would make of FP8
     preprocessing       what `--bake-preprocess` gains, from 8-bit images to logits
     gpu_report          what a GPU says of this project, in one archive (`make gpu-report`)
     serving_overhead    what `exporter.runtime` costs beyond the runtime library

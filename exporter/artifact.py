@@ -27,8 +27,13 @@ class Precision(StrEnum):
     FP32 = "fp32"
     FP16 = "fp16"
     BF16 = "bf16"
-    """FP32's range in 16 bits: 8 bits of each number where FP16 has 11."""
     INT8 = "int8"
+    FP8 = "fp8"  # E4M3
+
+    @property
+    def quantized(self) -> bool:
+        """Whether its graphs have Q/DQ, whose scales calibration finds."""
+        return self in (Precision.INT8, Precision.FP8)
 
 
 class Dialect(StrEnum):
@@ -42,6 +47,8 @@ class Dialect(StrEnum):
     """ONNX Runtime CPU, OpenVINO: U8 activations everywhere, both inputs of each residual Add."""
     S8_SYMMETRIC = "s8-symmetric"
     """TensorRT, TensorRT-RTX: S8, zero point 0, at a residual Add on the shortcut alone."""
+    E4M3_SYMMETRIC = "e4m3-symmetric"
+    """The same with codes in FP8."""
 
 
 class ElementType(StrEnum):
@@ -109,15 +116,6 @@ class CalibrationMethod(StrEnum):
     """The one with the least mean squared error."""
     MINMAX = "minmax"
     """From the smallest to the largest value."""
-
-
-class Correction(StrEnum):
-    """What is corrected in an INT8 graph, with the calibration data."""
-
-    ALL = "all"
-    """The weights are rounded again, then the biases take back the mean error that is left."""
-    BIASES = "biases"
-    NONE = "none"
 
 
 class ClassNames(StrEnum):

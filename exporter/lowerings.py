@@ -1,7 +1,7 @@
 """Every lowered graph that a build needs, made once, before the engines that share it.
 
-INT8 is calibrated once for all dialects. A lowering that fails costs the engines that need it, and
-no other.
+INT8 and FP8 are calibrated once for all dialects. A lowering that fails costs the engines that need
+it, and no other.
 """
 
 from __future__ import annotations
@@ -51,17 +51,19 @@ def make_lowerings(
     keys = list(dict.fromkeys(wanted))
     made: Lowerings = {}
     ranges: Ranges | BuildError | None = None
-    if any(precision is Precision.INT8 for precision, _ in keys):
+    if any(precision.quantized for precision, _ in keys):
         ranges = _ranges(run, network.graph, calibration)
     for precision, dialect in keys:
-        if precision is Precision.INT8 and isinstance(ranges, BuildError):
+        if precision.quantized and isinstance(ranges, BuildError):
             made[precision, dialect] = ranges
             continue
         try:
             graph, reports = _lower(run, network.graph, precision, dialect, ranges)
-            if precision is Precision.INT8:
+            if precision.quantized:
                 with run.clock.time("correct"):
-                    how = CORRECTIONS[run.request.correction]
+                    how = dict(CORRECTIONS[run.request.correction])
+                    if precision is Precision.FP8:  # its steps differ from code to code
+                        how["rounding"] = False
                     graph = correct(graph, network.graph, calibration, run.progress, **how)
             if run.request.bake_preprocess:
                 graph, baked = bake(network.model, graph, network.graph)

@@ -151,14 +151,15 @@ def _check_offered(
 def _missing_tool(target: Target, precision: Precision) -> str | None:
     """What the compiler itself needs for an engine and this machine does not have.
 
-    ONNX Runtime calibrates INT8, and runs the lowered graph of an engine that does not run here.
+    ONNX Runtime calibrates 8 bits, and runs the lowered graph of an engine that does not run here.
     """
-    if precision is not Precision.INT8 and target.runs_here() is None:
+    if not precision.quantized and target.runs_here() is None:
         return None
     problem = import_problem("onnxruntime")
     if problem is None:
         return None
-    does = "calibrates INT8" if precision is Precision.INT8 else "proves what does not run here"
+    proves = "proves what does not run here"
+    does = f"calibrates {precision.upper()}" if precision.quantized else proves
     install = install_command("gpu" if host.describe_host().gpu else "cpu")
     return (
         f"{target.name}.{precision} needs ONNX Runtime, which {does} and {problem}; run: {install}"

@@ -209,6 +209,9 @@ def test_targets_by_name_come_in_every_precision_that_they_have(
             {"targets": ("ort-cpu",), "precisions": (Precision.BF16,)},
             "ONNX Runtime's CPU provider has no BF16 convolution",
         ),
+        ({"targets": ("openvino",), "precisions": (Precision.FP8,)}, "no CPU computes in FP8"),
+        ({"targets": ("ort-cpu",), "precisions": (Precision.FP8,)}, "no CPU computes in FP8"),
+        ({"precisions": (Precision.FP8,)}, "built by default on a machine like this is in fp8"),
         (
             {"targets": ("ort-cpu",), "settings": {"tensorrt-rtx": {"tf32": "on"}}},
             "--setting names tensorrt-rtx, which is not built",

@@ -16,8 +16,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from exporter.artifact import CalibrationMethod, Channels, Correction, Interpolation, Precision
+from exporter.artifact import CalibrationMethod, Channels, Interpolation, Precision
 from exporter.errors import UsageError, unknown_name
+from exporter.quantize.method import Correction
 from exporter.targets.target import MachineKind
 
 T = TypeVar("T")

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from exporter import host
-from exporter.artifact import ModelSpec, Precision, Skipped
+from exporter.artifact import ModelSpec, Skipped
 from exporter.builds.option import given
 from exporter.builds.records import (
     DataRecord,
@@ -39,7 +39,7 @@ def describe_build(
     """The manifest of a build; `evaluated` inputs were compared."""
     calibration: SamplesRecord | Skipped = Skipped("no INT8 engine was asked for")
     precisions = {engine.precision for engine in engines} | {engine.precision for engine in failed}
-    if Precision.INT8 in precisions:
+    if any(precision.quantized for precision in precisions):
         used = data.calibration.take(run.request.calibration_samples)
         calibration = SamplesRecord(used.source, used.count, used.sha256)
     whole = data.evaluation

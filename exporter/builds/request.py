@@ -14,10 +14,11 @@ from typing import Annotated, Final
 
 from attrs import field, frozen
 
-from exporter.artifact import CalibrationMethod, Channels, Correction, Interpolation, Precision
+from exporter.artifact import CalibrationMethod, Channels, Interpolation, Precision
 from exporter.builds import converters
 from exporter.builds.converters import FloatPrecision
 from exporter.builds.option import Option, Values
+from exporter.quantize.method import Correction
 from exporter.targets import TARGETS, MachineKind
 
 DEFAULT_MODEL: Final = "resnet20-digits"
@@ -38,7 +39,7 @@ class Concern(StrEnum):
     """What an option may be about, and that it is missing (`unused.py` decides when it is)."""
 
     INT8 = "INT8, which is not built"
-    REDUCED = "FP16, BF16 and INT8, which are not built"
+    REDUCED = "precisions below FP32, which are not built"
     FLOAT_BETWEEN = "INT8 in the form that leaves tensors unquantized, which is not built"
     PROFILES = "targets with optimization profiles that no --setting gives, of which none is built"
     FALLBACK = "GPU providers of ONNX Runtime, of which none is built"

@@ -29,12 +29,12 @@ def refuse_unused(request: ExportRequest, pairs: Sequence[tuple[Target, Precisio
 def _concerns(request: ExportRequest, pairs: Sequence[tuple[Target, Precision]]) -> set[Concern]:
     """What the engines to be built are about."""
     targets = [target for target, _ in pairs]
-    in_int8 = [target for target, precision in pairs if precision is Precision.INT8]
+    in_8_bits = [(target, precision) for target, precision in pairs if precision.quantized]
     found = {
-        Concern.INT8: bool(in_int8),
+        Concern.INT8: bool(in_8_bits),
         Concern.REDUCED: any(precision is not Precision.FP32 for _, precision in pairs),
         Concern.FLOAT_BETWEEN: any(
-            target.dialect(Precision.INT8) in LEAVE_FLOATS for target in in_int8
+            target.dialect(precision) in LEAVE_FLOATS for target, precision in in_8_bits
         ),
         Concern.PROFILES: any(
             target.has_profiles and "profile" not in request.settings.get(target.family, {})
@@ -55,7 +55,7 @@ def _remedy(concern: Concern) -> str:
         case Concern.INT8:
             return "add int8 to --precision"
         case Concern.REDUCED:
-            return "add fp16, bf16 or int8 to --precision"
+            return "add fp16 or int8 to --precision"
         case Concern.FLOAT_BETWEEN:
             return "add a --target of such a runtime, in int8"
         case Concern.PROFILES:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from rich.markup import escape
 from rich.table import Table
 
-from exporter.artifact import Precision, Skipped
+from exporter.artifact import Skipped
 from exporter.commands.print_table import print_table
 from exporter.measure.statistics import STABLE_TAIL
 from exporter.measure.timing import DISTURBING_LOAD, Latency
@@ -177,7 +177,7 @@ def _parity(engine: EngineRecord) -> str:
 
 def _error(engine: EngineRecord, parity: Parity | OutputParity) -> str:
     """The error that the precision's limit is about."""
-    if engine.precision is Precision.INT8:
+    if engine.precision.quantized:
         return f"SQNR {parity.sqnr_db:.1f} dB"
     return f"rel_l2 {parity.rel_l2:.1e}"
 

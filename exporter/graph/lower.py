@@ -29,11 +29,11 @@ class Lowering:
     precision: Precision
     dialect: Dialect
     ranges: Ranges | None = None
-    """Calibrated on the graph that is lowered; INT8 needs them."""
+    """Calibrated on the graph that is lowered; INT8 and FP8 need them."""
     keep: Keep = ()
     """Names of nodes, or of modules with all nodes inside them, that stay in float32."""
     float_type: Precision = Precision.FP32
-    """The type of what INT8 leaves unquantized; FP16 only in `LEAVE_FLOATS`."""
+    """The type of what INT8 and FP8 leave unquantized; FP16 only in `LEAVE_FLOATS`."""
     reduce_range: bool = False
     """Weights of INT8 in 7 bits."""
 
@@ -46,11 +46,13 @@ def _to_bf16(graph: ir.Model, to: Lowering) -> PassReport:
     return convert_floats(graph, Precision.BF16, to.keep)
 
 
-def _to_int8(graph: ir.Model, to: Lowering) -> PassReport:
+def _to_8_bits(graph: ir.Model, to: Lowering) -> PassReport:
     from exporter.passes.qdq.insert import insert_qdq
 
     if to.ranges is None:
-        raise UsageError(f"INT8 in {to.dialect} needs calibrated ranges; give `ranges`")
+        raise UsageError(
+            f"{to.precision.upper()} in {to.dialect} needs calibrated ranges; give `ranges`"
+        )
     return insert_qdq(graph, to.ranges, to.dialect, to.keep, reduce_range=to.reduce_range)
 
 
@@ -65,11 +67,12 @@ LOWERINGS: Final[Mapping[tuple[Precision, Dialect], tuple[Step, ...]]] = {
     (Precision.FP32, Dialect.FLOAT_FUSED): (_fuse_residual,),
     (Precision.FP16, Dialect.FLOAT): (_to_fp16,),
     (Precision.BF16, Dialect.FLOAT): (_to_bf16,),
-    (Precision.INT8, Dialect.U8_ASYMMETRIC): (_to_int8,),
-    (Precision.INT8, Dialect.S8_SYMMETRIC): (_to_int8,),
+    (Precision.INT8, Dialect.U8_ASYMMETRIC): (_to_8_bits,),
+    (Precision.INT8, Dialect.S8_SYMMETRIC): (_to_8_bits,),
+    (Precision.FP8, Dialect.E4M3_SYMMETRIC): (_to_8_bits,),
 }
 """The passes that lower to a precision in a dialect, in their order."""
-LEAVE_FLOATS: Final = (Dialect.S8_SYMMETRIC,)
+LEAVE_FLOATS: Final = (Dialect.S8_SYMMETRIC, Dialect.E4M3_SYMMETRIC)
 """The dialects with float tensors between quantized ones."""
 
 
@@ -93,7 +96,7 @@ def lower(graph: ir.Model, to: Lowering) -> tuple[ir.Model, tuple[PassReport, ..
     check_kept(graph, to.keep)
     lowered = graph.clone()
     steps = LOWERINGS[to.precision, to.dialect]
-    if to.precision is Precision.INT8 and to.float_type is Precision.FP16:
+    if to.precision.quantized and to.float_type is Precision.FP16:
         steps = (_to_fp16, *steps)
     reports = [step(lowered, to) for step in steps]
     common.ShapeInferencePass()(lowered)

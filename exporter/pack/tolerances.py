@@ -15,6 +15,7 @@ ROUNDING: Final[Mapping[Precision, float]] = {
     Precision.FP16: 5e-3,
     Precision.BF16: 3e-2,
     Precision.INT8: 3e-2,
+    Precision.FP8: 0.1,
 }
 """Between other kernels for the same graph, relative L2 of one golden's answer; measured between
 ONNX Runtime's CPUs, its WebAssembly build and OpenVINO (tests/serving)."""

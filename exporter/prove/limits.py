@@ -14,6 +14,7 @@ _ERRORS: Final[Mapping[Precision, Mapping[str, float]]] = MappingProxyType(
         Precision.FP16: {"rel_l2": 5e-3, "batch_max_abs": 2e-2},
         Precision.BF16: {"rel_l2": 3e-2, "batch_max_abs": 0.1},
         Precision.INT8: {"sqnr_db": 20.0, "batch_max_abs": 0.2},
+        Precision.FP8: {"sqnr_db": 15.0, "batch_max_abs": 0.3},
     }
 )
 _ANSWERS: Final[Mapping[Precision, Mapping[str, float]]] = MappingProxyType(
@@ -22,6 +23,7 @@ _ANSWERS: Final[Mapping[Precision, Mapping[str, float]]] = MappingProxyType(
         Precision.FP16: {"top1_agreement": 0.99, "top1_drop": 0.001},
         Precision.BF16: {"top1_agreement": 0.95, "top1_drop": 0.01},
         Precision.INT8: {"top1_agreement": 0.95, "top1_drop": 0.01},
+        Precision.FP8: {"top1_agreement": 0.95, "top1_drop": 0.01},
     }
 )
 LIMITS: Final[Mapping[tuple[Precision, bool], Mapping[str, float]]] = MappingProxyType(

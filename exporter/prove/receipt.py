@@ -7,11 +7,11 @@ Verdict `unverified`: the kernels are no complete account of the graph. There is
     of convolutions is not the graph's, or a block's sum is in none of its kernels, or a name that
     was to be kept is nowhere, or the kernels are not connected (more than one tensor that nothing
     writes), so that "between" has no meaning.
-Verdict `fused`, for all precisions: every residual sum is inside a convolution kernel (INT8: or in
-    one 8-bit kernel with its requantization), no operator is left over, but for those that the
+Verdict `fused`, for all precisions: every residual sum is inside a convolution kernel (8 bits: or
+    in one 8-bit kernel with its requantization), no operator is left over, but for those that the
     runtime is not known to fuse (`unfusable.py` tells them from the graph), and
     FP32, FP16, BF16  every convolution computes in that type;
-    INT8  every convolution computes in 8 bits;
+    INT8, FP8         every convolution computes in 8 bits of that type;
     and what was to be kept in float32 does not compute in the reduced precision.
 What is unfusable is counted as what it is, is named with the reason, and lowers nothing.
 A sum that was itself to be kept in higher precision is counted as what it is, fused or not, and
@@ -21,9 +21,9 @@ Verdict `partial`: anything else, with each reason.
 Operators left over (`float_ops`):
     in float    pointwise kernels after the first convolution and before the head. The head is what
                 follows the last pooling or Gemm with no convolution behind it.
-    INT8        kernels that compute in float between two that compute in 8 bits. The input's
+    in 8 bits   kernels that compute in float between two that compute in 8 bits. The input's
                 quantization and a float head are not between. What was to be kept does not count,
-                nor, in the s8-symmetric dialect, the average pool, which is float there by design.
+                nor, in the symmetric dialects, the average pool, which is float there by design.
 """
 
 from __future__ import annotations
@@ -52,6 +52,8 @@ _POINTWISE: Final = frozenset(
 """Operations that should be inside the kernel of a convolution."""
 _CAN_BE_KEPT: Final = frozenset({Operation.CONV, Operation.GEMM, Operation.ADD})
 """Operations that a user may keep in higher precision."""
+_EIGHT_BITS: Final = frozenset({ElementType.INT8, ElementType.FP8})
+_FLOAT_POOLS: Final = (Dialect.S8_SYMMETRIC, Dialect.E4M3_SYMMETRIC)
 Leftover = tuple[str, str, str]
 """(kernel, its blocks, why it is left over)."""
 
@@ -248,9 +250,7 @@ class _Account:
     def _sum_is_kept(self, block: ResidualBlock) -> bool:
         """Whether a block's sum was to be kept in higher precision, and is."""
         sums = self.graph.sums_of(block)
-        return bool(sums) and all(
-            self._is_kept(k) and k.dtype is not ElementType.INT8 for k in sums
-        )
+        return bool(sums) and all(self._is_kept(k) and k.dtype not in _EIGHT_BITS for k in sums)
 
     def unfusable_among(self, kernels: Iterable[int]) -> dict[int, str]:
         """Those of some kernels that do what the runtime is not known to fuse, each with why."""
@@ -263,7 +263,7 @@ class _Account:
     def sum_is_quantized(self, block: ResidualBlock) -> bool:
         """Whether a block's sum is fused and computes in 8 bits."""
         sums = self.graph.sums_of(block)
-        return bool(sums) and all(k.dtype is ElementType.INT8 and _is_fused(k) for k in sums)
+        return bool(sums) and all(k.dtype in _EIGHT_BITS and _is_fused(k) for k in sums)
 
     def quantized_main_branches(self) -> list[str]:
         """One sentence on the blocks whose main branch has Q/DQ as well as the shortcut.
@@ -282,7 +282,7 @@ class _Account:
         if precision is Precision.FP32:
             return ()
         own = ElementType(precision)
-        how = "is quantized" if own is ElementType.INT8 else f"computes in {own}"
+        how = "is quantized" if precision.quantized else f"computes in {own}"
         reason = f"was to be kept in higher precision and {how}"
         return tuple(
             (kernel.name, ", ".join(blocks), reason)
@@ -294,7 +294,7 @@ class _Account:
 
     def leftovers(self, precision: Precision, dialect: Dialect) -> dict[int, Leftover]:
         """Each operator that the precision's rule calls left over, by its kernel's index."""
-        if precision is Precision.INT8:
+        if precision.quantized:
             found = self._float_between_quantized(dialect)
         else:
             found = self._unfused_pointwise()
@@ -319,15 +319,16 @@ class _Account:
     def _float_between_quantized(self, dialect: Dialect) -> dict[int, str]:
         quantized = self.graph.select(
             lambda kernel: (
-                kernel.dtype is ElementType.INT8
+                kernel.dtype in _EIGHT_BITS
                 and not NO_ARITHMETIC.union({Operation.OTHER}).issuperset(kernel.does)
             )
         )
         found = {}
         for index in self.graph.all_after(quantized) & self.graph.all_before(quantized):
             kernel = self.kernels[index]
-            by_design = dialect is Dialect.S8_SYMMETRIC and Operation.AVGPOOL in kernel.does
-            if self._is_kept(kernel) or by_design or kernel.dtype.startswith("int"):
+            by_design = dialect in _FLOAT_POOLS and Operation.AVGPOOL in kernel.does
+            integer = kernel.dtype.startswith("int") or kernel.dtype in _EIGHT_BITS
+            if self._is_kept(kernel) or by_design or integer:
                 continue
             if not NO_ARITHMETIC.issuperset(kernel.does):
                 found[index] = f"{kernel.op} computes in {kernel.dtype} between 8-bit kernels"
@@ -350,7 +351,7 @@ def _convolutions(kernels: Sequence[Kernel]) -> int:
 
 def _is_fused(kernel: Kernel) -> bool:
     """Whether a kernel that does a residual sum does it without a pass over memory in float."""
-    return Operation.CONV in kernel.does or kernel.dtype is ElementType.INT8
+    return Operation.CONV in kernel.does or kernel.dtype in _EIGHT_BITS
 
 
 def _quantizes_main_branch(kernel: Kernel, block: ResidualBlock) -> bool:

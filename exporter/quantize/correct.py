@@ -25,11 +25,11 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from exporter.artifact import Correction
 from exporter.passes.qdq.nodes import is_quantized
 from exporter.passes.values import add_constant, constant, replace_constant
 from exporter.progress import Progress
 from exporter.quantize.exact_inputs import mean_residues, observe
+from exporter.quantize.method import Correction
 from exporter.quantize.quantized_layer import QuantizedLayer, quantized_layers
 
 if TYPE_CHECKING:

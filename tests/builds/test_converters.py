@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exporter.artifact import CalibrationMethod, Correction, Precision
+from exporter.artifact import CalibrationMethod, Precision
 from exporter.builds.option import refuse_unusable
 from exporter.builds.request import ExportRequest
 from exporter.errors import UsageError
 from exporter.pack.request import PackRequest
+from exporter.quantize.method import Correction
 
 
 @pytest.mark.parametrize(

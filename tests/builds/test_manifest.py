@@ -91,7 +91,11 @@ def edited(path: str, value: Any) -> dict[str, Any]:
         ("model", None, "model: a required field is missing"),
         ("engines.0.receipt.float_ops", None, "engines[0].receipt.float_ops: a required field is"),
         ("engines.0.files", [], "engines[0]: expected at least one file, found []"),
-        ("engines.0.precision", "int4", 'expected one of fp32, fp16, bf16, int8, found "int4"'),
+        (
+            "engines.0.precision",
+            "int4",
+            'expected one of fp32, fp16, bf16, int8, fp8, found "int4"',
+        ),
         ("engines.0.parity.rel_l2", "x", 'engines[0].parity.rel_l2: expected a number, found "x"'),
         ("engines.0.parity", ["x"], 'engines[0].parity: expected an object, found ["x"]'),
         ("engines.0.trained", 1, "engines[0].trained: expected true or false, found 1"),

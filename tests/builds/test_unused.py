@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import pytest
 
-from exporter.artifact import CalibrationMethod, Correction, Precision, TensorSpec
+from exporter.artifact import CalibrationMethod, Precision, TensorSpec
 from exporter.builds.benchmark_request import BenchmarkRequest
 from exporter.builds.option import declarations
 from exporter.builds.request import Concern, ExportRequest
@@ -21,6 +21,7 @@ from exporter.builds.unused import (
 )
 from exporter.errors import UsageError
 from exporter.plan import plan
+from exporter.quantize.method import Correction
 from exporter.targets import Target
 from exporter.targets.ort.cpu import OrtCpu
 from exporter.targets.ort.cuda import OrtCuda

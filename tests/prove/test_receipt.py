@@ -243,6 +243,17 @@ def test_bf16_must_compute_in_bf16_but_for_what_is_kept() -> None:
     assert judge(fused(), kept=("conv1",)).verdict is Verdict.FUSED
 
 
+def test_fp8_is_judged_as_int8_is() -> None:
+    in_fp8 = [replace(k, dtype=ElementType.FP8) if k.dtype == "int8" else k for k in quantized()]
+    found = judge(in_fp8, Precision.FP8, Dialect.E4M3_SYMMETRIC)
+    assert found.verdict is Verdict.FUSED, found.reason
+    assert found.convs_by_type == {ElementType.FP8: 5}
+    assert (found.residual_adds_fused, found.residual_adds_quantized) == (2, 2)
+    found = judge(quantized(), Precision.FP8, Dialect.E4M3_SYMMETRIC)
+    assert found.verdict is Verdict.PARTIAL
+    assert found.reason == "5 of 5 convolutions compute in int8"
+
+
 def test_int8_with_integer_sums_and_a_float_head_is_fused() -> None:
     found = judge_int8(quantized())
     assert found.verdict is Verdict.FUSED, found.reason

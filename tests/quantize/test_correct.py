@@ -9,7 +9,7 @@ import onnx_ir as ir
 import pytest
 import torch
 
-from exporter.artifact import Correction, Dialect, Precision
+from exporter.artifact import Dialect, Precision
 from exporter.errors import BuildError
 from exporter.graph.files import save, serialize
 from exporter.graph.lower import Lowering, lower
@@ -22,6 +22,7 @@ from exporter.passes.values import constant
 from exporter.progress import Silent
 from exporter.quantize.calibrate import calibrate
 from exporter.quantize.correct import CORRECTIONS, correct
+from exporter.quantize.method import Correction
 from exporter.quantize.rounding import DAMPING, POSITIONS, Moments, columns_of, round_columns
 from exporter.targets import BuildOptions, get_target
 from tests.graphs import Array, graph, random, relative_error, run

@@ -4,6 +4,7 @@
 
 Activations, u8 asymmetric:  scale = (max - min) / 255,   zero_point = round(-min / scale)
 Activations, s8 symmetric:   scale = largest / 127,   zero_point = 0
+In FP8 (E4M3) instead of S8: 448, its largest number, in place of 127; codes are FP8 numbers
 Weights, s8 per channel:     scale[c] = max |w[c]| / 127,   codes in -127..127
     with a reduced range:    scale[c] = max |w[c]| / 64,    codes in -64..64
 Bias, s32 per channel:       scale[c] = x_scale * weight_scale[c], in float32 exactly: ONNX Runtime
@@ -23,6 +24,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
@@ -32,6 +34,8 @@ LARGEST_BIAS: Final = 2**30
 """The largest int32 code of a bias: as much again is left for the products that are added to it."""
 LARGEST_CODE: Final = 127
 """The largest int8 code of a weight."""
+LARGEST_FP8: Final = 448.0
+"""The largest number of E4M3 (Micikevicius et al. 2022, "FP8 Formats for Deep Learning")."""
 LARGEST_REDUCED_CODE: Final = 64
 """The largest code of a weight in 7 bits: two products with the largest U8, 2 * 255 * 64, fit the
 16 bits in which x86 CPUs without VNNI add pairs of them."""
@@ -46,14 +50,16 @@ class Activation:
     """The scale and zero point of one activation tensor."""
 
     scale: np.floating[Any]
-    zero_point: np.integer[Any]
+    zero_point: Any
+    """A numpy scalar of the codes' type."""
 
 
 @dataclass(frozen=True)
 class Weight:
     """Per-channel codes of a weight, with one scale and a zero point of 0 for each channel."""
 
-    codes: npt.NDArray[np.int8]
+    codes: npt.NDArray[Any]
+    """int8, or FP8."""
     scale: Floats
     raised: int
     """Channels whose scale had to be raised for the bias' sake."""
@@ -73,10 +79,13 @@ def asymmetric_u8(minimum: float, maximum: float) -> Activation:
 
 def symmetric_s8(largest: float, dtype: npt.DTypeLike = np.float32) -> Activation:
     """(-largest, largest) on -127..127; the scale in float32 or float16."""
-    exact = largest / 127.0
-    if exact < _TINY:
-        exact = 1.0  # a tensor that is always zero
-    return Activation(_scale_of(np.array([exact]), dtype)[0], np.int8(0))
+    return Activation(_symmetric_scale(largest / LARGEST_CODE, dtype), np.int8(0))
+
+
+def symmetric_e4m3(largest: float, dtype: npt.DTypeLike = np.float32) -> Activation:
+    """(-largest, largest) on the numbers of E4M3; the scale in float32 or float16."""
+    zero = ml_dtypes.float8_e4m3fn(0)
+    return Activation(_symmetric_scale(largest / LARGEST_FP8, dtype), zero)
 
 
 def quantize_weight(
@@ -111,6 +120,17 @@ def quantize_weight(
     return Weight(codes, rounded, int(raised.sum()))
 
 
+def quantize_weight_e4m3(weight: Floats, axis: int, *, dtype: npt.DTypeLike) -> Weight:
+    """FP8 codes of a weight, one scale for each index of `axis`, rounded to nearest even."""
+    rest = tuple(i for i in range(weight.ndim) if i != axis)
+    largest = np.abs(weight).max(axis=rest).astype(np.float64)
+    scale = _scale_of(np.maximum(largest / LARGEST_FP8, _TINY), dtype)
+    shape = tuple(-1 if i == axis else 1 for i in range(weight.ndim))
+    steps = weight.astype(np.float32) / scale.astype(np.float32).reshape(shape)
+    codes = np.clip(steps, -LARGEST_FP8, LARGEST_FP8).astype(ml_dtypes.float8_e4m3fn)
+    return Weight(codes, scale, raised=0)
+
+
 def quantize_bias(
     bias: Floats, x_scale: np.floating[Any], weight_scale: Floats
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
@@ -130,6 +150,13 @@ def dequantize(
         shape
     )
     return values
+
+
+def _symmetric_scale(exact: float, dtype: npt.DTypeLike) -> np.floating[Any]:
+    if exact < _TINY:
+        exact = 1.0  # a tensor that is always zero
+    scale: np.floating[Any] = _scale_of(np.array([exact]), dtype)[0]
+    return scale
 
 
 def _scale_of(exact: npt.NDArray[np.float64], dtype: npt.DTypeLike) -> Floats:

@@ -1,7 +1,8 @@
-"""Write INT8 into the graph: QuantizeLinear and DequantizeLinear where a runtime fuses them.
+"""Write INT8 or FP8 into the graph: QuantizeLinear and DequantizeLinear where a runtime fuses them.
 
     u8-asymmetric   ONNX Runtime's CPU provider, OpenVINO      `u8_asymmetric`
     s8-symmetric    TensorRT, TensorRT-RTX                     `s8_symmetric`
+    e4m3-symmetric  the same in FP8
 
 Standard ONNX, opset 20. The type between the quantized regions is the graph's own: on a graph that
 `convert_floats` has been through, scales and what is dequantized are FP16.
@@ -18,7 +19,7 @@ from onnx_ir.passes import common
 from exporter.artifact import Dialect, PassReport, Ranges
 from exporter.errors import BuildError, UsageError
 from exporter.passes.qdq.arithmetic import LARGEST_CODE, LARGEST_REDUCED_CODE
-from exporter.passes.qdq.s8_symmetric import place_s8_symmetric
+from exporter.passes.qdq.s8_symmetric import place_e4m3_symmetric, place_s8_symmetric
 from exporter.passes.qdq.u8_asymmetric import place_u8_asymmetric
 from exporter.passes.values import is_inside, is_op
 
@@ -31,7 +32,7 @@ def insert_qdq(
     *,
     reduce_range: bool = False,
 ) -> PassReport:
-    """Counts as fired each operator that now computes in INT8.
+    """Counts as fired each operator that now computes in 8 bits.
 
     `keep` holds names of nodes, or of modules with all nodes inside them. `reduce_range` gives
     weights 7 bits, for x86 CPUs without VNNI (docs/decisions/0005).
@@ -46,9 +47,10 @@ def insert_qdq(
     places = {
         Dialect.U8_ASYMMETRIC: place_u8_asymmetric,
         Dialect.S8_SYMMETRIC: place_s8_symmetric,
+        Dialect.E4M3_SYMMETRIC: place_e4m3_symmetric,
     }
     if dialect not in places:
-        raise UsageError(f"dialect {dialect} has no Q/DQ; INT8 is written in {' or '.join(places)}")
+        raise UsageError(f"dialect {dialect} has no Q/DQ; 8 bits are in {' or '.join(places)}")
     kept = frozenset(
         node for node in graph.graph if any(is_inside(str(node.name), name) for name in keep)
     )

@@ -39,7 +39,7 @@ class Parameters:
 def add_parameters(body: ir.Graph, name: str, numbers: Activation | Weight) -> Parameters:
     """The constants `<name>.scale` and `<name>.zero_point`."""
     if isinstance(numbers, Weight):
-        zero_point = np.zeros(numbers.scale.shape, np.int8)
+        zero_point = np.zeros(numbers.scale.shape, numbers.codes.dtype)
     else:
         zero_point = np.asarray(numbers.zero_point)
     return Parameters(

@@ -68,6 +68,10 @@ class OpenVino(Target):
         return (diagnose_library(cls.family, cls.library, here),)
 
     def dialect(self, precision: Precision) -> Dialect:
+        if precision is Precision.FP8:
+            raise UsageError(
+                "no CPU computes in FP8; use --target tensorrt or tensorrt-rtx for fp8"
+            )
         if precision not in self.precisions:
             raise UsageError(
                 f"target openvino computes {precision.upper()} on CPUs with {BF16_FLAG} alone, "

@@ -95,6 +95,10 @@ class OrtCpu(Target):
                 "ONNX Runtime's CPU provider has no BF16 convolution (on ARM it can compute FP32 "
                 "matrix products in BF16, never a graph); for bf16 use --target openvino"
             )
+        if precision is Precision.FP8:
+            raise UsageError(
+                "no CPU computes in FP8; use --target tensorrt or tensorrt-rtx for fp8"
+            )
         if precision not in self.precisions:
             raise UsageError(f"target {self.name} is for int8 alone; use ort-cpu for {precision}")
         return _DIALECTS[precision]

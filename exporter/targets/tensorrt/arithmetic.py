@@ -1,15 +1,22 @@
-"""Which GPUs compute in a precision: NVIDIA's compute capabilities."""
+"""Which GPUs compute in a precision, and the form of graph in which TensorRT takes it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Final
 
-from exporter.artifact import Precision
+from exporter.artifact import Dialect, Precision
 from exporter.errors import UsageError
 
-SINCE: Final[Mapping[Precision, str]] = {Precision.BF16: "8.0"}
+SINCE: Final[Mapping[Precision, str]] = {Precision.BF16: "8.0", Precision.FP8: "8.9"}
 """The first compute capability with tensor cores of a precision that not all GPUs have."""
+
+
+DIALECTS: Final[Mapping[Precision, Dialect]] = {
+    Precision.INT8: Dialect.S8_SYMMETRIC,
+    Precision.FP8: Dialect.E4M3_SYMMETRIC,
+}
+"""The form in which TensorRT takes what is quantized; any other precision is plain."""
 
 
 def check_arithmetic(precision: Precision, capability: str | None, gpu: str) -> None:

@@ -48,7 +48,7 @@ from exporter.targets.target import (
     Target,
     UnreadableKernels,
 )
-from exporter.targets.tensorrt.arithmetic import SINCE, check_arithmetic
+from exporter.targets.tensorrt.arithmetic import DIALECTS, SINCE, check_arithmetic
 from exporter.targets.tensorrt.layer_list import parse_layer_list
 from exporter.targets.tensorrt.predict import predictions, traffic
 from exporter.targets.tensorrt.records import LayerList
@@ -86,7 +86,7 @@ class TensorRtRtx(Target):
     has_profiles = True
     cuda_graph = True
     prediction_example = "--target tensorrt-rtx:sm89 --precision fp16"
-    on_request: tuple[Precision, ...] = (Precision.BF16,)
+    on_request: tuple[Precision, ...] = (Precision.BF16, Precision.FP8)
 
     def __init__(self, variant: str = "") -> None:
         if variant in _DATA_CENTRE:
@@ -135,10 +135,10 @@ class TensorRtRtx(Target):
                 f"TensorRT-RTX has no FP32 matrix product on sm75, which the classifier of an "
                 f"{precision} engine is; ask for fp16"
             )
-        return Dialect.S8_SYMMETRIC if precision is Precision.INT8 else Dialect.FLOAT
+        return DIALECTS.get(precision, Dialect.FLOAT)
 
     def expected(self, precision: Precision) -> Verdict:
-        return Verdict.PARTIAL if precision is Precision.INT8 else Verdict.FUSED
+        return Verdict.PARTIAL if precision.quantized else Verdict.FUSED
 
     def activations(self, precision: Precision) -> frozenset[str]:  # noqa: ARG002
         return frozenset({"Relu", "Clip"})
@@ -287,15 +287,15 @@ def recommendation(listed: LayerList, precision: Precision) -> str | None:
     """What the builder's list says against this precision on this runtime, if anything."""
     convs = [layer for layer in listed.layers if Operation.CONV in layer.does]
     in_float = {t.name for layer in convs for t in layer.outputs if t.dtype is ElementType.FP32}
-    if precision is not Precision.INT8 or not in_float:
+    if not precision.quantized or not in_float:
         return None
     readers = sum(
         layer.type == "kgen" and not in_float.isdisjoint(t.name for t in layer.inputs)
         for layer in listed.layers
     )
     return (
-        f"{listed.library} compiles INT8 to {len(convs)} convolutions, {len(in_float)} of which "
-        f"write FP32, and {readers} pointwise kernels that read it back; "
+        f"{listed.library} compiles {precision.upper()} to {len(convs)} convolutions, "
+        f"{len(in_float)} of which write FP32, and {readers} pointwise kernels that read it back; "
         "prefer --precision fp16 on this runtime"
     )
 

@@ -2,7 +2,8 @@
 
 TensorRT 11 and TensorRT-RTX take precision from the graph; a tool that asks for it in the old way
 gets FP32 without a word. So each convolution's type in the builder's list is compared with the
-lowered graph's: FP16 where its weights are, INT8 where both its inputs are dequantized.
+lowered graph's: FP16 where its weights are, INT8 or FP8 where both its inputs are dequantized from
+it. One that was to be in FP8 may be built in float: its receipt counts that.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from exporter.artifact import ElementType, Operation, Precision
 from exporter.errors import BuildError
 from exporter.targets.tensorrt.records import LayerList
 
+_FLOATS: Final = (ElementType.FP32, ElementType.FP16)
 _NAMES: Final[Mapping[str, ElementType]] = {
     "FLOAT": ElementType.FP32,
     "FLOAT16": ElementType.FP16,
     "BFLOAT16": ElementType.BF16,
 }
+_QUANTIZED: Final[Mapping[str, ElementType]] = {"FLOAT8E4M3FN": ElementType.FP8}
 
 
 def asked_types(graph: Path) -> dict[str, ElementType]:
@@ -37,7 +40,8 @@ def asked_types(graph: Path) -> dict[str, ElementType]:
         if node.op_type == "Conv":
             ends = [writers.get(name) for name in node.input[:2]]
             if all(end is not None and end.op_type == "DequantizeLinear" for end in ends):
-                asked[node.name] = ElementType.INT8
+                codes = [weights.get(end.input[0], "") for end in ends if end is not None]
+                asked[node.name] = _QUANTIZED.get(codes[1], ElementType.INT8)
             else:
                 dtype = weights.get(node.input[1], "")
                 asked[node.name] = _NAMES.get(dtype, ElementType.UNKNOWN)
@@ -55,6 +59,8 @@ def check_types(
     for layer in built.layers:
         if Operation.CONV in layer.does:
             for node in layer.nodes:
+                if asked.get(node) is ElementType.FP8 and layer.dtype in _FLOATS:
+                    continue
                 if node in asked and asked[node] != layer.dtype:
                     wrong.append(f"{node} in {layer.dtype} instead of {asked[node]}")
     if wrong:

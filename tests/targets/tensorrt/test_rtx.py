@@ -24,6 +24,7 @@ from exporter.prove.certificate import Receipt
 from exporter.prove.receipt import make_receipt
 from exporter.quantize.calibrate import calibrate
 from exporter.targets import BuildOptions, UnreadableKernels, get_target
+from exporter.targets.tensorrt.arithmetic import DIALECTS
 from exporter.targets.tensorrt.rtx import (
     VARIANTS,
     TensorRtRtx,
@@ -52,8 +53,8 @@ def lowered(name: str, folder: Path, image_size: int | None, precisions: str) ->
     for precision in map(Precision, precisions.split()):
         ranges = None
         dialect = Dialect.FLOAT
-        if precision is Precision.INT8:
-            dialect = Dialect.S8_SYMMETRIC
+        if precision.quantized:
+            dialect = DIALECTS[precision]
             images = open_data(model.spec, None).calibration.take(4)
             ranges = calibrate(graph, images, progress=Silent())
         low, _ = lower(graph, Lowering(precision, dialect, ranges=ranges))
@@ -65,7 +66,7 @@ def lowered(name: str, folder: Path, image_size: int | None, precisions: str) ->
 @pytest.fixture(scope="module")
 def resnet18(tmp_path_factory: pytest.TempPathFactory) -> Lowered:
     """64 x 64 pixels: the kernels are those of 224, on smaller images."""
-    return lowered("resnet18", tmp_path_factory.mktemp("resnet18"), 64, "fp32 fp16 bf16 int8")
+    return lowered("resnet18", tmp_path_factory.mktemp("resnet18"), 64, "fp32 fp16 bf16 int8 fp8")
 
 
 def build(
@@ -359,6 +360,26 @@ def test_a_portable_plan_in_bf16_names_the_gpus_that_have_it(
     graph, options = resnet18.files[Precision.BF16], BuildOptions()
     built = TensorRtRtx().build(graph, Precision.BF16, tmp_path / "bf16", options)
     assert built.requires["compute_capability"].endswith("compute capability 8.0 and later")
+
+
+def test_fp8_is_built_as_int8_is_and_says_so(resnet18: Lowered, tmp_path: Path) -> None:
+    plan = build(resnet18.files[Precision.FP8], Precision.FP8, tmp_path)
+    result = receipt(plan, Precision.FP8, resnet18.facts)
+    assert result.verdict is result.expected is Verdict.PARTIAL
+    assert result.convs_by_type == {ElementType.FP32: 1, ElementType.FP8: 19}  # the stem
+    assert (result.residual_adds_fused, result.residual_adds) == (0, 8)
+    assert "8 of 8 residual adds are not fused" in str(result.reason)
+    advice = recommendation(read_layers(layers_of(plan)), Precision.FP8)
+    assert advice is not None
+    assert "compiles FP8 to 20 convolutions" in advice
+
+
+@pytest.mark.parametrize("variant", ["sm75", "sm80", "sm86"])
+def test_gpus_before_ada_have_no_fp8(variant: str) -> None:
+    with pytest.raises(
+        UsageError, match=f"{variant} .* has no FP8 arithmetic, which came with 8.9"
+    ):
+        TensorRtRtx(variant).dialect(Precision.FP8)
 
 
 def test_without_a_gpu_a_plan_is_built_and_not_run(tmp_path: Path) -> None:

@@ -134,6 +134,11 @@ class TensorSpec:
     """numpy's name: "float32", "uint8"."""
     shape: tuple[int | str, ...]
 
+    @property
+    def sample(self) -> tuple[int, ...]:
+        """Without its batch dimension, of a tensor whose other sizes are known."""
+        return tuple(int(size) for size in self.shape[1:])
+
 
 class Interpolation(StrEnum):
     """How a picture is resized: Pillow's filters, which are antialiased, all but `nearest`."""
@@ -250,6 +255,13 @@ class ModelSpec:
     """Those after the first, in the network's order."""
     scores: int | None = 0
     """Which output, counted from 0, holds a score for each class; None: none does."""
+    other_inputs: tuple[TensorSpec, ...] = ()
+    """Those after the first, in the network's order."""
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """All of them."""
+        return (self.input, *self.other_inputs)
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
@@ -263,8 +275,8 @@ class ModelSpec:
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """The input's shape without its batch dimension, (C, H, W) or (H, W, C)."""
-        return tuple(int(d) for d in self.input.shape[1:])
+        """The first input's shape without its batch dimension, (C, H, W) or (H, W, C)."""
+        return self.input.sample
 
 
 @dataclass(frozen=True)

@@ -154,6 +154,7 @@ def define_model(
                 request.weights,
                 num_classes=request.num_classes,
                 image_size=request.image_size,
+                inputs=request.inputs,
                 seed=request.seed,
                 progress=progress,
             )

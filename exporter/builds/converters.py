@@ -18,6 +18,7 @@ from typing import Literal, TypeVar
 
 from exporter.artifact import CalibrationMethod, Channels, Interpolation, Precision
 from exporter.errors import UsageError, unknown_name
+from exporter.models.input_shapes import given_shapes
 from exporter.quantize.method import Correction
 from exporter.targets.target import MachineKind
 
@@ -87,6 +88,20 @@ def image_size(given: str | int | Iterable[int] | None) -> int | tuple[int, int]
             "480x640"
         )
     return sizes[0] if len(set(sizes)) == 1 else (sizes[0], sizes[1])
+
+
+def input_shapes(given: str | Iterable[str] | Mapping[str, Iterable[int]]) -> tuple[str, ...]:
+    """Shapes by the inputs' names, as "depth=1x224x224"; a mapping's are without a batch."""
+    if isinstance(given, Mapping):
+        try:
+            given = [f"{name}={'x'.join(map(str, sizes))}" for name, sizes in given.items()]
+        except TypeError:
+            raise UsageError(
+                f"inputs is {given!r}: give a shape of each, as in {{'depth': (1, 224, 224)}}"
+            ) from None
+    found = words(given)
+    given_shapes(found)  # refuses what is no shape
+    return found
 
 
 def listed(given: str | T | Iterable[T]) -> list[str] | list[T]:

@@ -218,6 +218,15 @@ class ExportRequest:
     ] = 0
     num_classes: NumClasses = None
     image_size: ImageSize = field(default=None, converter=converters.image_size)
+    inputs: Annotated[
+        tuple[str, ...],
+        Option(
+            flags=("--input",),
+            metavar="LIST",
+            help="Shapes of a module's inputs, as in rgb=3x64x64,depth=1x64x64,meta=12 (default: "
+            "images of the image size, with the channels that its convolutions take).",
+        ),
+    ] = field(default=(), converter=converters.input_shapes)
     samples: Annotated[
         int | None,
         Option(

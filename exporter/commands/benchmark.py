@@ -21,6 +21,8 @@ from exporter.errors import NotReproducedError, UsageError
 from exporter.graph.bake import from_images
 from exporter.measure.stage import measure_engines
 from exporter.measure.timing import Conditions
+from exporter.models.input_shapes import Shapes
+from exporter.models.inputs import only
 from exporter.models.live_module import LiveModule, as_module, from_module
 from exporter.models.sources import define
 from exporter.progress import Clock, Progress
@@ -112,7 +114,7 @@ def _same_model(
         )
     with progress.stage(f"define {spec.source}"):
         if module is not None:
-            live = LiveModule(as_module(module), _shape(spec))
+            live = LiveModule(as_module(module), _shapes(spec))
             defined = from_module(live, request.weights, made.seed)
         else:
             defined = define(
@@ -120,6 +122,7 @@ def _same_model(
                 request.weights,
                 num_classes=made.num_classes,
                 image_size=made.image_size,
+                inputs=made.inputs,
                 seed=made.seed,
                 progress=progress,
             )
@@ -136,7 +139,10 @@ def _same_model(
     return replace(defined, spec=replace(defined.spec, residual_blocks=spec.residual_blocks))
 
 
-def _shape(spec: ModelSpec) -> tuple[int, int, int]:
-    """(C, H, W) of what the module takes; engines with baked preprocessing take (H, W, C)."""
+def _shapes(spec: ModelSpec) -> Shapes:
+    """Of what the module takes; engines with baked preprocessing take (H, W, C)."""
+    if spec.other_inputs:
+        return {one.name: one.sample for one in spec.inputs}
     first, second, third = spec.image_shape
-    return (third, first, second) if spec.input.dtype == "uint8" else (first, second, third)
+    baked = spec.input.dtype == "uint8"
+    return only((third, first, second) if baked else (first, second, third))

@@ -256,8 +256,9 @@ def export(  # noqa: D417
         model: a built-in name (`exporter models` lists them), "timm:NAME",
             "package.module:factory", the path of an .onnx file, or a torch.nn.Module.
         example: for a module: one input (N, C, H, W), a float tensor or array; its shape says what
-            the engines take, N excepted. Instead of it, `image_size` alone: the channels are then
-            those of its first convolution.
+            the engines take, N excepted. Of several inputs, a mapping by the names of forward's
+            parameters, or a tuple. Instead of it, `image_size` alone: the channels are then those
+            of its first convolution.
         {options}
         progress: "auto": bars on standard error where that is a terminal, else nothing; True or
             False; or a `Progress` of yours. Notes are in `Build.notes` whatever is shown.
@@ -283,8 +284,7 @@ def export(  # noqa: D417
     >>> list(build), build.path.as_posix()
     (['ort-cpu.fp32', 'ort-cpu.int8'], 'build/Net')
     """
-    from exporter.models.live_module import LiveModule, as_module, input_shape
-    from exporter.models.usable_module import channels_of
+    from exporter.models.live_module import LiveModule, as_module, input_shapes
     from exporter.pipeline import export_model
 
     named = os.fspath(model) if isinstance(model, str | os.PathLike) else None
@@ -296,8 +296,8 @@ def export(  # noqa: D417
         module = as_module(model)
         if call.num_classes is not None:
             raise unused_option("num_classes", "built-in and timm models, and a module is given")
-        shape = input_shape(call.example, call.image_size, channels_of(module))
-        live = LiveModule(module, shape)
+        shapes = input_shapes(module, call.example, call.image_size, call.inputs)
+        live = LiveModule(module, shapes)
     elif call.example is not None:
         raise unused_option("example", "modules that are handed over, and a name is given")
     progress = shown(call.progress)

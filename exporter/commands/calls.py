@@ -40,7 +40,7 @@ from exporter.progress import Keeping, Progress, Silent, Terminal, is_terminal, 
 if TYPE_CHECKING:
     import torch
 
-    from exporter.models.live_module import Example
+    from exporter.models.live_module import Examples
 
 Shown = Progress | Literal["auto"] | bool
 
@@ -58,7 +58,7 @@ OPTIONS: Final = "{options}"
 class ExportCall(ExportRequest):
     """What `exporter.export` takes."""
 
-    example: Example | None = None
+    example: Examples | None = None
     progress: Shown = "auto"
 
 

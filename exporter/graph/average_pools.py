@@ -11,7 +11,7 @@ stay as they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -111,7 +111,7 @@ def _is_exported_wrongly(pool: nn.AvgPool2d, image: Tensor) -> bool:
 
 
 @contextmanager
-def average_pools_written_out(module: nn.Module, example: Tensor) -> Iterator[None]:
+def average_pools_written_out(module: nn.Module, example: Sequence[Tensor]) -> Iterator[None]:
     """In the block, those pools of a module are written out that PyTorch exports wrongly."""
     pools = {
         name: part
@@ -132,7 +132,7 @@ def average_pools_written_out(module: nn.Module, example: Tensor) -> Iterator[No
     try:
         if hooks:
             with torch.inference_mode():
-                module(example)
+                module(*example)
     finally:
         for hook in hooks:
             hook.remove()

@@ -20,6 +20,7 @@ from exporter.errors import BuildError
 from exporter.graph.files import serialize
 from exporter.models.difference import relative_difference
 from exporter.runtime.errors import reason_of
+from exporter.runtime.inputs import by_name, joined
 
 Array = npt.NDArray[Any]
 Answers = Mapping[str, Array]
@@ -49,16 +50,20 @@ def why_not_proved() -> str | None:
 
 
 def random_images(graph: ir.Model, batch: int = 2) -> Array:
-    """Seeded images (N, ...) as the graph takes them; N is `batch` where it is dynamic."""
-    value = graph.graph.inputs[0]
-    assert value.shape is not None
-    assert value.dtype is not None
-    sizes = [size if isinstance(size, int) else batch for size in value.shape]
+    """A seeded batch of N images as the graph takes them; N is `batch` where it is dynamic."""
     random = np.random.RandomState(0)
-    kind = value.dtype.numpy()
-    if kind.kind in "iu":
-        return random.randint(0, _PIXELS, sizes).astype(kind)
-    return random.standard_normal(sizes).astype(kind)
+
+    def drawn(value: ir.Value) -> Array:
+        assert value.shape is not None
+        assert value.dtype is not None
+        sizes = [size if isinstance(size, int) else batch for size in value.shape]
+        kind = value.dtype.numpy()
+        if kind.kind in "iu":
+            return random.randint(0, _PIXELS, sizes).astype(kind)
+        return random.standard_normal(sizes).astype(kind)
+
+    tensors = {str(value.name): drawn(value) for value in graph.graph.inputs}
+    return joined(tensors) if len(tensors) > 1 else next(iter(tensors.values()))
 
 
 def answer(graph: ir.Model, images: Array) -> Outputs:
@@ -95,7 +100,7 @@ def answers(graph: ir.Model, images: Array, tensors: Collection[str] = ()) -> An
         session = ort.InferenceSession(
             serialize(graph), options, providers=["CPUExecutionProvider"], enable_fallback=0
         )
-        found = session.run(None, {session.get_inputs()[0].name: images})
+        found = session.run(None, by_name(images, session.get_inputs()[0].name))
     except Exception as error:  # its exceptions share no narrower base
         reason = reason_of(error, 300)
         raise BuildError(f"onnxruntime does not run the graph: {reason}") from error
@@ -117,11 +122,14 @@ def alike(
 
 def _rounding(graph: ir.Model, images: Array, own: Outputs) -> list[float]:
     """How far each output goes when each pixel and each weight is moved by its rounding."""
-    if images.dtype.kind != "f":
+    given = by_name(images, "images")
+    if not any(one.dtype.kind == "f" for one in given.values()):
         return [0.0] * len(own)
     random = np.random.RandomState(1)
 
     def moved(values: Array) -> Array:
+        if values.dtype.kind != "f":
+            return values
         noise = random.standard_normal(values.shape)
         return (values * (1 + _NUDGE * noise)).astype(values.dtype)
 
@@ -136,5 +144,7 @@ def _rounding(graph: ir.Model, images: Array, own: Outputs) -> list[float]:
     for value, tensor in weights.items():
         if tensor.numpy().dtype.kind == "f":
             value.const_value = ir.tensor(moved(tensor.numpy()), name=value.name)
-    found = map(relative_difference, answer(nudged, moved(images)), own)
+    tensors = {name: moved(one) for name, one in given.items()}
+    batch = joined(tensors) if images.dtype.names else tensors["images"]
+    found = map(relative_difference, answer(nudged, batch), own)
     return [off if np.isfinite(off) else 0.0 for off in found]

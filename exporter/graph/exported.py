@@ -25,11 +25,13 @@ the certificates of the engines say."""
 
 
 def eager_answer(module: torch.nn.Module, images: Array) -> Outputs:
-    """What the module's outputs are for the images (N, ...), in order."""
+    """What the module's outputs are for a batch of images, in order."""
     import torch
 
+    from exporter.models.inputs import copied, tensors_of
+
     with torch.inference_mode():
-        found = outputs_of(module(torch.from_numpy(images.copy())))
+        found = outputs_of(module(*copied(tensors_of(images))))
     return tuple(value.numpy() for value in found.values())
 
 
@@ -53,10 +55,10 @@ def check_exported(graph: ir.Model, module: torch.nn.Module, images: Array) -> N
 
 def _first_changed(graph: ir.Model, module: torch.nn.Module, images: Array) -> str:
     """The first module in order of the computation whose output is another one in the graph."""
-    import torch
+    from exporter.models.inputs import tensors_of
 
     first: dict[str, ModuleCall] = {}
-    for call in module_calls(module, torch.from_numpy(images)):
+    for call in module_calls(module, tensors_of(images)):
         if call.path:
             first.setdefault(call.path, call)
     became = answers(graph, images, first.keys())

@@ -63,24 +63,27 @@ def _torch_export(module: torch.nn.Module, spec: ModelSpec) -> ir.Model:
     import onnx_ir as ir
     import torch
 
-    example = torch.zeros(_EXAMPLE_BATCH, *spec.image_shape)
+    from exporter.models.inputs import copied
+
+    example = tuple(torch.zeros(_EXAMPLE_BATCH, *given.sample) for given in spec.inputs)
     batch = {0: torch.export.Dim(str(spec.input.shape[0]))}
+    dynamic = (batch,) * len(example)
     try:
         with (
             quiet_exporter(),
-            average_pools_written_out(module, example.clone()),
+            average_pools_written_out(module, copied(example)),
             flat_answers(module, spec),
         ):
             program = torch.onnx.export(
                 module,
-                (example,),
+                example,
                 dynamo=True,
                 optimize=False,
                 verbose=False,
                 opset_version=spec.opset,
-                input_names=[spec.input.name],
+                input_names=[given.name for given in spec.inputs],
                 output_names=[output.name for output in spec.outputs],
-                dynamic_shapes=((batch,),) if _takes_any_arguments(module) else (batch,),
+                dynamic_shapes=(dynamic,) if _takes_any_arguments(module) else dynamic,
             )
     except torch.onnx.OnnxExporterError as error:
         cause = error.__cause__ or error
@@ -129,8 +132,8 @@ def flat_answers(module: torch.nn.Module, spec: ModelSpec) -> Iterator[None]:
 
 
 def _keep_names_apart(graph: ir.Model, spec: ModelSpec) -> None:
-    """Takes the outputs' names from tensors inside, which PyTorch names after operators."""
-    names = [output.name for output in spec.outputs]
+    """Takes the interface's names from tensors inside, which PyTorch names after operators."""
+    names = [one.name for one in (*spec.inputs, *spec.outputs)]
     for node in graph.graph:
         for value in node.outputs:
             if value.name in names and not value.is_graph_output():

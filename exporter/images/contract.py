@@ -48,6 +48,11 @@ def with_contract(spec: ModelSpec, given: GivenPreprocessing) -> ModelSpec:
     """
     if given == GivenPreprocessing():
         return spec
+    if spec.other_inputs:
+        raise UsageError(
+            f"{spec.name} takes {len(spec.inputs)} inputs, and preprocessing is that of one "
+            "picture; leave it out, and give ready tensors by name with --data FILE.npz"
+        )
     known = None if isinstance(spec.preprocessing, Skipped) else spec.preprocessing
     height, width, count = height_width_channels(spec.image_shape)
     if count not in (1, 3):

@@ -22,9 +22,10 @@ from exporter.errors import InputError
 from exporter.images.picture_folder import class_numbers, find_pictures
 from exporter.images.preprocess import prepare
 from exporter.images.synthetic import synthetic_inputs
+from exporter.images.tensor_file import read_tensors
 from exporter.progress import Progress, Silent
 from exporter.runtime import errors as serving
-from exporter.runtime.errors import reason_of
+from exporter.runtime.inputs import joined
 from exporter.runtime.pictures import opened
 
 Array = npt.NDArray[Any]
@@ -183,15 +184,21 @@ def _digits(spec: ModelSpec) -> Data:
 
 
 def _synthetic(spec: ModelSpec, seed: int) -> Data:
-    shape, kind = spec.image_shape, spec.input.dtype
+    kinds = [(one.sample, one.dtype) for one in spec.inputs]
 
     def samples(role: int, name: str) -> Samples:
         def read(index: int) -> Array:
-            image: Array = synthetic_inputs(shape, 1, (seed, role, index), kind)[0]
+            made = {}
+            own: tuple[int, ...] = (seed, role, index)
+            for number, one in enumerate(spec.inputs, 1):
+                made[one.name] = synthetic_inputs(one.sample, 1, own, one.dtype)
+                own = (seed, role, index, number)  # of the next
+            image: Array = (joined(made) if spec.other_inputs else made[spec.input.name])[0]
             return image
 
         words = f"synthetic images with natural (1/f) spectra, seed {seed}, {name}"
-        digest = hashlib.sha256(f"{words} {shape} {kind}".encode()).hexdigest()
+        made_of = " ".join(f"{shape} {kind}" for shape, kind in kinds)
+        digest = hashlib.sha256(f"{words} {made_of}".encode()).hexdigest()
         return Samples(words, SYNTHETIC_SAMPLES, digest, None, read)
 
     note = (
@@ -202,6 +209,12 @@ def _synthetic(spec: ModelSpec, seed: int) -> Data:
 
 
 def _folder(spec: ModelSpec, path: Path, progress: Progress) -> Data:
+    if spec.other_inputs:
+        names = ", ".join(one.name for one in spec.inputs)
+        raise InputError(
+            f"--data {path}: {spec.name} takes {len(spec.inputs)} inputs ({names}), and a folder "
+            "of pictures gives one; give ready tensors by these names in an .npz"
+        )
     contract = spec.preprocessing
     if isinstance(contract, Skipped):
         raise InputError(
@@ -257,16 +270,7 @@ def _reading(file: Path) -> Iterator[None]:
 
 
 def _tensors(spec: ModelSpec, path: Path) -> Data:
-    tensors = _load_tensors(spec, path)
-    wanted = spec.image_shape
-    if tensors.ndim != len(wanted) + 1 or tensors.shape[1:] != wanted:
-        expected = ", ".join(map(str, wanted))
-        raise InputError(f"{path} has shape {tensors.shape}, {spec.name} takes (N, {expected})")
-    if not np.isfinite(tensors).all():
-        bad = int((~np.isfinite(tensors)).any(axis=tuple(range(1, tensors.ndim))).argmax())
-        raise InputError(f"{path} holds a value that is not finite, first in sample {bad}")
-    notes = _check_range(spec, path, tensors)
-    tensors = tensors.astype(spec.input.dtype)
+    tensors, notes = read_tensors(spec, path)
     by_hash: dict[str, int] = {}
     for index, tensor in enumerate(tensors):
         by_hash.setdefault(hashlib.sha256(tensor.tobytes()).hexdigest(), index)
@@ -279,53 +283,6 @@ def _tensors(spec: ModelSpec, path: Path) -> Data:
 
     data = _split(sorted(by_hash), samples, str(path))
     return replace(data, notes=(*notes, *data.notes))
-
-
-def _load_tensors(spec: ModelSpec, path: Path) -> Array:
-    name = spec.input.name
-    try:
-        with path.open("rb") as stream:
-            loaded = np.load(stream, allow_pickle=False)
-            archive = isinstance(loaded, np.lib.npyio.NpzFile)
-            found = loaded.files if archive else [name]
-            tensors: Array | None = None
-            if name in found:
-                tensors = loaded[name] if archive else loaded
-    except Exception as error:  # damaged archives raise zipfile's, zlib's and NumPy's own errors
-        text = reason_of(error)
-        raise InputError(f"{path} cannot be read as NumPy arrays ({text})") from None
-    if tensors is None:
-        listed = ", ".join(repr(key[:40]) for key in found[:5]) or "nothing"
-        raise InputError(f"{path} has no array {name!r} (the input), it has {listed}")
-    if not len(tensors.shape) or not len(tensors):
-        raise InputError(f"{path} holds no samples")
-    if tensors.dtype.kind not in "fiu":
-        raise InputError(f"{path} holds {tensors.dtype}, expected numbers")
-    return tensors
-
-
-def _check_range(spec: ModelSpec, path: Path, tensors: Array) -> tuple[str, ...]:
-    """Refuses 0..255 where the input is known to be normalised; tells the range where it is not."""
-    low, high = float(tensors.min()), float(tensors.max())
-    if spec.input.dtype == "uint8":
-        if low < 0 or high > 255:
-            raise InputError(f"{path}: values from {low:.4g} to {high:.4g}, the input is 0..255")
-        if tensors.dtype.kind == "f" and (tensors % 1).any():
-            raise InputError(f"{path} holds fractions, {spec.name} takes whole pixels (uint8)")
-        return ()
-    contract = spec.preprocessing
-    if isinstance(contract, Skipped):
-        return (
-            f"{path.name}: values from {low:.4g} to {high:.4g}, taken as the model's own range",
-        )
-    most = max((1 - m) / s for m, s in zip(contract.mean, contract.std, strict=True))
-    least = min(-m / s for m, s in zip(contract.mean, contract.std, strict=True))
-    if high > 4 * most or low < 4 * least:
-        raise InputError(
-            f"{path}: values from {low:.4g} to {high:.4g}, but {spec.name} takes normalised pixels "
-            f"({least:.2f} to {most:.2f}): apply (pixel / 255 - mean) / std first"
-        )
-    return ()
 
 
 def _split(hashes: list[str], samples: Callable[[list[str], str], Samples], name: str) -> Data:

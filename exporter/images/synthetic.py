@@ -21,8 +21,11 @@ def synthetic_inputs(
     """(count, *shape) images whose spectra fall as 1/f, as natural images' do (Field, 1987).
 
     Colour channels share most of their structure. Floats have mean 0 and deviation 1 over an image,
-    as after ImageNet's normalisation; uint8 has mean 118 and deviation 58.
+    as after ImageNet's normalisation; uint8 has mean 118 and deviation 58. Of a vector, (count, K)
+    normal numbers.
     """
+    if len(shape) == 1:
+        return np.random.default_rng(seed).standard_normal((count, *shape), np.float32)
     height, width, channels = height_width_channels(shape)
     rng = np.random.default_rng(seed)
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :])

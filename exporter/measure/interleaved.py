@@ -69,6 +69,7 @@ class EagerBaseline:
     module: torch.nn.Module
     input: TensorSpec
     device: MachineKind = MachineKind.CPU
+    other_inputs: tuple[TensorSpec, ...] = ()
 
     @property
     def name(self) -> str:
@@ -89,6 +90,7 @@ class OnnxBaseline:
     model: bytes
     input: TensorSpec
     device: MachineKind = MachineKind.CPU
+    other_inputs: tuple[TensorSpec, ...] = ()
 
     @property
     def name(self) -> str:
@@ -103,11 +105,12 @@ def baseline_of(model: Model) -> Baseline:
 
     It is that on the CPU; `measure` takes the same on the GPU for what runs there.
     """
+    spec = model.spec
     if model.module is not None:
-        return EagerBaseline(model.module, model.spec.input)
+        return EagerBaseline(model.module, spec.input, other_inputs=spec.other_inputs)
     if model.given is None:
-        raise ValueError(f"model {model.spec.name} has neither a module nor a file")
-    return OnnxBaseline(model.given, model.spec.input)
+        raise ValueError(f"model {spec.name} has neither a module nor a file")
+    return OnnxBaseline(model.given, spec.input, other_inputs=spec.other_inputs)
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,9 @@ def measure(
     running: dict[MachineKind, list[EngineToMeasure]] = {}
     for engine in engines:
         absent = why_not_here(engine.target)
+        on_gpu = target_class(engine.target).runs_on is MachineKind.GPU
+        if absent is None and on_gpu and baseline.other_inputs:
+            absent = Skipped("on a GPU, networks of one input are timed")
         if absent:
             results[engine.id] = dict.fromkeys(conditions.batches, absent)
         else:
@@ -165,6 +171,11 @@ def measure(
     return Measured(results, failures)
 
 
+def inputs_of(first: TensorSpec, others: Sequence[TensorSpec]) -> list[tuple[str, str, Any]]:
+    """(name, dtype, shape) of each of several inputs, as a worker is told; of one: nothing."""
+    return [(one.name, one.dtype, one.sample) for one in (first, *others)] if others else []
+
+
 class _Run:
     """The processes of one run on the baseline's device; the baseline is the first of them."""
 
@@ -186,6 +197,7 @@ class _Run:
             "threads": conditions.threads,
             "shape": given.shape[1:],
             "dtype": given.dtype,
+            "inputs": inputs_of(given, self.baseline.other_inputs),
             "seed": conditions.seed,
             "device": self.baseline.device,
         }

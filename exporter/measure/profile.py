@@ -16,9 +16,10 @@ from typing import Final
 
 from exporter.artifact import ElementType, Engine, Kernel, ModelSpec, Operation, Skipped
 from exporter.errors import BuildError
+from exporter.measure.interleaved import inputs_of
 from exporter.measure.layers import Layer, layers_of
 from exporter.measure.timing import BlockTime, LayerTime, Profile
-from exporter.measure.worker import make_input
+from exporter.measure.worker import make_batch
 from exporter.prove.kernel_graph import blocks_of_kernel
 from exporter.targets import Array, CanProfile, UnreadableKernels, get_target
 
@@ -64,9 +65,14 @@ class Network:
 
     @classmethod
     def of(cls, spec: ModelSpec, portable_path: Path, seed: int) -> Network:
-        first, *sides = spec.input.shape
-        shape = (first if isinstance(first, int) else 1, *map(int, sides))
-        batch = make_input(shape, spec.input.dtype, seed)
+        first = spec.input.shape[0]
+        job = {
+            "shape": spec.image_shape,
+            "dtype": spec.input.dtype,
+            "inputs": inputs_of(spec.input, spec.other_inputs),
+            "seed": seed,
+        }
+        batch = make_batch(first if isinstance(first, int) else 1, job)
         return cls(layers_of(portable_path), spec.residual_blocks, batch)
 
 

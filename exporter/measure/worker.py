@@ -13,7 +13,8 @@ The parent writes one JSON object a line to stdin, the child answers with one a 
                                                    "gpu_bytes", "gpu_uuid"}
     any failure                                -> {"error": one line, "unloadable": bool}
 
-`kind` is a name in LOADERS, or `module:function` of a function like those in it; a job may name the
+The job of a network of several inputs has `inputs`, a [name, dtype, shape] each. `kind` is a name
+in LOADERS, or `module:function` of a function like those in it; a job may name the
 `cpus` that the process is to stay on. With `"device": "gpu"` everything is timed by the GPU's clock
 (`cuda_clock.py`), and `"cuda_graph": true` says that an inference can be captured; else it is the
 CPU's, and "compute_s" is empty. "energy_j" and "gpu_bytes" are null where NVML does not tell.
@@ -33,6 +34,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
@@ -47,6 +49,7 @@ from exporter.measure.clock import Clock, Place, Run, Timed, WallClock, sample_s
 from exporter.measure.nvml import Gpu, open_gpu
 from exporter.runtime.description import GOLDEN
 from exporter.runtime.errors import reason_of
+from exporter.runtime.inputs import by_name, joined
 from exporter.targets import Array, MachineKind, RunsOnDevice, get_target
 
 if TYPE_CHECKING:
@@ -119,8 +122,7 @@ class Worker:
 
     def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
         if "warm_up" in request:
-            shape = (request["warm_up"], *self._job["shape"])
-            batch = make_input(shape, self._job["dtype"], self._job["seed"])
+            batch = make_batch(request["warm_up"], self._job)
             self._timed = self._clock.place(self._place, batch)
             self._placed[request["warm_up"]] = self._timed
             first = sample_s(self._timed.run, 1)
@@ -200,6 +202,19 @@ def used_bytes(gpu: Gpu | Skipped) -> int | None:
     return None if isinstance(gpu, Skipped) else gpu.memory_used_bytes()
 
 
+def make_batch(count: int, job: Mapping[str, Any]) -> Array:
+    """(count, ...) of a job's input, or as many records of its `inputs`; seeded."""
+    seed = job["seed"]
+    if not job.get("inputs"):
+        return make_input((count, *job["shape"]), job["dtype"], seed)
+    return joined(
+        {
+            name: make_input((count, *shape), kind, seed + number)
+            for number, (name, kind, shape) in enumerate(job["inputs"])
+        }
+    )
+
+
 def make_input(shape: tuple[int, ...], dtype: str, seed: int) -> Array:
     """A seeded (N, ...) input: standard normal, or all byte values alike for an integer type."""
     generator = np.random.default_rng(seed)
@@ -241,6 +256,8 @@ def load_engine(job: Mapping[str, Any]) -> Place:
         BuildError: it does not load, or its session cannot be given tensors on the GPU.
     """
     session = get_target(job["target"]).open(Path(job["path"]), job["threads"])
+    if job.get("inputs"):  # taken apart once, and not in what is timed
+        return lambda batch: partial(session.run_named, by_name(batch, ""))
     if not on_gpu(job):
         return lambda batch: lambda: session.run_all(batch)
     if not isinstance(session, RunsOnDevice):
@@ -288,22 +305,27 @@ def load_module(job: Mapping[str, Any]) -> Place:
         raise Unloadable(str(error)) from None
     if on_gpu(job):
         module = module.to("cuda")
+    if job.get("inputs"):
+        from exporter.models.inputs import tensors_of
+
+        return lambda batch: eager_run(module, *tensors_of(batch))
     return lambda batch: eager_run(module, torch.as_tensor(batch))
 
 
-def eager_run(module: torch.nn.Module, given: torch.Tensor) -> Run:
-    """One answer of the module to the input, which stays as it is and may be filled anew."""
+def eager_run(module: torch.nn.Module, *given: torch.Tensor) -> Run:
+    """One answer of the module to its inputs, which stay as they are and may be filled anew."""
     import torch
 
-    before = given.clone()
+    before = [one.clone() for one in given]
     with torch.inference_mode():
-        module(before)
+        module(*before)
     # A forward that changes its input would soon compute with infinities or denormal numbers.
-    keeps_its_input = torch.equal(before, given)
+    keeps_its_input = all(map(torch.equal, before, given))
 
     def run() -> object:
         with torch.inference_mode():
-            return first_output(module(given if keeps_its_input else given.clone()))
+            fresh = given if keeps_its_input else [one.clone() for one in given]
+            return first_output(module(*fresh))
 
     return run
 
@@ -323,7 +345,7 @@ def load_onnx(job: Mapping[str, Any]) -> Place:
     options.intra_op_num_threads = job["threads"]
     session = ort.InferenceSession(job["path"], options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
-    return lambda batch: lambda: session.run(None, {name: batch})
+    return lambda batch: partial(session.run, None, by_name(batch, name))
 
 
 LOADERS: Final[Mapping[str, Loader]] = {

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass
-from typing import Final
 
 import torch
 from torch import nn
@@ -19,13 +17,12 @@ from exporter.artifact import (
     WeightsInfo,
 )
 from exporter.errors import InputError
-from exporter.models.independence import check_independence, random_images
+from exporter.models.independence import check_independence
+from exporter.models.input_shapes import Shapes
+from exporter.models.inputs import Tensors, copied, in_words, random_tensors, specs_of
 from exporter.models.output_type import why_no_scores
-from exporter.models.outputs import INPUT, outputs_of, read_outputs, scores_of
+from exporter.models.outputs import outputs_of, read_outputs, scores_of
 from exporter.runtime.errors import reason_of
-
-SEVERAL_INPUTS: Final = "make one tensor of them, or export each part that takes one by itself"
-"""What to do with a network of several inputs."""
 
 
 @dataclass(frozen=True)
@@ -38,26 +35,29 @@ class Loaded:
     notes: tuple[str, ...] = ()
 
 
-def describe(
-    loaded: Loaded, *, name: str, source: str, kind: ModelKind, shape: tuple[int, int, int]
-) -> Model:
-    """The `Model` of a module that takes (B, C, H, W), `shape` being (C, H, W).
+def describe(loaded: Loaded, *, name: str, source: str, kind: ModelKind, shapes: Shapes) -> Model:
+    """The `Model` of a module that takes inputs of such shapes, each with a batch in front.
 
     Raises:
-        InputError: the module does not take such an input to tensors of float32 with the batch in
+        InputError: the module does not take such inputs to tensors of float32 with the batch in
             front, or what it answers depends on chance or on the other images of a batch.
     """
     module = loaded.module
-    _check_one_input(module, source)
-    images = random_images(shape, 2)
+    images = random_tensors(shapes, 2)
+    one = tuple(each[:1] for each in images)
     try:
-        macs, answer = count_macs(module, images[:1].clone())
+        macs, answer = count_macs(module, *copied(one))
     except Exception as error:  # somebody else's forward may raise anything
+        hint = "; give the shape of each with --input NAME=CxHxW" if len(shapes) > 1 else ""
         raise InputError(
-            f"{source} does not run on a {(1, *shape)} input: {one_line(error)}"
+            f"{source} does not run on {in_words(shapes)}: {one_line(error)}{hint}"
         ) from None
     found = outputs_of(answer, source)
     for given, output in found.items():
+        if given in shapes:
+            raise InputError(
+                f"{source} has an input and an output called {given!r}; rename one of them"
+            )
         which = f"the output {given!r}" if len(found) > 1 else "the output"
         wrong_type = why_no_scores(str(output.dtype).removeprefix("torch."))
         if wrong_type:
@@ -78,49 +78,37 @@ def describe(
         TensorSpec(given, "float32", ("batch", *output.shape[1:]))
         for given, output in found.items()
     ]
-    read = read_outputs(module, images[:1]) if len(outputs) > 1 else ()
+    read = read_outputs(module, one) if len(outputs) > 1 else ()
+    inputs = specs_of(shapes)
     spec = ModelSpec(
         name=name,
         source=source,
         kind=kind,
         parameters=sum(parameter.numel() for parameter in module.parameters()),
         macs=macs,
-        input=TensorSpec(INPUT, "float32", ("batch", *shape)),
+        input=inputs[0],
         output=outputs[0],
         preprocessing=loaded.preprocessing,
         weights=loaded.info,
         other_outputs=tuple(outputs[1:]),
         scores=scores_of(outputs, read),
+        other_inputs=inputs[1:],
     )
     return Model(spec, module, notes=loaded.notes)
 
 
-def _check_one_input(module: nn.Module, source: str) -> None:
-    needed = [
-        parameter.name
-        for parameter in inspect.signature(module.forward).parameters.values()
-        if parameter.default is parameter.empty
-        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-    ]
-    if len(needed) > 1:
-        raise InputError(
-            f"{source} takes {len(needed)} inputs ({', '.join(needed)}), and one image is "
-            f"accepted; {SEVERAL_INPUTS}"
-        )
-
-
-def _check_independence(module: nn.Module, source: str, images: torch.Tensor) -> None:
+def _check_independence(module: nn.Module, source: str, images: Tensors) -> None:
     try:
         check_independence(module, source, images)
     except InputError:
         raise
     except Exception as error:  # somebody else's forward may raise anything
         raise InputError(
-            f"{source} runs on one image and not on {len(images)}: {one_line(error)}"
+            f"{source} runs on one image and not on {len(images[0])}: {one_line(error)}"
         ) from None
 
 
-def count_macs(module: nn.Module, example: torch.Tensor) -> tuple[int, object]:
+def count_macs(module: nn.Module, *example: torch.Tensor) -> tuple[int, object]:
     """Multiply-accumulates of convolutions and linear layers for `example`, and the output."""
     total = 0
 
@@ -132,7 +120,7 @@ def count_macs(module: nn.Module, example: torch.Tensor) -> tuple[int, object]:
     hooks = [part.register_forward_hook(count) for part in layers]
     try:
         with torch.inference_mode():
-            output = module(example)
+            output = module(*example)
     finally:
         for hook in hooks:
             hook.remove()

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from exporter.errors import InputError
+from exporter.models.inputs import Tensors, copied
 from exporter.models.module_calls import module_calls
 from exporter.models.outputs import outputs_of
 
@@ -25,30 +26,26 @@ _RUNS_WITH_CHANCE: Final = 16
 """How often a module is run that draws random numbers: a rare drop shows itself seldom."""
 
 
-def random_images(shape: tuple[int, ...], count: int) -> Tensor:
-    """(count, *shape) seeded normal numbers."""
-    return torch.randn(count, *shape, generator=torch.Generator().manual_seed(0))
-
-
-def check_independence(module: nn.Module, source: str, images: Tensor) -> None:
+def check_independence(module: nn.Module, source: str, images: Tensors) -> None:
     """Runs the module on the images together, more than once, and on each of them alone.
 
-    `images` is (N, C, H, W), and the module answers tensors (1, ...) to one of them.
+    `images` is (N, ...) of each input, and the module answers tensors (1, ...) to one of them.
 
     Raises:
         InputError: an answer depends on chance, or on the other images of its batch; the message
             names the first layer whose output does.
     """
+    count = len(images[0])
     with torch.random.fork_rng(devices=[]):
         together = _run(module, images)
         state = torch.get_rng_state()
         again = _run(module, images)
         draws = not torch.equal(state, torch.get_rng_state())
         for output in together:
-            if output.shape[:1] != images.shape[:1]:
+            if output.shape[:1] != (count,):
                 raise InputError(
-                    f"{source} answers {len(images)} images with shape {tuple(output.shape)}, "
-                    f"expected the batch dimension first: ({len(images)}, ...)"
+                    f"{source} answers {count} images with shape {tuple(output.shape)}, "
+                    f"expected the batch dimension first: ({count}, ...)"
                 )
         for _ in range(_RUNS, _RUNS_WITH_CHANCE if draws else _RUNS):
             if _differ(again, together):
@@ -59,10 +56,10 @@ def check_independence(module: nn.Module, source: str, images: Tensor) -> None:
                 f"{source} answers the same images differently each time{_where(module, images)}; "
                 "call eval(), and leave out what draws random numbers"
             )
-        for index in range(len(images)):
+        for index in range(count):
             alone = slice(index, index + 1)
             expected = [output[alone] for output in together]
-            if _differ(_run(module, images[alone]), expected):
+            if _differ(_run(module, _rows(images, alone)), expected):
                 raise InputError(
                     f"{source}: the answer to an image depends on the other images of its batch"
                     f"{_where(module, images, alone)}; call eval(), and give it layers that do "
@@ -70,9 +67,13 @@ def check_independence(module: nn.Module, source: str, images: Tensor) -> None:
                 )
 
 
-def _run(module: nn.Module, images: Tensor) -> list[Tensor]:
+def _rows(images: Tensors, rows: slice) -> Tensors:
+    return tuple(one[rows] for one in images)
+
+
+def _run(module: nn.Module, images: Tensors) -> list[Tensor]:
     with torch.inference_mode():
-        answer = module(images.clone())  # a forward may change its input
+        answer = module(*copied(images))
     return list(outputs_of(answer).values())
 
 
@@ -88,17 +89,17 @@ def _differs(found: Tensor, expected: Tensor) -> bool:
     return bool((a - b).norm() > LIMIT * b.norm())
 
 
-def _where(module: nn.Module, images: Tensor, alone: slice = slice(None)) -> str:
+def _where(module: nn.Module, images: Tensors, alone: slice = slice(None)) -> str:
     """From which layer on the outputs differ, in words; empty where the calls don't match.
 
     The images are run together, and those of `alone` once more.
     """
     first = module_calls(module, images)
-    second = module_calls(module, images[alone])
+    second = module_calls(module, _rows(images, alone))
     for before, after in zip(first, second, strict=False):
         if before.path != after.path:
             return ""
-        has_rows = before.output.dim() and len(before.output) == len(images)
+        has_rows = before.output.dim() and len(before.output) == len(images[0])
         expected = before.output[alone] if has_rows else before.output
         if _differs(after.output, expected):
             kind = type(before.part).__name__

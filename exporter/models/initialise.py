@@ -13,14 +13,11 @@ well-conditioned too; this is the simplest random network that is.
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
-from exporter.images.synthetic import synthetic_inputs
-
-Images = npt.NDArray[np.float32]
+from exporter.models.input_shapes import Shapes
+from exporter.models.inputs import Tensors, statistics_tensors
 
 BATCHNORM_BIAS = 1.0
 """The beta of every BatchNorm; the module's docstring says why it is not 0."""
@@ -28,10 +25,10 @@ STATISTICS_IMAGES = 16
 """How many images the running statistics are measured over."""
 
 
-def initialise(module: nn.Module, images: Images, seed: int) -> None:
+def initialise(module: nn.Module, images: Tensors, seed: int) -> None:
     """Fills a network's parameters and statistics, in place, and leaves it in eval mode.
 
-    `images` is (N, ...) as the model takes them. The same seed gives the same bytes.
+    `images` is (N, ...) of each input as the model takes them. The same seed gives the same bytes.
     """
     generator = torch.Generator().manual_seed(seed)
     for part in module.modules():
@@ -48,7 +45,7 @@ def initialise(module: nn.Module, images: Images, seed: int) -> None:
     calibrate_batchnorm(module, images)
 
 
-def calibrate_batchnorm(module: nn.Module, images: Images) -> None:
+def calibrate_batchnorm(module: nn.Module, images: Tensors) -> None:
     """Measures the running statistics of every BatchNorm over one batch of images, in place.
 
     The module is left in eval mode; only its BatchNorms learn, so dropout draws nothing.
@@ -65,7 +62,7 @@ def calibrate_batchnorm(module: nn.Module, images: Images) -> None:
     torch.set_num_threads(1)
     try:
         with torch.no_grad():
-            module(torch.from_numpy(images))
+            module(*images)
     finally:
         torch.set_num_threads(threads)
         for norm, momentum in zip(norms, momenta, strict=True):
@@ -73,7 +70,6 @@ def calibrate_batchnorm(module: nn.Module, images: Images) -> None:
             norm.eval()
 
 
-def statistics_images(shape: tuple[int, int, int], seed: int) -> Images:
-    """(16, C, H, W) images with natural spectra, to measure the statistics on."""
-    images: Images = synthetic_inputs(shape, STATISTICS_IMAGES, seed)
-    return images
+def statistics_images(shapes: Shapes, seed: int) -> Tensors:
+    """(16, ...) of each input with natural spectra, to measure the statistics on."""
+    return statistics_tensors(shapes, STATISTICS_IMAGES, seed)

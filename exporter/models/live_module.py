@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -20,10 +21,20 @@ from torch import nn
 
 from exporter.artifact import Model, ModelKind, Pixels, Skipped
 from exporter.errors import InputError, UsageError
-from exporter.models.describe import SEVERAL_INPUTS, describe, one_line
+from exporter.models.describe import describe, one_line
+from exporter.models.input_shapes import Shape, Shapes, given_shapes
+from exporter.models.inputs import (
+    Tensors,
+    copied,
+    only,
+    positional_names,
+    random_tensors,
+    shapes_of_examples,
+    taken_shapes,
+)
 from exporter.models.modules import with_weights
-from exporter.models.names import height_width, model_name
-from exporter.models.outputs import outputs_of
+from exporter.models.names import model_name
+from exporter.models.outputs import INPUT, outputs_of
 from exporter.models.usable_module import is_foldable, settle, unwrapped, why_unusable
 
 if TYPE_CHECKING:
@@ -31,6 +42,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     Example = torch.Tensor | npt.NDArray[np.floating]
+    Examples = Example | Mapping[str, Example] | Sequence[Example]
 
 _HOOKS: Final = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
@@ -40,8 +52,8 @@ class LiveModule:
     """A module, and what it takes."""
 
     module: nn.Module
-    shape: tuple[int, int, int]
-    """(C, H, W) of one float32 input."""
+    shapes: Shapes
+    """Of its inputs, all float32."""
 
 
 def as_module(given: object) -> nn.Module:
@@ -59,34 +71,51 @@ def as_module(given: object) -> nn.Module:
     raise UsageError(f"the model is {what}, expected a name, a path or a torch.nn.Module{hint}")
 
 
-def input_shape(
-    example: Example | None, image_size: Pixels | None, channels: int = 3
-) -> tuple[int, int, int]:
-    """(C, H, W) of an example (N, C, H, W), whose values do not matter, or of size and channels.
+def input_shapes(
+    module: nn.Module,
+    example: Examples | None = None,
+    image_size: Pixels | None = None,
+    inputs: tuple[str, ...] = (),
+) -> Shapes:
+    """What a module takes, by an example of each input, or by a size and shapes (`--input`).
+
+    An example is (N, ...), and its values do not matter; several are a mapping by the names of
+    forward's parameters, or a tuple in their order.
 
     Raises:
-        UsageError: not exactly one of the two is given, or the example is none.
+        UsageError: both are given or neither is, or an example is none.
+        InputError: the module's forward cannot be called by position alone.
     """
-    if (example is None) == (image_size is None):
+    said = image_size is not None or bool(inputs)
+    if (example is None) != said:
         raise UsageError(
             "a module does not say what it takes: give either example=torch.zeros(1, 3, 224, 224) "
             "or image_size=224"
         )
-    if image_size is not None:
-        return channels, *height_width(image_size)
-    if isinstance(example, tuple | list | dict):
-        raise UsageError(
-            f"example is a {type(example).__name__}, and one image tensor is accepted; of a "
-            f"network of several inputs, {SEVERAL_INPUTS}"
-        )
+    taking = unwrapped(module)
+    name = type(taking).__name__
+    if example is None:
+        return taken_shapes(taking, name, image_size, given_shapes(inputs))
+    if isinstance(example, list | tuple):
+        example = dict(zip(positional_names(taking, len(example)), example, strict=False))
+    several = isinstance(example, Mapping) and len(example) != 1
+    if isinstance(example, Mapping):
+        shapes = {name: _shape(one, several=several) for name, one in example.items()}
+    else:
+        shapes = {INPUT: _shape(example)}
+    return shapes_of_examples(taking, name, shapes) if several else only(*shapes.values())
+
+
+def _shape(example: object, *, several: bool = False) -> Shape:
     dtype = str(getattr(example, "dtype", type(example).__name__)).removeprefix("torch.")
     shape = tuple(int(size) for size in getattr(example, "shape", ()))
-    if len(shape) != 4 or min(shape) < 1 or "float" not in dtype:
+    ranks = (2, 4) if several else (4,)
+    if len(shape) not in ranks or min(shape) < 1 or "float" not in dtype:
         raise UsageError(
             f"example is {dtype} of shape {shape}, expected floats of (N, C, H, W), as in "
-            "torch.zeros(1, 3, 224, 224)"
+            f"torch.zeros(1, 3, 224, 224){', or (N, K) of a vector' if several else ''}"
         )
-    return shape[1], shape[2], shape[3]
+    return shape[1:]
 
 
 def from_module(live: LiveModule, weights_name: str, seed: int) -> Model:
@@ -100,20 +129,17 @@ def from_module(live: LiveModule, weights_name: str, seed: int) -> Model:
     why = why_unusable(given)
     if why is not None:
         raise InputError(f"{name} {why}")
-    module, notes = _copied(given, name, live.shape)
+    module, notes = _copied(given, name, live.shapes)
     contract = Skipped("a module does not say how images become its input")
-    loaded = with_weights(module, name, weights_name, contract, live.shape, seed)
+    loaded = with_weights(module, name, weights_name, contract, live.shapes, seed)
     if weights_name == "auto":
         loaded = replace(loaded, info=replace(loaded.info, source="as the program held them"))
     loaded = replace(loaded, notes=(*notes, *loaded.notes))
-    return describe(
-        loaded, name=model_name(name), source=name, kind=ModelKind.LIVE, shape=live.shape
-    )
+    named = model_name(name)
+    return describe(loaded, name=named, source=name, kind=ModelKind.LIVE, shapes=live.shapes)
 
 
-def _copied(
-    module: nn.Module, name: str, shape: tuple[int, int, int]
-) -> tuple[nn.Module, tuple[str, ...]]:
+def _copied(module: nn.Module, name: str, shapes: Shapes) -> tuple[nn.Module, tuple[str, ...]]:
     """The copy, and what the user must know of it."""
     hooks = {
         id(found): OrderedDict[int, object]()
@@ -127,7 +153,7 @@ def _copied(
     if hooks:
         whole = _copy(module, {}, f"{name} cannot be copied with its hooks, remove them")
         settle(whole, name)
-        example = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
+        example = random_tensors(shapes, 1)
         answer = _answer(whole, example)
         without = _answer(copied, example)
         if answer is not None and not (without is not None and _same(answer, without)):
@@ -144,10 +170,10 @@ def _copy(module: nn.Module, memo: dict[int, object], problem: str) -> nn.Module
         ) from None
 
 
-def _answer(module: nn.Module, example: torch.Tensor) -> dict[str, torch.Tensor] | None:
+def _answer(module: nn.Module, example: Tensors) -> dict[str, torch.Tensor] | None:
     try:
         with torch.inference_mode():
-            return outputs_of(module(example.clone()))  # a forward may change its input
+            return outputs_of(module(*copied(example)))
     except Exception:  # `describe` runs it again and says what is wrong
         return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,8 +20,11 @@ class ModuleCall:
     """As it was then: whoever reads it next may change it in place."""
 
 
-def module_calls(module: nn.Module, images: Tensor) -> list[ModuleCall]:
-    """The calls of all modules in order, children before parents, while `images` (N, ...) go in."""
+def module_calls(module: nn.Module, images: Sequence[Tensor]) -> list[ModuleCall]:
+    """The calls of all modules in order, children before parents, while `images` go in.
+
+    They are (N, ...) of each input.
+    """
     calls: list[ModuleCall] = []
     hooks = [
         part.register_forward_hook(
@@ -34,7 +38,7 @@ def module_calls(module: nn.Module, images: Tensor) -> list[ModuleCall]:
     ]
     try:
         with torch.inference_mode():
-            module(images.clone())  # a forward may change its input
+            module(*(one.clone() for one in images))  # a forward may change its input
     finally:
         for hook in hooks:
             hook.remove()

@@ -21,17 +21,24 @@ from exporter.errors import InputError, UsageError, unused_option
 from exporter.models import weights
 from exporter.models.describe import Loaded, describe, one_line
 from exporter.models.initialise import initialise, statistics_images
-from exporter.models.names import height_width, model_name
-from exporter.models.usable_module import channels_of, fold_parametrizations, settle, unwrapped
+from exporter.models.input_shapes import Shapes, given_shapes
+from exporter.models.inputs import in_words, taken_shapes
+from exporter.models.names import model_name
+from exporter.models.usable_module import fold_parametrizations, settle, unwrapped
 
 DEFAULT_SIZE = 224
 """The image size of a module that comes without one: ImageNet's usual."""
 
 
 def from_factory(
-    source: str, weights_name: str, num_classes: int | None, image_size: Pixels | None, seed: int
+    source: str,
+    weights_name: str,
+    num_classes: int | None,
+    image_size: Pixels | None,
+    inputs: tuple[str, ...],
+    seed: int,
 ) -> Model:
-    """The module that `package.module:factory` makes.
+    """The module that `package.module:factory` makes; `inputs` are shapes as `--input` has them.
 
     Raises:
         UsageError: not in that form, or with an option that a factory decides for itself.
@@ -47,11 +54,11 @@ def from_factory(
         module = unwrapped(_call_factory(source))
     notes = settle(module, source)
     contract = Skipped("a module does not say how images become its input")
-    shape = (channels_of(module), *height_width(size))
-    loaded = with_weights(module, source, weights_name, contract, shape, seed)
+    shapes = taken_shapes(module, source, size, given_shapes(inputs))
+    loaded = with_weights(module, source, weights_name, contract, shapes, seed)
     loaded = replace(loaded, notes=(*notes, *loaded.notes))
     name = model_name(source)
-    return describe(loaded, name=name, source=source, kind=ModelKind.MODULE, shape=shape)
+    return describe(loaded, name=name, source=source, kind=ModelKind.MODULE, shapes=shapes)
 
 
 def with_weights(
@@ -59,13 +66,13 @@ def with_weights(
     source: str,
     weights_name: str,
     contract: Preprocessing | Skipped,
-    shape: tuple[int, int, int],
+    shapes: Shapes,
     seed: int,
 ) -> Loaded:
     """The module with the weights it came with (`auto`), random ones, or a checkpoint's."""
     if weights_name == "random":
         fold_parametrizations(module)
-        return randomised(module, source, contract, shape, seed, why="as asked for")
+        return randomised(module, source, contract, shapes, seed, why="as asked for")
     if weights_name != "auto":
         name, notes = weights.load_checkpoint(module, weights_name)
         fold_parametrizations(module)
@@ -87,16 +94,16 @@ def randomised(
     module: nn.Module,
     source: str,
     contract: Preprocessing | Skipped,
-    shape: tuple[int, int, int],
+    shapes: Shapes,
     seed: int,
     why: str,
 ) -> Loaded:
     """The module with seeded random weights, and the note that says so."""
     try:
-        initialise(module, statistics_images(shape, seed), seed)
+        initialise(module, statistics_images(shapes, seed), seed)
     except Exception as error:  # somebody else's forward may raise anything
         raise InputError(
-            f"{source} does not run on (N, {', '.join(map(str, shape))}) inputs: {one_line(error)}"
+            f"{source} does not run on {in_words(shapes)}: {one_line(error)}"
         ) from None
     info = WeightsInfo(f"random, seed {seed}", weights.state_sha256(module), trained=False)
     note = (

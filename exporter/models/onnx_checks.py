@@ -7,6 +7,7 @@ graph may have cycles or nested subgraphs. Its weights are checked in `onnx_weig
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import onnx
@@ -28,18 +29,19 @@ _QUANTIZED = (
     "ConvInteger", "MatMulInteger",
 )  # fmt: skip
 """Operators of graphs that are quantized already."""
-_IMAGE_TYPES = {TensorProto.FLOAT: "float32", TensorProto.UINT8: "uint8"}
+_IMAGE_TYPES: Mapping[int, str] = {TensorProto.FLOAT: "float32", TensorProto.UINT8: "uint8"}
 """The types that an input may have, by numpy's name."""
+_EXPECTED = "a batch of images, float32 or uint8, (N, C, H, W) or (N, H, W, C)"
 
 
 @dataclass(frozen=True)
 class Interface:
-    """The one input and the outputs of the graph."""
+    """The inputs and the outputs of the graph."""
 
-    input: onnx.ValueInfoProto
+    inputs: tuple[onnx.ValueInfoProto, ...]
     outputs: tuple[onnx.ValueInfoProto, ...]
-    dtype: str
-    """numpy's name of the input's type."""
+    dtypes: tuple[str, ...]
+    """numpy's name of each input's type."""
 
 
 def check_text(message: Message, name: str) -> None:
@@ -166,49 +168,58 @@ def sort_nodes(graph: onnx.GraphProto, name: str) -> None:
 
 
 def check_interface(graph: onnx.GraphProto, name: str) -> Interface:
-    """The image input and the outputs.
+    """The inputs and the outputs.
 
     Raises:
-        InputError: several inputs or none, no output, an output that is listed twice, is a weight
-            or the input itself, or an input that is not a batch of images.
+        InputError: no input, no output, an output that is listed twice, is a weight or an input
+            itself, or inputs that are not a batch of images; beside one, others may be vectors.
     """
     weights = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in weights]
-    if len(inputs) != 1:
-        names = ", ".join(value.name for value in inputs) or "none"
-        raise InputError(
-            f"{name} has {len(inputs)} inputs ({names}); exactly one is accepted, an image: make "
-            "the others constants, or export each part that takes one by itself"
-        )
+    if not inputs:
+        raise InputError(f"{name} has no input; expected a batch of images")
     outputs = [value.name for value in graph.output]
     if not outputs:
         raise InputError(f"{name} has no output")
     for output in outputs:
         if outputs.count(output) > 1:
             raise InputError(f"{name} lists the output {output!r} twice")
-        if output in weights or output == inputs[0].name:
+        if output in weights or output in [value.name for value in inputs]:
             raise InputError(f"{name}: no node makes the output {output!r}; leave it out")
-    image = inputs[0].type.tensor_type
-    expected = "a batch of images, float32 or uint8, (N, C, H, W) or (N, H, W, C)"
+    dtypes = tuple(_check_input(value, name, alone=len(inputs) == 1) for value in inputs)
+    if not any(len(value.type.tensor_type.shape.dim) == 4 for value in inputs):
+        names = ", ".join(value.name for value in inputs)
+        raise InputError(f"{name}: none of the inputs {names} is a batch of images, {_EXPECTED}")
+    return Interface(tuple(inputs), tuple(graph.output), dtypes)
+
+
+def _check_input(value: onnx.ValueInfoProto, name: str, *, alone: bool) -> str:
+    """Numpy's name of an input's type. Beside an image, an input may be a vector, (N, K)."""
+    image = value.type.tensor_type
+    expected = _EXPECTED if alone else f"{_EXPECTED}, or vectors, float32 (N, K)"
     if image.elem_type not in _IMAGE_TYPES:
-        given = dict(map(reversed, TensorProto.DataType.items())).get(image.elem_type, "no tensor")
-        raise InputError(f"{name}: the input {inputs[0].name!r} is {given}, expected {expected}")
+        types = TensorProto.DataType.items()
+        given = next((name for name, kind in types if kind == image.elem_type), "no tensor")
+        raise InputError(f"{name}: the input {value.name!r} is {given}, expected {expected}")
     sizes = [dim.dim_value if dim.HasField("dim_value") else None for dim in image.shape.dim]
-    if len(sizes) != 4:
+    dtype = _IMAGE_TYPES[image.elem_type]
+    is_vector = not alone and len(sizes) == 2 and dtype == "float32"
+    if len(sizes) != 4 and not is_vector:
         raise InputError(
-            f"{name}: the input {inputs[0].name!r} has {len(sizes)} dimensions, expected {expected}"
+            f"{name}: the input {value.name!r} has {len(sizes)} dimensions, expected {expected}"
         )
     if any(size is None or size <= 0 for size in sizes[1:]):
+        which = "the length" if is_vector else "channels, height and width"
         raise InputError(
-            f"{name}: channels, height and width of the input {inputs[0].name!r} must be fixed; "
+            f"{name}: {which} of the input {value.name!r} must be fixed; "
             "export the model with a fixed image size (only the batch may be dynamic)"
         )
-    if height_width_channels(sizes[1:])[-1] not in CHANNELS:
+    if not is_vector and height_width_channels(sizes[1:])[-1] not in CHANNELS:
         raise InputError(
-            f"{name}: the input {inputs[0].name!r} has the shape {sizes}, expected {expected} "
+            f"{name}: the input {value.name!r} has the shape {sizes}, expected {expected} "
             "with 1, 3 or 4 channels"
         )
-    return Interface(inputs[0], tuple(graph.output), _IMAGE_TYPES[image.elem_type])
+    return dtype
 
 
 def check_activations(graph: onnx.GraphProto, name: str) -> None:

@@ -56,7 +56,7 @@ def load_onnx(path: Path) -> Model:
     check_tensors(model, name)
     checks.sort_nodes(model.graph, name)
     interface = checks.check_interface(model.graph, name)
-    batch_was_named = _name_batch(interface)
+    batch_was_named = _name_batch(interface, name)
     if not batch_was_named or inlined:
         given = model.SerializeToString(deterministic=True)
     graph = ir.from_proto(_convert(model, interface, name))
@@ -68,7 +68,7 @@ def load_onnx(path: Path) -> Model:
             f"{name}: {wrong_type}; give the float32 model, the lower precisions are made from it"
         )
     fixed = _batch_fixed_inside(graph)
-    spec = _describe(graph, path, interface.dtype, given)
+    spec = _describe(graph, path, interface.dtypes, given)
     shapes = try_out(given, ir.to_proto(graph).SerializeToString(), spec, name)
     spec = _with_sizes(spec, shapes)
     return Model(
@@ -173,20 +173,36 @@ def _infer(model: onnx.ModelProto, declared: Sequence[onnx.ValueInfoProto]) -> o
     return inferred
 
 
-def _name_batch(interface: checks.Interface) -> bool:
+def _name_batch(interface: checks.Interface, name: str) -> bool:
     """Gives a dynamic batch without a name one, in place; whether all sizes were fit to be read.
 
-    Some exporters write 0 or -1 for what is dynamic, which runtimes take for sizes.
+    Some exporters write 0 or -1 for what is dynamic, which runtimes take for sizes. All inputs have
+    one batch, whatever each calls it.
+
+    Raises:
+        InputError: the inputs' batches differ.
     """
-    batch = interface.input.type.tensor_type.shape.dim[0]
-    sizes = [batch, *(d for y in interface.outputs for d in y.type.tensor_type.shape.dim)]
+    batches = [value.type.tensor_type.shape.dim[0] for value in interface.inputs]
+    sizes = [*batches, *(d for y in interface.outputs for d in y.type.tensor_type.shape.dim)]
     misspelt = [one for one in sizes if one.HasField("dim_value") and one.dim_value <= 0]
     for size in misspelt:
         size.Clear()
-    named = batch.HasField("dim_value") or bool(batch.dim_param)
-    if not named:
-        batch.dim_param = BATCH
-    return named and not misspelt
+    if len({batch.dim_value for batch in batches}) > 1:  # 0 where it is dynamic
+        listed = ", ".join(
+            f"{value.name} {batch.dim_value or 'dynamic'}"
+            for value, batch in zip(interface.inputs, batches, strict=True)
+        )
+        raise InputError(f"{name}: the inputs have different batches ({listed}); give all the same")
+    if batches[0].HasField("dim_value"):
+        return not misspelt
+    common = next((batch.dim_param for batch in batches if batch.dim_param), BATCH)
+    renamed = {batch.dim_param for batch in batches} - {common}
+    for batch in batches:
+        batch.dim_param = common
+    for size in sizes:
+        if size.dim_param and size.dim_param in renamed:
+            size.dim_param = common
+    return not renamed and not misspelt
 
 
 def _batch_fixed_inside(graph: ir.Model) -> str | None:
@@ -197,7 +213,8 @@ def _batch_fixed_inside(graph: ir.Model) -> str | None:
     fixed = [size for size in results if isinstance(size, int)]
     if not declared or not fixed or isinstance(declared[0], int):
         return None
-    x.shape = ir.Shape((fixed[0], *declared[1:]))
+    for given in graph.graph.inputs:
+        given.shape = ir.Shape((fixed[0], *(dims(given) or ())[1:]))
     common.ShapeInferencePass()(graph)
     return (
         f"the batch of {x.name} is declared dynamic, but the graph fixes its output's to "
@@ -217,8 +234,8 @@ def _kept(graph: ir.Model, name: str) -> str | None:
     )
 
 
-def _describe(graph: ir.Model, path: Path, dtype: str, given: bytes) -> ModelSpec:
-    x = graph.graph.inputs[0]
+def _describe(graph: ir.Model, path: Path, dtypes: Sequence[str], given: bytes) -> ModelSpec:
+    inputs = [_tensor_spec(x, dtype) for x, dtype in zip(graph.graph.inputs, dtypes, strict=True)]
     outputs = [_tensor_spec(y, "float32") for y in graph.graph.outputs]
     read = [str(y.name) for y in graph.graph.outputs if y.uses()]
     weights = [v.const_value for v in graph.graph.initializers.values()]
@@ -228,13 +245,14 @@ def _describe(graph: ir.Model, path: Path, dtype: str, given: bytes) -> ModelSpe
         kind=ModelKind.ONNX,
         parameters=sum(w.size for w in weights if w is not None and w.dtype is ir.DataType.FLOAT),
         macs=sum(_macs(node) for node in graph.graph),
-        input=_tensor_spec(x, dtype),
+        input=inputs[0],
         output=outputs[0],
         preprocessing=Skipped("an ONNX file does not say how its images were prepared"),
         weights=WeightsInfo(path.name, hashlib.sha256(given).hexdigest(), trained=True),
         opset=graph.opset_imports[""],
         other_outputs=tuple(outputs[1:]),
         scores=scores_of(outputs, read),
+        other_inputs=tuple(inputs[1:]),
     )
 
 

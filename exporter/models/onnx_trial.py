@@ -17,12 +17,13 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from exporter.artifact import ModelSpec
+from exporter.artifact import ModelSpec, TensorSpec
 from exporter.errors import InputError
 from exporter.models.difference import relative_difference
 from exporter.models.onnx_checks import label
 from exporter.models.output_type import why_no_scores
 from exporter.runtime.errors import reason_of
+from exporter.runtime.inputs import by_name, joined
 
 LIMIT: Final = 1e-4
 """The relative difference of two answers that rounding does not explain: sums in another order
@@ -102,15 +103,20 @@ class _Company:
 
 
 def _random_images(spec: ModelSpec) -> tuple[Array, list[_Company]]:
-    """Seeded images, and the same in other company."""
+    """A seeded batch of images, and the same in other company."""
     batch = spec.input.shape[0]
     random = np.random.RandomState(0)
-    shape = (batch if isinstance(batch, int) else _BATCH, *spec.image_shape)
+    count = batch if isinstance(batch, int) else _BATCH
 
     def draw() -> Array:
-        if spec.input.dtype == "uint8":
+        drawn = {one.name: values_of(one) for one in spec.inputs}
+        return joined(drawn) if spec.other_inputs else drawn[spec.input.name]
+
+    def values_of(given: TensorSpec) -> Array:
+        shape = (count, *given.sample)
+        if given.dtype == "uint8":
             return random.randint(0, 256, shape).astype(np.uint8)
-        return random.standard_normal(shape).astype(spec.input.dtype)
+        return random.standard_normal(shape).astype(given.dtype)
 
     images = draw()
     first, rest, one = slice(0, 1), slice(1, None), slice(0, 1)
@@ -157,7 +163,7 @@ def _opened(content: bytes, name: str, *, every_tensor: bool = False) -> Run:
 
     def run(images: Array) -> Mapping[str, Array]:
         try:
-            return dict(zip(names, session.run(None, {image: images}), strict=True))
+            return dict(zip(names, session.run(None, by_name(images, image)), strict=True))
         except Exception as error:
             raise refuse(error) from error
 

@@ -30,7 +30,7 @@ from exporter.errors import InputError
 ONLY: Final = "logits"
 """The name of the output of a module that answers a tensor."""
 INPUT: Final = "input"
-"""The name of a module's input, which no output may have."""
+"""The name of a module's one input, which no output may have."""
 _SCORES: Final = re.compile(r"logit|score|prob|class", re.IGNORECASE)
 _NO_SCORES: Final = re.compile(r"embed|feat|pool|hidden|aux", re.IGNORECASE)
 
@@ -85,7 +85,7 @@ def _free(given: str, taken: Collection[str]) -> str:
     return unique
 
 
-def read_outputs(module: nn.Module, images: Tensor) -> frozenset[str]:
+def read_outputs(module: nn.Module, images: Sequence[Tensor]) -> frozenset[str]:
     """The names of the outputs that a layer of the module takes, while `images` go through it."""
     taken: list[Tensor] = []
 
@@ -96,7 +96,9 @@ def read_outputs(module: nn.Module, images: Tensor) -> frozenset[str]:
     hooks = [part.register_forward_pre_hook(note) for part in parts]
     try:
         with torch.inference_mode():
-            outputs = outputs_of(module(images.clone()))  # a forward may change its input
+            outputs = outputs_of(
+                module(*(one.clone() for one in images))
+            )  # a forward may change its input
     finally:
         for hook in hooks:
             hook.remove()

@@ -16,6 +16,7 @@ from exporter.models import digits, weights
 from exporter.models.checkpoint_file import WeightsFile, is_checkpoint, read_checkpoint
 from exporter.models.checkpoint_fit import find_weights
 from exporter.models.describe import Loaded, describe
+from exporter.models.inputs import only
 from exporter.models.modules import from_factory, randomised
 from exporter.models.names import height_width, is_onnx
 from exporter.models.variants import (
@@ -47,6 +48,7 @@ def define(
     *,
     num_classes: int | None = None,
     image_size: Pixels | None = None,
+    inputs: tuple[str, ...] = (),
     seed: int = 0,
     progress: Progress,
 ) -> Model:
@@ -62,6 +64,8 @@ def define(
     if image_size is not None and min(height_width(image_size)) < 1:
         raise UsageError(f"--image-size {image_size}: expected at least 1")
     # Modules draw their first weights from PyTorch's random state, which is the program's.
+    if inputs and (is_onnx(source) or source.startswith("timm:") or ":" not in source):
+        raise unused_option("--input", f"modules of your own, and {source} has its own shapes")
     with torch.random.fork_rng(devices=[]):
         if is_onnx(source):
             from exporter.models.onnx_file import load_onnx
@@ -74,7 +78,7 @@ def define(
             return from_timm(source, weights, num_classes, image_size, seed)
         _refuse_files(source)
         if ":" in source:
-            return from_factory(source, weights, num_classes, image_size, seed)
+            return from_factory(source, weights, num_classes, image_size, inputs, seed)
         return _from_table(source, weights, num_classes, image_size, seed, progress)
 
 
@@ -123,7 +127,8 @@ def _from_table(
             f"{smallest}; give at least {smallest}"
         )
     loaded = _load_variant(name, variant, weights_name, num_classes, size, seed, progress)
-    return describe(loaded, name=name, source=name, kind=ModelKind.BUILTIN, shape=(3, *sides))
+    shapes = only((3, *sides))
+    return describe(loaded, name=name, source=name, kind=ModelKind.BUILTIN, shapes=shapes)
 
 
 def smallest_image(variant: Variant) -> int:
@@ -232,7 +237,7 @@ def _with_weights(
 def _random(name: str, num_classes: int | None, size: Pixels, seed: int, why: str) -> Loaded:
     module = build_variant(name, num_classes)
     contract = _contract(find_variant(name), size)
-    return randomised(module, name, contract, (3, *height_width(size)), seed, why)
+    return randomised(module, name, contract, only((3, *height_width(size))), seed, why)
 
 
 def _contract(variant: Variant, size: Pixels) -> Preprocessing:

@@ -22,6 +22,7 @@ from exporter.errors import MissingDependencyError, install_command, unknown_nam
 from exporter.images.contract_file import timm_contract
 from exporter.models import weights
 from exporter.models.describe import Loaded, describe, one_line
+from exporter.models.inputs import only
 from exporter.models.modules import randomised, with_weights
 from exporter.models.names import height_width, model_name
 
@@ -53,18 +54,18 @@ def from_timm(
     config = timm.data.resolve_model_data_config(module)
     size = int(config["input_size"][-1]) if image_size is None else image_size
     contract = _preprocessing(name, config, size)
-    shape = (3, *height_width(size))
+    shapes = only((3, *height_width(size)))
     if weights_name == "auto":
         published = module.pretrained_cfg.get("num_classes")
         if num_classes not in (None, published):
             why = f"published weights have {published} classes, {num_classes} were asked for"
-            loaded = randomised(module.eval(), source, contract, shape, seed, why)
+            loaded = randomised(module.eval(), source, contract, shapes, seed, why)
         else:
             loaded = _pretrained(name, source, contract, size, seed)
     else:
-        loaded = with_weights(module.eval(), source, weights_name, contract, shape, seed)
+        loaded = with_weights(module.eval(), source, weights_name, contract, shapes, seed)
     named = model_name(source)
-    return describe(loaded, name=named, source=source, kind=ModelKind.TIMM, shape=shape)
+    return describe(loaded, name=named, source=source, kind=ModelKind.TIMM, shapes=shapes)
 
 
 def _pretrained(
@@ -80,7 +81,7 @@ def _pretrained(
             torch.manual_seed(seed)
             module = timm.create_model(name, pretrained=False).eval()
         why = f"timm could not load pretrained ones: {one_line(error)}"
-        return randomised(module, source, contract, (3, *height_width(size)), seed, why)
+        return randomised(module, source, contract, only((3, *height_width(size))), seed, why)
     config = module.pretrained_cfg
     # A tag ends with what the weights were trained on last: "a1_in1k", "fb_swsl_ig1b_ft_in1k".
     on_imagenet = config.get("num_classes") == 1000 and str(config.get("tag")).endswith("in1k")

@@ -91,7 +91,7 @@ def trace(model: Model) -> Trace:
     hooks = [part.register_forward_hook(note(path)) for path, part in leaves]
     try:
         with torch.inference_mode():
-            model.module(torch.zeros(1, *model.spec.image_shape))
+            model.module(*(torch.zeros(1, *given.sample) for given in model.spec.inputs))
     finally:
         for handle in hooks:
             handle.remove()

@@ -78,6 +78,8 @@ class GraphFacts:
     """In graph order; what depends on no input of the network is left out."""
     activations: frozenset[str] = frozenset({"Relu"})
     """Operators that the runtime at hand is known to make part of the kernel before them."""
+    inputs: int = 1
+    """Those of the network that it reads."""
 
     @classmethod
     def of(
@@ -89,7 +91,8 @@ class GraphFacts:
         """The facts of an optimized graph, from the reports of the passes that made it."""
         folded = sum(report.fired for report in reports if report.name == "fold_batchnorm")
         convs = sum(is_op(node, "Conv") for node in graph.graph)
-        return cls(convs, folded, blocks, _nodes(graph.graph))
+        read = sum(bool(value.uses()) for value in graph.graph.inputs)
+        return cls(convs, folded, blocks, _nodes(graph.graph), inputs=read)
 
 
 def _nodes(body: ir.Graph) -> tuple[GraphNode, ...]:

@@ -29,7 +29,10 @@ from exporter.progress import Progress
 from exporter.prove.certificate import BlockDrift
 from exporter.prove.distance import relative_l2, sqnr_db
 from exporter.prove.outputs import parts_of
+from exporter.runtime.description import GOLDEN
+from exporter.runtime.goldens import read_arrays, with_inputs_joined
 from exporter.runtime.images import Normalisation
+from exporter.runtime.inputs import by_name
 from exporter.runtime.layout import Layout, layout_of
 from exporter.runtime.outputs import apart
 from exporter.targets import (
@@ -61,8 +64,8 @@ def measure_drift(
     if not blocks:
         progress.note(f"{spec.name} has no residual blocks: there is no drift to tell")
         return Drift({}, ())
-    with np.load(folder / "golden.npz", allow_pickle=False) as goldens:
-        inputs, expected = goldens["inputs"], goldens["outputs"]
+    goldens = with_inputs_joined(read_arrays(folder / GOLDEN))
+    inputs, expected = goldens["inputs"], goldens["outputs"]
     tensors = sorted({tensor for block in blocks for tensor in (block.input, block.output)})
     found, failures = {}, []
     with tempfile.TemporaryDirectory(prefix="exporter-drift-") as scratch:
@@ -149,9 +152,9 @@ def engine_drift(
     given, finals = _first_input(exposed_graph), _outputs(exposed_graph)
     _, names = expose(exposed_graph, [block.output for block in blocks])
     with _built(exposed_graph, target, engine, place, "exposed") as copy:
-        answers = place.run(copy, {given: inputs})
+        answers = place.run(copy, by_name(inputs, given))
     with target.open(place.folder / engine.path, place.threads) as release:
-        served = place.run(release, {given: inputs})
+        served = place.run(release, by_name(inputs, given))
     tolerance = target.copy_tolerance(engine.precision)
     for final in finals:
         _check_copy(engine.id, served[final], answers[final], tolerance)
@@ -185,16 +188,17 @@ def _exact_values(
     """The FP32 graph's own values of the given tensors, checked at its end against the goldens."""
     copy = portable.clone()
     source, finals = _first_input(copy), _outputs(copy)
-    inner = [tensor for tensor in tensors if tensor != source]
+    feeds = by_name(inputs, source)
+    inner = [tensor for tensor in tensors if tensor not in feeds]
     _, names = expose(copy, inner)
     path = place.scratch / "exact.onnx"
     save(copy, path)
     with open_graph(path, place.threads) as session:
-        values = place.run(session, {source: inputs})
+        values = place.run(session, feeds)
     for final in finals:
         _check_copy("the FP32 graph", expected[final], values[final], COPY_TOLERANCE)
     exact = {tensor: values[names[tensor]] for tensor in inner}
-    return {**exact, source: inputs}
+    return {**exact, **feeds}
 
 
 def _built(graph: ir.Model, target: Target, engine: Engine, place: _Place, name: str) -> Session:

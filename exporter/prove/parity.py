@@ -17,6 +17,7 @@ from exporter.prove.distance import Array, Floats, cosine, relative_l2, sqnr_db
 from exporter.prove.limits import AT_LEAST, OF_ANSWERS, widened
 from exporter.prove.outputs import combined
 from exporter.prove.reference import BATCH, Reference, run_all
+from exporter.runtime.inputs import by_name
 from exporter.runtime.outputs import side_by_side
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def _rows_of(session: Session, reference: Reference) -> Callable[[Array], Array]
         return session.run
 
     def run(batch: Array) -> Array:
-        found = session.run_named({reference.input: batch})
+        found = session.run_named(by_name(batch, reference.input))
         missing = [part.name for part in reference.parts if part.name not in found]
         if missing:
             raise BuildError(f"the engine has no output {missing[0]!r}, it has {', '.join(found)}")

@@ -173,7 +173,7 @@ class _Account:
         if missing:
             reasons.append(f"no kernel carries the kept name {', '.join(missing)}")
         sources = sorted(n for n in self.graph.read_names() if not self.graph.writers_of(n))
-        if len(sources) != 1:
+        if len(sources) != self.facts.inputs:
             reasons.append(f"the kernels are not connected: nothing writes {', '.join(sources)}")
         return reasons
 

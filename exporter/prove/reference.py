@@ -22,7 +22,8 @@ from exporter.prove.distance import Array, Floats, relative_l2
 from exporter.prove.outputs import parts_of
 from exporter.prove.reference_device import check_device, float32_on
 from exporter.runtime.errors import reason_of
-from exporter.runtime.goldens import read_arrays
+from exporter.runtime.goldens import golden_inputs, read_arrays, with_inputs_joined
+from exporter.runtime.inputs import by_name
 from exporter.runtime.outputs import Output, columns, side_by_side
 from exporter.targets import MachineKind
 
@@ -42,7 +43,7 @@ class Reference:
 
     source: str
     inputs: Samples
-    """Model-ready inputs, with labels where the data has them."""
+    """Model-ready inputs, with labels where the data has them; of several inputs as records."""
     outputs: Floats
     """(N, values) of the float32 reference: a row an input, further dimensions flattened."""
     outputs_float64: Floats | Skipped
@@ -127,13 +128,15 @@ def make_reference(
 
     import torch
 
+    from exporter.models.inputs import tensors_of
     from exporter.models.outputs import outputs_of
 
     def run(module: torch.nn.Module, dtype: torch.dtype, batch: Array) -> Floats:
         place = next((tensor.device for tensor in module.parameters()), torch.device("cpu"))
         # The batch is this run's own: a forward may change it in place.
         with torch.inference_mode():
-            outputs = outputs_of(module(torch.from_numpy(batch).to(place, dtype)))
+            given = (one.to(place, dtype) for one in tensors_of(batch))
+            outputs = outputs_of(module(*given))
         return rows_of(side_by_side([output.cpu().numpy() for output in outputs.values()]))
 
     first = inputs.take(FLOAT64_SAMPLES)
@@ -169,7 +172,7 @@ def save_goldens(path: Path, reference: Reference) -> None:
     """
     first = reference.inputs.take(GOLDEN_SAMPLES)
     arrays = {
-        "inputs": next(first.batches(GOLDEN_SAMPLES)),
+        **golden_inputs(next(first.batches(GOLDEN_SAMPLES))),
         "outputs": reference.outputs[:GOLDEN_SAMPLES].astype(np.float32),
     }
     if not isinstance(reference.outputs_float64, Skipped):
@@ -184,7 +187,7 @@ def read_goldens(path: Path, spec: ModelSpec) -> Reference:
         InputError: the file is missing or damaged.
     """
     try:
-        arrays = read_arrays(path)
+        arrays = with_inputs_joined(read_arrays(path))
         rows = {
             name: array.reshape(len(array), -1).astype(np.float64)
             for name, array in arrays.items()
@@ -215,7 +218,7 @@ def _reference_of_file(model: Model, inputs: Samples, progress: Progress) -> Ref
     fixed = declared if isinstance(declared, int) else None
 
     def run(batch: Array) -> Array:
-        return side_by_side(session.run(names, {name: batch}))
+        return side_by_side(session.run(names, by_name(batch, name)))
 
     with progress.stage("reference: the given file, optimizations off", inputs.count) as advance:
         outputs = run_all(run, inputs, fixed, advance)

@@ -34,6 +34,7 @@ from exporter.quantize.histogram import Histogram
 from exporter.quantize.mse_range import asymmetric_range, symmetric_range
 from exporter.quantize.one_at_a_time import images_for
 from exporter.quantize.range_cache import read_ranges, write_ranges
+from exporter.runtime.inputs import by_name
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -132,7 +133,7 @@ def _measure(
     source = str(graph.graph.inputs[0].name)
     with session, progress.stage("calibrate", samples.count) as advance:
         for image in images_for(graph, samples):
-            found = session.run_named({source: image})
+            found = session.run_named(by_name(image, source))
             for name, reductions in outputs.items():
                 measured[name].add({kind: found[output] for kind, output in reductions.items()})
             advance(1)

@@ -18,6 +18,7 @@ from exporter.passes.expose_tensors import expose
 from exporter.quantize.one_at_a_time import images_for
 from exporter.quantize.quantized_layer import QuantizedLayer
 from exporter.quantize.rounding import Moments, columns_of
+from exporter.runtime.inputs import by_name
 
 if TYPE_CHECKING:
     from exporter.images.samples import Samples
@@ -43,7 +44,8 @@ def observe(
     source = str(exact.graph.inputs[0].name)
     names = tuple(dict.fromkeys(layer.input for layer in layers))
     copy = exact.clone()
-    inner = [name for name in names if name != source]
+    given = {str(value.name) for value in exact.graph.inputs}
+    inner = [name for name in names if name not in given]
     if inner:  # else the graph keeps its own output: it must have one
         copy.graph.outputs.clear()
         expose(copy, inner)
@@ -56,7 +58,8 @@ def observe(
     session = OrtSession(make_session(serialize(copy), session_options(usable_threads())))
     with session:
         for image in images_for(exact, samples):
-            found = {**session.run_named({source: image}), source: image}
+            feeds = by_name(image, source)
+            found = {**session.run_named(feeds), **feeds}
             for name in names:
                 x = found[name][:1]
                 sums.setdefault(name, np.zeros(x.shape))

@@ -16,11 +16,14 @@ import numpy.typing as npt
 from exporter.runtime.description import EngineEntry
 from exporter.runtime.engine import Answer, Engine
 from exporter.runtime.errors import BundleError, GoldenError, InputError, ServingError, reason_of
+from exporter.runtime.inputs import by_name, joined
 from exporter.runtime.outputs import Output, columns, side_by_side
 
 Array = npt.NDArray[Any]
 ANSWERS: Final = "answers:"
 """Prefix of the arrays in golden.npz that hold an engine's own answers."""
+INPUTS: Final = "inputs:"
+"""Prefix of the arrays that hold the inputs of a network of several, by name."""
 MAX_UNPACKED_BYTES: Final = 1 << 30
 """Of all arrays together: a few inputs and answers, also where the batch is fixed and large."""
 _SAME_INPUT: Final = 1e-5
@@ -32,7 +35,7 @@ class Goldens:
     """A few inputs and what the reference answered to them."""
 
     inputs: Array
-    """(N, ...) as the model takes them."""
+    """(N, ...) as the model takes them; records (N,), where it takes several."""
     outputs: Array
     """(N, values) of the reference: a row an input, several outputs side by side."""
     images: npt.NDArray[np.uint8] | None
@@ -71,7 +74,7 @@ def goldens_in(file: Path | IO[bytes]) -> Goldens:
     Raises:
         ValueError: not an npz file, or arrays are missing or do not belong together.
     """
-    arrays = read_arrays(file)
+    arrays = with_inputs_joined(read_arrays(file))
     for name in ("inputs", "outputs"):
         if name not in arrays:
             raise ValueError(f"it holds no {name}")
@@ -87,6 +90,31 @@ def goldens_in(file: Path | IO[bytes]) -> Goldens:
             if name.startswith(ANSWERS)
         },
     )
+
+
+def golden_inputs(batch: Array) -> dict[str, Array]:
+    """The arrays of golden.npz that hold inputs: one, or one for each of several."""
+    if batch.dtype.names is None:
+        return {"inputs": batch}
+    return {f"{INPUTS}{name}": one for name, one in by_name(batch, "").items()}
+
+
+def with_inputs_joined(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """The arrays of golden.npz with several inputs as the records of one array.
+
+    Raises:
+        ValueError: inputs of different lengths.
+    """
+    given = {name: one for name, one in arrays.items() if name.startswith(INPUTS)}
+    others = {name: one for name, one in arrays.items() if name not in given}
+    if not given:
+        return others
+    if len({len(one) for one in given.values()}) > 1:
+        raise ValueError("it holds inputs of different lengths")
+    return {
+        "inputs": joined({name.removeprefix(INPUTS): one for name, one in given.items()}),
+        **others,
+    }
 
 
 def read_arrays(file: Path | IO[bytes]) -> dict[str, Array]:

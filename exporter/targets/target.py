@@ -73,11 +73,11 @@ class Session(Protocol):
     """An engine loaded and ready: `close` it, or use it as a context manager."""
 
     def run(self, batch: Array) -> Array:
-        """The first output for a batch of inputs, both with the batch dimension first."""
+        """The first output for a batch, (N, ...) of one input or records (N,) of several."""
         ...
 
     def run_all(self, batch: Array) -> Sequence[Array]:
-        """Every output for a batch of inputs: what is timed."""
+        """Every output for such a batch: what is timed."""
         ...
 
     def run_named(self, feeds: Mapping[str, Array]) -> dict[str, Array]:

@@ -19,6 +19,7 @@ from exporter.artifact import Dialect, Kernel, Precision, Skipped, Verdict
 from exporter.disk.writing import whole_file
 from exporter.errors import BuildError, UsageError
 from exporter.runtime.errors import reason_of
+from exporter.runtime.inputs import by_name
 from exporter.runtime.machine import BF16_FLAG
 from exporter.targets.diagnosis import TargetDiagnosis, diagnose_library, require
 from exporter.targets.openvino.kernels import kernels_of
@@ -158,10 +159,12 @@ class OpenVino(Target):
             compiled = compile_model(model, threads, counted=True)
             kernels = kernels_of(compiled.get_runtime_model(), model)
             request = compiled.create_infer_request()
+            several = batch.dtype.names is not None
+            feeds = by_name(batch, "") if several else {0: np.ascontiguousarray(batch)}
             runs: list[TimedRun] = []
             done, begin = 0, 0.0
             while len(runs) < 3 or time.perf_counter() - begin < budget_s:
-                request.infer({0: np.ascontiguousarray(batch)})
+                request.infer(feeds)
                 done += 1
                 if done <= 2:
                     begin = time.perf_counter()

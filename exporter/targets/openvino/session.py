@@ -17,6 +17,7 @@ from exporter import host
 from exporter.artifact import Precision
 from exporter.errors import BuildError
 from exporter.runtime.errors import reason_of
+from exporter.runtime.inputs import by_name
 from exporter.targets.target import Array
 
 PRECISION: Final = ["exporter", "precision"]
@@ -24,7 +25,10 @@ PRECISION: Final = ["exporter", "precision"]
 
 
 class OpenVinoSession:
-    """A compiled model; `run` takes its first input and answers with its first output."""
+    """A compiled model; `run` answers with its first output.
+
+    A batch is (N, ...) of its one input, or records (N,) of several (`runtime/inputs.py`).
+    """
 
     def __init__(self, compiled: Any) -> None:
         self._compiled: Any = compiled
@@ -37,16 +41,16 @@ class OpenVinoSession:
         ]
 
     def run(self, batch: Array) -> Array:
-        """The first output for (N, ...) inputs.
+        """The first output for a batch.
 
         Raises:
             BuildError: the session is closed, or OpenVINO refuses the input.
         """
-        return self._infer({0: batch})[0]
+        return self.run_all(batch)[0]
 
     def run_all(self, batch: Array) -> tuple[Array, ...]:
-        """Every output for (N, ...) inputs, in order."""
-        return self._infer({0: batch})
+        """Every output for a batch, in order."""
+        return self._infer({0: batch} if batch.dtype.names is None else by_name(batch, ""))
 
     def run_named(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Every output by its tensor's name, for every input by its name."""

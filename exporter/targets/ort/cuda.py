@@ -214,9 +214,13 @@ def unfused_where_shown(kernels: tuple[Kernel, ...], cuda_kernels: list[str]) ->
 def _describe(engine: Path, folder: Path, allow_fallback: bool) -> dict[str, Any]:
     """One run of the engine: where its nodes are, and which CUDA kernels it launches."""
     session = gpu_session(engine, PROVIDER, OPTIONS, allow_fallback=allow_fallback)
-    shape = [1 if isinstance(d, str) or d is None else d for d in session.get_inputs()[0].shape]
-    kind = np.uint8 if "uint8" in session.get_inputs()[0].type else np.float32
-    feed = {session.get_inputs()[0].name: np.zeros(shape, kind)}
+    feed = {
+        given.name: np.zeros(
+            [size if isinstance(size, int) else 1 for size in given.shape],
+            np.uint8 if "uint8" in given.type else np.float32,
+        )
+        for given in session.get_inputs()
+    }
     session.run(None, feed)
     return {
         "allow_fallback": allow_fallback,

@@ -25,6 +25,7 @@ import numpy as np
 
 from exporter.errors import BuildError
 from exporter.runtime.errors import reason_of
+from exporter.runtime.inputs import by_name
 from exporter.runtime.machine import cpu_flags, saturates_u8s8
 from exporter.targets.target import Array
 
@@ -92,7 +93,10 @@ def version() -> str:
 
 
 class OrtSession:
-    """A loaded graph; `run` takes its first input and answers with its first output."""
+    """A loaded graph; `run` answers with its first output.
+
+    A batch is (N, ...) of its one input, or records (N,) of several (`runtime/inputs.py`).
+    """
 
     def __init__(self, session: ort.InferenceSession) -> None:
         self._session: ort.InferenceSession | None = session
@@ -101,20 +105,20 @@ class OrtSession:
         self._output = self._outputs[0]
 
     def run(self, batch: Array) -> Array:
-        """The first output for (N, ...) inputs of the type that the graph's input has.
+        """The first output for a batch of the type that the graph's input has.
 
         Raises:
             BuildError: the session is closed, or ONNX Runtime refuses the input.
         """
-        return self._run([self._output], {self._input: batch})[0]
+        return self._run([self._output], by_name(batch, self._input))[0]
 
     def run_all(self, batch: Array) -> list[Array]:
-        """Every output for (N, ...) inputs, in order.
+        """Every output for a batch, in order.
 
         Raises:
             BuildError: as `run`.
         """
-        return self._run(self._outputs, {self._input: batch})
+        return self._run(self._outputs, by_name(batch, self._input))
 
     def run_named(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Every output by its name, for every input by its name.
@@ -239,7 +243,8 @@ def profile_session(
     options.enable_profiling = True
     options.profile_file_prefix = str(folder / "profile")
     session = make_session(model, options)
-    feeds = {session.get_inputs()[0].name: np.ascontiguousarray(batch)}
+    given = by_name(batch, session.get_inputs()[0].name)
+    feeds = {name: np.ascontiguousarray(one) for name, one in given.items()}
     runs, begin = 0, 0.0
     while runs < WARM_UP + FEWEST_RUNS or time.perf_counter() - begin < budget_s:
         if runs == WARM_UP:

@@ -20,6 +20,7 @@ import numpy as np
 from exporter.errors import BuildError
 from exporter.runtime.errors import reason_of
 from exporter.runtime.gpu_libraries import cuda_runtime_folder
+from exporter.runtime.inputs import by_name
 from exporter.targets import Array
 from exporter.targets.tensorrt.refit import put_weights_back, weights_of
 from exporter.targets.tensorrt.versions import NO_OBJECT
@@ -100,7 +101,10 @@ def choose_profile(ranges: Sequence[tuple[int, int]], batch: int) -> int:
 
 
 class TensorRtSession:
-    """A loaded plan with one image input."""
+    """A loaded plan.
+
+    A batch is (N, ...) of its one input, or records (N,) of several (`runtime/inputs.py`).
+    """
 
     def __init__(self, engine: trt.ICudaEngine, name: str) -> None:
         from polygraphy.backend.trt import TrtRunner
@@ -117,16 +121,16 @@ class TensorRtSession:
         self._outputs = [t for t in tensors if t not in inputs]
 
     def run(self, batch: Array) -> Array:
-        """The first output for (N, ...) inputs.
+        """The first output for a batch of N.
 
         Raises:
             BuildError: the plan has no profile for N, or the library fails.
         """
-        return self.run_named({self._inputs[0]: batch})[self._outputs[0]]
+        return self.run_named(by_name(batch, self._inputs[0]))[self._outputs[0]]
 
     def run_all(self, batch: Array) -> list[Array]:
-        """Every output for (N, ...) inputs, in the plan's order."""
-        return list(self.run_named({self._inputs[0]: batch}).values())
+        """Every output for a batch, in the plan's order."""
+        return list(self.run_named(by_name(batch, self._inputs[0])).values())
 
     def run_named(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Every output by its name, for inputs by name."""

@@ -81,7 +81,7 @@ def call_us() -> tuple[float, float]:
     for name, values in (("starts", [0, 0]), ("ends", [2, 2]), ("axes", [2, 3])):
         model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(values), name))
     content = model.SerializeToString()
-    description = Description("small", "float32", HALF, HALF, "logits", ())
+    description = Description("small", ("x",), HALF, HALF, "logits", ())
     entry = EngineEntry("ort-cpu.fp32", "ort-cpu", "fp32", (), Requirements(), None, 1e-5, "engine")
     engine = open_engine(entry, description, ("a", "b", "c"), [content], Threads(1))
     session = bare_session(content, 1)

@@ -95,6 +95,7 @@ def from_json(content: Any, name: str) -> Manifest:
     fields = {key: value for key, value in content.items() if key != "schema"}
     manifest = structure(fields, Manifest, name)
     _check_names(manifest, name)
+    _check_inputs(manifest.model, name)
     _check_outputs(manifest.model, name)
     return replace(manifest, engines=tuple(map(on_its_own_device, manifest.engines)))
 
@@ -104,6 +105,19 @@ def _check_model_name(model: str, name: str) -> None:
         raise InputError(
             f"{name}: the model's name {model!r} is no file name; export the model again"
         )
+
+
+def _check_inputs(model: ModelSpec, name: str) -> None:
+    """Refuses inputs that cannot be told apart, or do not come in one batch."""
+    names, batches = ({one.name for one in model.inputs}, {one.shape[:1] for one in model.inputs})
+    problem = "two inputs of the model have one name" if len(names) < len(model.inputs) else None
+    if len(batches) > 1:
+        problem = "the model's inputs have different batches"
+    for given in model.other_inputs and model.inputs:
+        if not all(isinstance(size, int) for size in given.shape[1:]):
+            problem = f"the sizes of the model's input {given.name!r} are not known"
+    if problem:
+        raise InputError(f"{name}: {problem}; export the model again")
 
 
 def _check_outputs(model: ModelSpec, name: str) -> None:

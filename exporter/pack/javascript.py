@@ -116,7 +116,8 @@ def choose_engine(release: Release) -> EngineRecord:
     """The fastest ONNX Runtime engine.
 
     Raises:
-        UsageError: there is none, or its batch is fixed to something else than one image.
+        UsageError: there is none, its batch is fixed to something else than one image, or the
+            network takes several inputs.
     """
     engines = [engine for engine in release.engines if _runs_in_javascript(engine)]
     if not engines:
@@ -125,7 +126,14 @@ def choose_engine(release: Release) -> EngineRecord:
             f"JavaScript runs {served} engines, the build has {', '.join(release.ids)}; "
             f"export it with --target {served}"
         )
-    batch = release.manifest.model.input.shape[0]
+    model = release.manifest.model
+    if model.other_inputs:
+        names = ", ".join(given.name for given in model.inputs)
+        raise UsageError(
+            f"{release.name} takes {len(model.inputs)} inputs ({names}), and the JavaScript "
+            "packages take one picture; pack it as bundle, triton or kserve"
+        )
+    batch = model.input.shape[0]
     if isinstance(batch, int) and batch != 1:
         raise UsageError(
             f"{release.name} has a fixed batch of {batch}, and an image at a time is classified; "

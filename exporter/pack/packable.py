@@ -20,7 +20,7 @@ from exporter.measure.timing import Latency
 from exporter.pack.packed_manifest import Bundle, LeftOut, to_text
 from exporter.runtime.choice import why_not
 from exporter.runtime.description import Description, read_description
-from exporter.runtime.goldens import ANSWERS, Goldens
+from exporter.runtime.goldens import ANSWERS, Goldens, golden_inputs
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Release:
 
     def golden_file(self) -> bytes:
         """golden.npz: inputs, outputs and, where they came from images, the images."""
-        arrays = {"inputs": self.goldens.inputs, "outputs": self.goldens.outputs}
+        arrays = {**golden_inputs(self.goldens.inputs), "outputs": self.goldens.outputs}
         if self.goldens.images is not None:
             arrays["images"] = self.goldens.images
         for engine in self.engines:

@@ -79,7 +79,6 @@ def bill_of_materials(release: Release) -> str:
 
 def _model(release: Release, data: list[str]) -> Json:
     model = release.manifest.model
-    shape = " x ".join(map(str, model.input.shape))
     classifies = model.scores is not None
     return {
         "type": "machine-learning-model",
@@ -94,7 +93,10 @@ def _model(release: Release, data: list[str]) -> Json:
                 "architectureFamily": "residual network",
                 "modelArchitecture": model.name,
                 "datasets": [{"ref": reference} for reference in data],
-                "inputs": [{"format": f"{model.input.dtype} {shape}"}],
+                "inputs": [
+                    {"format": f"{given.dtype} {' x '.join(map(str, given.shape))}"}
+                    for given in model.inputs
+                ],
                 "outputs": [
                     {"format": _output_format(release, index)}
                     for index in range(len(model.outputs))

@@ -148,11 +148,26 @@ def _write_warmups(folder: Path, served: Served, batching: Batching) -> list[War
     folder.mkdir()
     warmups = []
     for batch in sorted({1, batching.max_batch}) if served.fixed is None else [served.fixed]:
-        warmup = WarmUp(f"golden-batch-{batch}", batch)
-        samples = np.resize(served.samples, (batch, *served.samples.shape[1:]))
-        (folder / warmup.file).write_bytes(np.ascontiguousarray(samples).tobytes())
-        warmups.append(warmup)
+        files = []
+        for number, given in enumerate(served.inputs):
+            # Numbered, for an input's name may be no file's.
+            which = f"-input-{number}" if len(served.inputs) > 1 else ""
+            files.append(f"golden-batch-{batch}{which}")
+            samples = np.resize(given.samples, (batch, *given.samples.shape[1:]))
+            (folder / files[-1]).write_bytes(np.ascontiguousarray(samples).tobytes())
+        warmups.append(WarmUp(batch, tuple(files)))
     return warmups
+
+
+@dataclass(frozen=True)
+class ProbeInput:
+    """One input of the golden request."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    data: str
+    """Its bytes: a file, relative to probe.json."""
 
 
 @dataclass(frozen=True)
@@ -160,11 +175,7 @@ class Probe:
     """probe.json: one golden request, its answer, and how far from it an answer may be."""
 
     model: str
-    input: str
-    datatype: str
-    shape: list[int]
-    data: str
-    """The request's bytes: a file, relative to probe.json."""
+    inputs: list[ProbeInput]
     output: str
     expected: list[float]
     tolerance: float
@@ -173,7 +184,7 @@ class Probe:
 
 def _probe(release: Release, engine: EngineRecord, served: Served, warmup: WarmUp) -> Probe:
     """The python backend may serve any engine of the bundle, so their own answers are allowed."""
-    asked = np.arange(served.fixed or 1) % len(served.samples)
+    asked = np.arange(served.fixed or 1) % len(release.goldens.inputs)
     # One answer tells: the classes' where there are any, else the smallest.
     sizes = [output.size for output in served.outputs]
     index = sizes.index(min(sizes)) if served.scores is None else served.scores
@@ -182,15 +193,21 @@ def _probe(release: Release, engine: EngineRecord, served: Served, warmup: WarmU
     own = {name: answers[asked, place] for name, answers in release.goldens.answers.items()}
     if all(name in own for name in release.ids):
         expected = own[engine.id]
-        others = own.values() if served.samples is release.goldens.images else [expected]
+        images = served.inputs[0].samples is release.goldens.images
+        others = own.values() if images else [expected]
         spread = max(worst_error(answer, expected) for answer in others)
         tolerance = spread + max(ROUNDING[other.precision] for other in release.engines)
     return Probe(
         model=release.name,
-        input=served.input,
-        datatype=served.datatype,
-        shape=served.input_shape if served.fixed else [1, *served.input_shape],
-        data=f"{release.name}/warmup/{warmup.file}",
+        inputs=[
+            ProbeInput(
+                given.name,
+                given.datatype,
+                [*(() if served.fixed else (1,)), *served.shape_of_input(given)],
+                data=f"{release.name}/warmup/{file}",
+            )
+            for given, file in zip(served.inputs, warmup.files, strict=True)
+        ],
         output=served.outputs[index].name,
         expected=expected.ravel().astype(float).tolist(),
         tolerance=tolerance,

@@ -17,6 +17,7 @@ from exporter.pack.packable import Release
 from exporter.pack.protobuf_text import Message, Value, Word, parameters, text_format
 from exporter.pack.triton_backends import BACKENDS, PYTHON, on_gpu
 from exporter.prove.outputs import parts_of
+from exporter.runtime.inputs import by_name
 from exporter.runtime.outputs import Output
 
 VERSION: Final = "1"
@@ -25,12 +26,24 @@ _TYPES: Final[Mapping[str, str]] = {"float32": "FP32", "float16": "FP16", "uint8
 
 
 @dataclass(frozen=True)
+class ServedInput:
+    """One input as Triton's clients see it."""
+
+    name: str
+    samples: npt.NDArray[Any]
+    """Golden inputs as requests carry them, (N, ...)."""
+
+    @property
+    def datatype(self) -> str:
+        """In the words of the inference protocol."""
+        return _TYPES[self.samples.dtype.name]
+
+
+@dataclass(frozen=True)
 class Served:
     """A model as Triton's clients see it."""
 
-    input: str
-    samples: npt.NDArray[Any]
-    """Golden inputs as requests carry them, (N, ...)."""
+    inputs: tuple[ServedInput, ...]
     outputs: tuple[Output, ...]
     scores: int | None
     """Which of them has the classes that labels.txt names; None: none."""
@@ -38,18 +51,12 @@ class Served:
     """The one batch size that the engine takes; None: any. Triton has no such batches: it is told
     of none (`max_batch_size: 0`), and the dimension becomes part of every shape."""
 
-    @property
-    def datatype(self) -> str:
-        """In the words of the inference protocol."""
-        return _TYPES[self.samples.dtype.name]
-
-    @property
-    def input_shape(self) -> list[int]:
+    def shape_of_input(self, given: ServedInput) -> list[int]:
         """Of one request without its batch, where Triton batches; else of the whole."""
-        return self._whole([*self.samples.shape[1:]])
+        return self._whole([*given.samples.shape[1:]])
 
     def shape_of(self, output: Output) -> list[int]:
-        """Of an answer, as `input_shape`."""
+        """Of an answer, as `shape_of_input`."""
         return self._whole([*output.shape])
 
     def _whole(self, sizes: list[int]) -> list[int]:
@@ -59,21 +66,23 @@ class Served:
 def served_model(release: Release, backend: str) -> Served:
     """The model behind a backend: of images where the backend prepares them, else of tensors."""
     model, goldens = release.manifest.model, release.goldens
-    samples, name = goldens.inputs, model.input.name
+    inputs = by_name(goldens.inputs, model.input.name)
     if backend == PYTHON and goldens.images is not None:
-        samples, name = goldens.images, "images"
+        inputs = {"images": goldens.images}
+    served = tuple(ServedInput(name, samples) for name, samples in inputs.items())
     declared = model.input.shape[0]
     fixed = declared if isinstance(declared, int) and backend != PYTHON else None
     outputs = parts_of(model) or (Output(model.output.name, (len(release.labels),)),)
-    return Served(name, samples, outputs, model.scores, fixed)
+    return Served(served, outputs, model.scores, fixed)
 
 
 @dataclass(frozen=True)
 class WarmUp:
     """Golden inputs that Triton asks before the model is ready."""
 
-    file: str
     batch: int
+    files: tuple[str, ...]
+    """One an input."""
 
 
 def config_text(
@@ -85,12 +94,18 @@ def config_text(
     warmups: list[WarmUp],
 ) -> str:
     """The text of config.pbtxt for a model of that name."""
-    data_type = Word(f"TYPE_{served.datatype}")
     fields: dict[str, Value] = {
         "name": name,
         "backend": backend,
         "max_batch_size": batching.max_batch if served.fixed is None else 0,
-        "input": [{"name": served.input, "data_type": data_type, "dims": [*served.input_shape]}],
+        "input": [
+            {
+                "name": given.name,
+                "data_type": Word(f"TYPE_{given.datatype}"),
+                "dims": [*served.shape_of_input(given)],
+            }
+            for given in served.inputs
+        ],
         "output": [
             {
                 "name": output.name,
@@ -129,16 +144,19 @@ def _instances(engine: EngineRecord, batching: Batching) -> Message:
 
 def _warmup(warmup: WarmUp, served: Served) -> Message:
     return {
-        "name": warmup.file,
+        "name": f"golden-batch-{warmup.batch}",
         "batch_size": warmup.batch if served.fixed is None else 1,
-        "inputs": {
-            "key": served.input,
-            "value": {
-                "data_type": Word(f"TYPE_{served.datatype}"),
-                "dims": [*served.input_shape],
-                "input_data_file": warmup.file,
-            },
-        },
+        "inputs": [
+            {
+                "key": given.name,
+                "value": {
+                    "data_type": Word(f"TYPE_{given.datatype}"),
+                    "dims": [*served.shape_of_input(given)],
+                    "input_data_file": file,
+                },
+            }
+            for given, file in zip(served.inputs, warmup.files, strict=True)
+        ],
     }
 
 

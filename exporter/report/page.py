@@ -164,8 +164,11 @@ def _prediction_example() -> str:
 
 def _export_line(manifest: Manifest) -> str:
     if manifest.model.kind is ModelKind.LIVE:
-        example = f"example=torch.zeros{(1, *manifest.model.image_shape)}"
-        words = [example, *keywords(manifest.request, but=("source", "image_size"))]
+        inputs = manifest.model.inputs
+        zeros = [f"torch.zeros{(1, *given.sample)}" for given in inputs]
+        named = (f"{given.name!r}: {one}" for given, one in zip(inputs, zeros, strict=True))
+        example = f"example={zeros[0]}" if len(zeros) == 1 else f"example={{{', '.join(named)}}}"
+        words = [example, *keywords(manifest.request, but=("source", "image_size", "inputs"))]
         return f"exporter.export(MODULE, {', '.join(words)})"
     return shlex.join(["exporter", "export", *command_line(manifest.request)])
 

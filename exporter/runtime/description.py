@@ -65,7 +65,8 @@ class Description:
     """The bundle's manifest."""
 
     model: str
-    input_dtype: str
+    inputs: tuple[str, ...]
+    """Their names, in the order in which the network takes them."""
     mean: tuple[float, ...] | None
     """Of each channel, in the model's order; None where the preprocessing is not known."""
     std: tuple[float, ...] | None
@@ -108,7 +109,7 @@ def read_description(contents: bytes) -> Description:
     advice = _advice(manifest)
     return Description(
         model=model["name"].text(),
-        input_dtype=model["input"]["dtype"].text(),
+        inputs=_inputs(model),
         mean=preprocessing["mean"].channels() if known else None,
         std=preprocessing["std"].channels() if known else None,
         answers=bundle["answers"].one_of("logits", "probabilities", "features"),
@@ -125,6 +126,16 @@ def read_description(contents: bytes) -> Description:
         outputs=outputs,
         scores=scores,
     )
+
+
+def _inputs(model: _Value) -> tuple[str, ...]:
+    """The inputs' names; bundles from before there were several tell of one."""
+    names = tuple(
+        given["name"].text() for given in (model["input"], *(model.get("other_inputs") or ()))
+    )
+    if len(set(names)) < len(names):
+        raise model["other_inputs"].unfit("inputs of different names")
+    return names
 
 
 def _outputs(model: _Value) -> tuple[tuple[Output, ...], int | None]:

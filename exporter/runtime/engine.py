@@ -1,12 +1,12 @@
-"""A loaded engine: images in, logits or labels out, from any number of threads."""
+"""A loaded engine: images or tensors in, logits or labels out, from any number of threads."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Final, TypeAlias, TypeGuard
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,15 @@ import numpy.typing as npt
 from exporter.runtime.description import Description, EngineEntry
 from exporter.runtime.errors import BundleError, ClosedError, InputError
 from exporter.runtime.forks import keep_in_children
+from exporter.runtime.given_inputs import (
+    check_lengths,
+    check_tensor,
+    inputs_of,
+    is_array,
+    kind_of,
+    ordered,
+    shown,
+)
 from exporter.runtime.images import Images, Normalisation
 from exporter.runtime.layout import Layout, height_width_channels, layout_of
 from exporter.runtime.pictures import Picture, are_pixels, fits, named_pictures, pixels
@@ -70,33 +79,43 @@ class Engine:
         self.advice = entry.advice
         """How a host is best used with this engine; None: that was not measured (`exporter
         benchmark --throughput`)."""
-        self.input_dtype = session.input.dtype
-        self.input_shape = session.input.shape
-        """Of `run`'s argument; None: any size."""
+        self.inputs = inputs_of(description, session)
+        """What `run` takes, by name; its arguments come in this order."""
+        first, *others = self.inputs.values()
+        self.input_dtype = first.dtype
+        self.input_shape = first.shape
+        """Of the first input; None: any size."""
         self._answers = description.answers
         self._scores = description.scores
         self._order = _order(description, session)
+        self._feeds = [list(self.inputs.values()).index(given) for given in session.inputs]
         self._framing = description.framing
         self._session: Session | None = session
         keep_in_children(session)
         self._process = os.getpid()
         self._takes_images = self.input_dtype == np.uint8
-        self._normalise = _normalisation(description, session)
+        self._normalise = None if others else _normalisation(description, session)
         self._range = _plausible_range(self._normalise)
-        self.image_shape = height_width_channels(self.input_shape[1:])
-        """(H, W, C) of the images that the engine takes; None: any size."""
+        self.image_shape: tuple[int | None, int | None, int | None] = (None, None, None)
+        """(H, W, C) of the images that the engine takes; None: any size, or several inputs."""
+        if not others:
+            self.image_shape = height_width_channels(self.input_shape[1:])
 
-    def __call__(self, images: Images) -> Answer:
+    def __call__(self, images: Images | Mapping[str, Array], *others: Array) -> Answer:
         """(N, H, W, C) uint8 images, RGB or grey, of the model's size -> (N, classes) logits.
 
         Of a network with several outputs, a dict of them by name, each (N, ...). Resizing and
-        cropping to `image_shape` are the caller's part. N may be anything, 0 too.
+        cropping to `image_shape` are the caller's part. N may be anything, 0 too. A network of
+        several inputs takes ready tensors, as `run` does.
 
         Raises:
             InputError: another type or shape, or the model's preprocessing is not known.
             ClosedError: the engine is closed, or was loaded before a fork.
         """
-        return self._shaped(self._answers_to(images))
+        if len(self.inputs) > 1:
+            return self.run(images, *others)
+        (given,) = ordered(self.inputs, images, others, self.id)
+        return self._shaped(self._answers_to(given))
 
     def prepare(self, images: Images) -> Array:
         """(N, H, W, C) uint8 images -> what `run` takes: normalised, where the engine wants that.
@@ -104,39 +123,29 @@ class Engine:
         Raises:
             InputError: another type or shape, or the model's preprocessing is not known.
         """
+        if len(self.inputs) > 1:
+            raise InputError(f"{self.model} takes ready tensors: {', '.join(self.inputs)}")
         self._check_images(images)
         return self._prepare(images)
 
-    def run(self, inputs: Array) -> Answer:
+    def run(self, inputs: Array | Mapping[str, Array], *others: Array) -> Answer:
         """Inputs as the engine itself takes them (`input_dtype`, `input_shape`) -> (N, classes).
 
-        Of a network with several outputs, a dict of them by name, as from calling the engine.
+        Of a network with several outputs, a dict of them by name, as from calling the engine. Of
+        one with several inputs, `inputs` is a dict of all, each (N, ...), or they are given one
+        after the other in the order of `Engine.inputs`.
 
         Raises:
             InputError: another type or shape, not finite, or far outside what normalisation gives.
             ClosedError: the engine is closed, or was loaded before a fork.
         """
-        if not _is_array(inputs) or inputs.dtype != self.input_dtype:
-            raise InputError(
-                f"inputs are {_kind(inputs)}; {self.id} takes a {self.input_dtype} array "
-                f"of shape {_shown(self.input_shape)}"
-            )
-        sizes = zip(inputs.shape[1:], self.input_shape[1:], strict=False)
-        if inputs.ndim != len(self.input_shape) or any(b not in (None, a) for a, b in sizes):
-            raise InputError(
-                f"inputs have shape {inputs.shape}; {self.id} takes {_shown(self.input_shape)}"
-            )
-        if not self._takes_images and inputs.size:
-            low, high = self._range
-            values = np.asarray(inputs)  # as the engine sees them, whatever class it is
-            smallest, largest = float(values.min()), float(values.max())
-            if not (low <= smallest and largest <= high):  # also where one is not a number
-                raise InputError(
-                    f"inputs lie between {smallest:g} and {largest:g}; {self.id} takes finite "
-                    f"normalised values, (pixel / 255 - mean) / std; give uint8 images to "
-                    "engine(images) and it normalises them"
-                )
-        return self._shaped(self._run(inputs))
+        given = ordered(self.inputs, inputs, others, self.id)
+        for name, one in zip(self.inputs, given, strict=True):
+            check_tensor(one, self.inputs[name], name if len(given) > 1 else "", self.id)
+        check_lengths(self.inputs, given, self.id)
+        if len(given) == 1 and not self._takes_images and given[0].size:
+            self._check_range(np.asarray(given[0]))  # as the engine sees it, whatever class it is
+        return self._shaped(self._run(given))
 
     def predict(
         self, pictures: Picture | Iterable[Picture], top: int = 5
@@ -154,6 +163,11 @@ class Engine:
             ClosedError: as calling the engine.
         """
         top = whole_number("top", top)
+        if len(self.inputs) > 1:
+            raise InputError(
+                f"{self.model} takes {len(self.inputs)} inputs ({', '.join(self.inputs)}), and a "
+                "picture is one; call engine.run with a dict of the tensors that it takes"
+            )
         if self._scores is None:
             raise InputError(
                 f"{self.model} answers features ({', '.join(one.name for one in self.outputs)}) "
@@ -183,12 +197,13 @@ class Engine:
             yield np.stack(part)
 
     def __repr__(self) -> str:
-        height, width, channels = ("any" if size is None else size for size in self.image_shape)
+        takes = " x ".join("any" if size is None else str(size) for size in self.image_shape)
         names = self.labels or [output.name for output in self.outputs]
         shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
         closed = "" if self._session else ", closed"
         return (
-            f"<Engine {self.id} of {self.model}{closed}: images {height} x {width} x {channels}, "
+            f"<Engine {self.id} of {self.model}{closed}: "
+            f"{', '.join(self.inputs) if len(self.inputs) > 1 else f'images {takes}'}, "
             f"{len(names)} {'labels' if self.labels else 'outputs'} ({shown}), {self.threads}>"
         )
 
@@ -204,9 +219,10 @@ class Engine:
         self.close()
 
     def _check_images(self, images: object) -> None:
-        if not _is_array(images) or images.dtype != np.uint8:
+        if not is_array(images) or images.dtype != np.uint8:
             raise InputError(
-                f"images are {_kind(images)}; give a uint8 array (N, H, W, 3), values 0 to 255, RGB"
+                f"images are {kind_of(images)}; give a uint8 array (N, H, W, 3), values 0 to 255, "
+                "RGB"
             )
         expected = self.image_shape
         if images.ndim != 4 or any(
@@ -215,7 +231,7 @@ class Engine:
         ):
             hint = "; one image is images[None]" if images.ndim == 3 else ""
             raise InputError(
-                f"images have shape {images.shape}; {self.id} takes {_shown((None, *expected))}, "
+                f"images have shape {images.shape}; {self.id} takes {shown((None, *expected))}, "
                 f"resized and cropped{hint}"
             )
 
@@ -234,8 +250,8 @@ class Engine:
         """Each output's answers, (N, values)."""
         self._check_images(images)
         if len(images) <= MAX_BATCH:
-            return self._run(self._prepare(images))
-        return _joined([self._run(self._prepare(part)) for part in _parts(images)])
+            return self._run((self._prepare(images),))
+        return _joined([self._run((self._prepare(part),)) for part in _parts(images)])
 
     def _shaped(self, answers: list[Floats]) -> Answer:
         if not self.outputs:
@@ -246,8 +262,18 @@ class Engine:
         }
         return named if len(named) > 1 else named[self.outputs[0].name]
 
-    def _run(self, inputs: Array) -> list[Floats]:
-        """(N, ...) -> (N, values) of each output, in the network's order.
+    def _check_range(self, values: Array) -> None:
+        low, high = self._range
+        smallest, largest = float(values.min()), float(values.max())
+        if not (low <= smallest and largest <= high):  # also where one is not a number
+            raise InputError(
+                f"inputs lie between {smallest:g} and {largest:g}; {self.id} takes finite "
+                f"normalised values, (pixel / 255 - mean) / std; give uint8 images to "
+                "engine(images) and it normalises them"
+            )
+
+    def _run(self, inputs: Sequence[Array]) -> list[Floats]:
+        """Each input's (N, ...) -> (N, values) of each output, both in the network's order.
 
         In parts where N is large or the engine's batch is fixed.
         """
@@ -259,19 +285,20 @@ class Engine:
                 f"engine {self.id} was loaded in process {self._process} and does not survive a "
                 f"fork; call exporter.runtime.load in process {os.getpid()}"
             )
-        size = self.input_shape[0]
-        if size is None and 0 < len(inputs) <= MAX_BATCH:
-            return self._rows(session.run(np.ascontiguousarray(inputs)))
-        if not len(inputs):
+        size, count = self.input_shape[0], len(inputs[0])
+        if not count:
             widths = [output.size for output in self.outputs] or [len(self.labels)]
             return [np.empty((0, width), np.float32) for width in widths]
         answers = []
-        for part in _parts(inputs, size or MAX_BATCH):
-            missing = (size or 0) - len(part)
-            whole = np.concatenate([part, part[-1:].repeat(missing, 0)]) if missing > 0 else part
-            found = self._rows(session.run(np.ascontiguousarray(whole)))
-            answers.append([rows[: len(part)] for rows in found])
-        return _joined(answers)
+        most = size or MAX_BATCH
+        for start in range(0, count, most):
+            parts = [inputs[index][start : start + most] for index in self._feeds]
+            rows = len(parts[0])
+            if size is not None and rows < size:
+                parts = [np.concatenate([x, x[-1:].repeat(size - rows, 0)]) for x in parts]
+            found = self._rows(session.run([np.ascontiguousarray(part) for part in parts]))
+            answers.append([one[:rows] for one in found])
+        return _joined(answers) if len(answers) > 1 else answers[0]
 
     def _rows(self, found: list[Array]) -> list[Floats]:
         ordered = (found[index] for index in self._order)
@@ -320,31 +347,16 @@ def whole_number(name: str, value: object, largest: int | None = None) -> int:
     raise InputError(f"{name} is {value!r}; give a whole number, {allowed}")
 
 
-def _is_array(value: object) -> TypeGuard[Array]:
-    """Whether it is an array that holds nothing but its values: no mask over some of them."""
-    return isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray)
-
-
-def _kind(value: object) -> str:
-    if _is_array(value):
-        return f"of type {value.dtype}"
-    return f"a {type(value).__name__}, not an array"
-
-
-def _shown(shape: tuple[int | None, ...]) -> str:
-    return f"({', '.join('N' if size is None else str(size) for size in shape)})"
-
-
 def _normalisation(description: Description, session: Session) -> Normalisation | None:
-    shape = session.input.shape
+    shape = session.inputs[0].shape
     if len(shape) != 4:
-        raise BundleError(f"the engine takes {_shown(shape)}; expected a batch of images, rank 4")
-    if session.input.dtype == np.uint8 or description.mean is None or description.std is None:
+        raise BundleError(f"the engine takes {shown(shape)}; expected a batch of images, rank 4")
+    if session.inputs[0].dtype == np.uint8 or description.mean is None or description.std is None:
         return None
     return Normalisation(
         description.mean,
         description.std,
-        dtype=session.input.dtype,
+        dtype=session.inputs[0].dtype,
         layout=layout_of(shape[1:]),
         reversed=description.reversed,
     )

@@ -176,7 +176,17 @@ def answers_to(engine: Engine, goldens: Goldens) -> Array:
         return _row_each(engine(goldens.images))
     if engine.input_dtype == np.uint8 and goldens.inputs.dtype != np.uint8:
         raise BundleError(f"golden.npz has no images, and {engine.id} takes images; pack it again")
-    return _row_each(engine.run(goldens.inputs.astype(engine.input_dtype, copy=False)))
+    given = by_name(goldens.inputs, next(iter(engine.inputs)))
+    return _row_each(
+        engine.run(
+            {
+                name: one.astype(engine.inputs[name].dtype, copy=False)
+                if name in engine.inputs
+                else one
+                for name, one in given.items()
+            }
+        )
+    )
 
 
 def _row_each(answer: Answer) -> Array:

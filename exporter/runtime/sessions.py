@@ -1,4 +1,4 @@
-"""The runtime libraries behind one small face: a loaded engine that maps an array to an array.
+"""The runtime libraries behind one small face: a loaded engine that maps arrays to arrays.
 
 Each is imported when the first engine needs it. An engine is loaded from the bytes that were
 checked, with every option that its `requires` in the manifest names.
@@ -38,8 +38,10 @@ _ORT_TYPES: Final[Mapping[str, np.dtype[Any]]] = {
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What a loaded engine takes."""
+    """What a loaded engine takes as one input."""
 
+    names: frozenset[str]
+    """Those that the runtime knows it by."""
     dtype: np.dtype[Any]
     shape: tuple[int | None, ...]
     """None: any size."""
@@ -48,12 +50,12 @@ class InputSpec:
 class Session(Protocol):
     """A loaded engine. `run` may be called from many threads at once."""
 
-    input: InputSpec
+    inputs: tuple[InputSpec, ...]
     outputs: tuple[frozenset[str], ...]
     """Of each output the names that it has."""
 
-    def run(self, batch: Array) -> list[Array]:
-        """The outputs, each an array of its own, for a contiguous batch of the input's type."""
+    def run(self, batches: Sequence[Array]) -> list[Array]:
+        """The outputs, each an array of its own, for a contiguous batch of each input's type."""
         ...
 
 
@@ -104,20 +106,24 @@ class OnnxRuntimeSession:
                 f"(it offers {', '.join(placed)}); load with device='cpu' or repair its driver"
             )
         inputs = self._session.get_inputs()
-        if len(inputs) != 1 or inputs[0].type not in _ORT_TYPES:
+        if not inputs or any(given.type not in _ORT_TYPES for given in inputs):
             types = ", ".join(given.type for given in inputs)
-            raise NoEngineError(f"it takes ({types}); expected one tensor of numbers")
-        given = inputs[0]
-        self._name: str = given.name
+            raise NoEngineError(f"it takes ({types}); expected tensors of numbers")
+        self._names: list[str] = [given.name for given in inputs]
         self._outputs = [output.name for output in self._session.get_outputs()]
         self.outputs = tuple(frozenset({name}) for name in self._outputs)
-        self.input = InputSpec(
-            _ORT_TYPES[given.type],
-            tuple(size if isinstance(size, int) else None for size in given.shape),
+        self.inputs = tuple(
+            InputSpec(
+                frozenset({given.name}),
+                _ORT_TYPES[given.type],
+                tuple(size if isinstance(size, int) else None for size in given.shape),
+            )
+            for given in inputs
         )
 
-    def run(self, batch: Array) -> list[Array]:
-        outputs: list[Array] = self._session.run(self._outputs, {self._name: batch})
+    def run(self, batches: Sequence[Array]) -> list[Array]:
+        feeds = dict(zip(self._names, batches, strict=True))
+        outputs: list[Array] = self._session.run(self._outputs, feeds)
         return outputs
 
 
@@ -151,12 +157,16 @@ class OpenVinoSession:
             model = core.read_model(model=files[0], weights=files[1])
             self._model = core.compile_model(model, device, config)
             self.outputs = tuple(frozenset(output.get_names()) for output in self._model.outputs)
-            given = self._model.input()  # refuses a model of several
-            self.input = InputSpec(
-                np.dtype(given.element_type.to_dtype()),
-                tuple(
-                    size.get_length() if size.is_static else None for size in given.partial_shape
-                ),
+            self.inputs = tuple(
+                InputSpec(
+                    frozenset(given.get_names()),
+                    np.dtype(given.element_type.to_dtype()),
+                    tuple(
+                        size.get_length() if size.is_static else None
+                        for size in given.partial_shape
+                    ),
+                )
+                for given in self._model.inputs
             )
         except NoEngineError:
             raise
@@ -164,13 +174,13 @@ class OpenVinoSession:
             raise _refused(f"openvino {openvino.__version__}", error) from None
         self._idle: deque[Any] = deque()
 
-    def run(self, batch: Array) -> list[Array]:
+    def run(self, batches: Sequence[Array]) -> list[Array]:
         try:
             request = self._idle.pop()
         except IndexError:
             request = self._model.create_infer_request()
         try:
-            request.infer({0: batch}, share_inputs=True)
+            request.infer(dict(enumerate(batches)), share_inputs=True)
             # An output's tensor belongs to the request and is overwritten by its next use.
             return [
                 np.array(request.get_output_tensor(index).data)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from exporter.graph.to_onnx import export
+from exporter.models.inputs import only
 from exporter.models.live_module import LiveModule, from_module
 from tests.graphs import operators, random, relative_error, run
 
@@ -34,7 +35,7 @@ def exported(pool: nn.AvgPool2d, side: tuple[int, int], seed: int = 0) -> tuple[
     torch.manual_seed(0)
     module = nn.Sequential(nn.Conv2d(3, 4, 1), pool, nn.Conv2d(4, 5, 1), nn.Flatten()).eval()
     x = random(3, 3, *side, seed=seed)
-    graph = export(from_module(LiveModule(module, (3, *side)), "auto", 0))
+    graph = export(from_module(LiveModule(module, only((3, *side))), "auto", 0))
     with torch.inference_mode():
         expected = module(torch.from_numpy(x)).double().numpy()
     return operators(graph), relative_error(run(graph, x), expected)
@@ -56,7 +57,7 @@ def test_what_is_exported_rightly_is_one_operator(what: str) -> None:
 def test_the_module_is_as_it_was() -> None:
     pool = nn.AvgPool2d(3, 2, 1, divisor_override=5)
     module = nn.Sequential(nn.Conv2d(3, 4, 1), pool).eval()
-    model = from_module(LiveModule(module, (3, 8, 8)), "auto", 0)
+    model = from_module(LiveModule(module, only((3, 8, 8))), "auto", 0)
     export(model)
     assert model.module is not None
     assert isinstance(model.module.get_submodule("1"), nn.AvgPool2d)

@@ -16,6 +16,7 @@ from exporter.graph.lower import Lowering, lower
 from exporter.graph.optimize import optimize
 from exporter.graph.to_onnx import export
 from exporter.images.samples import Samples
+from exporter.models.inputs import only
 from exporter.models.live_module import LiveModule, from_module
 from exporter.models.outputs import outputs_of
 from exporter.passes.blocks import find_residual_blocks
@@ -29,7 +30,7 @@ Array = np.ndarray[Any, Any]
 
 
 def model_of(module: nn.Module) -> Model:
-    return from_module(LiveModule(seasoned(module), (3, SIZE, SIZE)), "auto", 0)
+    return from_module(LiveModule(seasoned(module), only((3, SIZE, SIZE))), "auto", 0)
 
 
 def images(count: int = 2) -> Array:

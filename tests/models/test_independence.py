@@ -15,6 +15,7 @@ from exporter.artifact import ModelKind, Skipped, WeightsInfo
 from exporter.errors import InputError
 from exporter.models.describe import Loaded, describe
 from exporter.models.initialise import initialise, statistics_images
+from exporter.models.inputs import only
 from exporter.models.live_module import LiveModule, from_module
 
 SHAPE = (3, 12, 12)
@@ -80,7 +81,7 @@ class Ranked(nn.Module):
 def defined(module: nn.Module) -> object:
     module = module.eval()
     loaded = Loaded(module, WeightsInfo("seeded", "", trained=True), Skipped("not needed"))
-    return describe(loaded, name="net", source="x:net", kind=ModelKind.MODULE, shape=SHAPE)
+    return describe(loaded, name="net", source="x:net", kind=ModelKind.MODULE, shapes=only(SHAPE))
 
 
 def refused(module: nn.Module) -> str:
@@ -171,7 +172,7 @@ def test_such_a_forward_does_not_count_as_changed_by_hooks() -> None:
     module = Normalised().eval()
     seen: list[torch.Tensor] = []
     module.fc.register_forward_hook(lambda _part, _inputs, output: seen.append(output))
-    model = from_module(LiveModule(module, SHAPE), "auto", 0)
+    model = from_module(LiveModule(module, only(SHAPE)), "auto", 0)
     assert model.module is not None
     assert not any(part._forward_hooks for part in model.module.modules())
 
@@ -217,7 +218,7 @@ def test_outputs_of_another_type_are_refused(end: object, words: str) -> None:
 )
 def test_random_weights_for_a_normalization_without_its_own(middle: nn.Module) -> None:
     module = Net(middle)
-    initialise(module, statistics_images(SHAPE, 0), 0)
+    initialise(module, statistics_images(only(SHAPE), 0), 0)
     for part in module.modules():
         if isinstance(part, nn.BatchNorm2d):
             assert part.running_mean is not None

@@ -12,7 +12,8 @@ from torch import nn
 
 from exporter.artifact import ModelKind
 from exporter.errors import InputError, UsageError
-from exporter.models.live_module import LiveModule, as_module, from_module, input_shape
+from exporter.models.inputs import only
+from exporter.models.live_module import LiveModule, as_module, from_module, input_shapes
 from exporter.models.modules import from_factory
 
 SHAPE = (1, 12, 20)
@@ -47,7 +48,7 @@ def net() -> Net:
 
 
 def defined(module: nn.Module, weights: str = "auto") -> Any:
-    return from_module(LiveModule(module, SHAPE), weights, 0)
+    return from_module(LiveModule(module, only(SHAPE)), weights, 0)
 
 
 def state_of(module: nn.Module) -> dict[str, Any]:
@@ -161,13 +162,14 @@ def test_a_checkpoint_may_replace_its_weights(tmp_path: Any) -> None:
 )
 def test_what_it_takes_must_be_said_once(example: Any, size: int | None, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        input_shape(example, size)
+        input_shapes(net(), example, size)
 
 
 def test_what_it_takes_is_said_by_an_example_or_a_size() -> None:
-    assert input_shape(torch.zeros(7, 1, 8, 9), None) == (1, 8, 9)
-    assert input_shape(np.zeros((1, 4, 8, 9)), None) == (4, 8, 9)
-    assert input_shape(None, 32) == (3, 32, 32)
+    assert input_shapes(net(), torch.zeros(7, 1, 8, 9)) == only((1, 8, 9))
+    assert input_shapes(net(), np.zeros((1, 4, 8, 9))) == only((4, 8, 9))
+    assert input_shapes(net(), image_size=32) == only((3, 32, 32))
+    assert input_shapes(net(), inputs=("x=3x9x8",)) == only((3, 9, 8))
 
 
 def test_what_is_no_module_is_named() -> None:
@@ -179,6 +181,6 @@ def test_what_is_no_module_is_named() -> None:
 
 def test_a_module_that_is_found_by_its_name_is_left_as_it_was_too() -> None:
     before = state_of(shared)["values"]
-    from_factory(f"{__name__}:shared", "random", None, 16, 0)
+    from_factory(f"{__name__}:shared", "random", None, 16, (), 0)
     assert shared.training
     torch.testing.assert_close(state_of(shared)["values"], before, rtol=0, atol=0)

@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from exporter.artifact import Model, TensorSpec
-from exporter.errors import InputError, UsageError
-from exporter.models.live_module import LiveModule, from_module, input_shape
+from exporter.errors import InputError
+from exporter.models.inputs import only
+from exporter.models.live_module import LiveModule, from_module
 from exporter.models.outputs import outputs_of, read_outputs, scores_of
 from tests.networks import CLASSES, SIZE, Auxiliary, Embedder, Pyramid, Trunk, seasoned
 
@@ -95,11 +96,11 @@ def test_scores_are_rows_whose_name_tells_it_or_that_nobody_reads(
 
 def test_an_embedding_is_what_the_classifier_reads() -> None:
     module = seasoned(Embedder())
-    assert read_outputs(module, torch.zeros(1, 3, SIZE, SIZE)) == {"embedding"}
+    assert read_outputs(module, [torch.zeros(1, 3, SIZE, SIZE)]) == {"embedding"}
 
 
 def defined(module: nn.Module) -> Model:
-    return from_module(LiveModule(module, (3, SIZE, SIZE)), "auto", 0)
+    return from_module(LiveModule(module, only((3, SIZE, SIZE))), "auto", 0)
 
 
 @pytest.mark.parametrize(
@@ -148,16 +149,3 @@ class With(nn.Module):
 def test_every_output_must_fit(extra: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
         defined(With(extra))
-
-
-class TwoInputs(nn.Module):
-    def forward(self, image: torch.Tensor, metadata: torch.Tensor) -> torch.Tensor:
-        return image.mean((2, 3)) + metadata
-
-
-def test_several_inputs_are_refused_by_name() -> None:
-    with pytest.raises(InputError, match=r"takes 2 inputs \(image, metadata\), and one image is"):
-        defined(TwoInputs())
-    pair: Any = (torch.zeros(1, 3, 8, 8), torch.zeros(1, 3))
-    with pytest.raises(UsageError, match="example is a tuple, and one image tensor is accepted"):
-        input_shape(pair, None)

@@ -6,6 +6,7 @@ import copy
 import hashlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -150,7 +151,8 @@ def test_an_image_too_small_says_how_small() -> None:
 @pytest.mark.parametrize(("option", "name"), [("num_classes", "classes"), ("image_size", "size")])
 def test_zero_is_refused_and_not_taken_for_the_default(option: str, name: str) -> None:
     with pytest.raises(UsageError, match=f"{name} 0: expected at least 1"):
-        define("resnet20", "random", progress=Silent(), **{option: 0})
+        options: dict[str, Any] = {option: 0}
+        define("resnet20", "random", progress=Silent(), **options)
 
 
 def test_digits_without_their_weights_keep_their_preprocessing() -> None:
@@ -252,7 +254,7 @@ def test_random_weights_are_well_conditioned(name: str) -> None:
     """
     size = 64 if find_variant(name).family == "imagenet" else 32
     module = build_variant(name)
-    initialise(module, synthetic_inputs((3, size, size), 16, 0), 0)
+    initialise(module, (torch.from_numpy(synthetic_inputs((3, size, size), 16, 0)),), 0)
     inputs = torch.from_numpy(synthetic_inputs((3, size, size), 4, 1))
     largest = []
     for part in module.modules():

@@ -16,6 +16,7 @@ from exporter.artifact import Model
 from exporter.errors import InputError
 from exporter.graph.to_onnx import export
 from exporter.models import weights
+from exporter.models.inputs import only
 from exporter.models.live_module import LiveModule, from_module
 from exporter.models.sources import define
 from exporter.progress import Silent
@@ -82,7 +83,7 @@ def factory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[nn.Mod
 
 
 def live(module: nn.Module) -> Model:
-    return from_module(LiveModule(module, (3, 16, 16)), "auto", 0)
+    return from_module(LiveModule(module, only((3, 16, 16))), "auto", 0)
 
 
 def check(model: Model, expected: torch.Tensor, tolerance: float = 1e-5) -> None:

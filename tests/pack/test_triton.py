@@ -222,8 +222,9 @@ def test_a_fixed_batch_is_a_dimension_like_others(tmp_path: Path, batch: int) ->
     assert f"dims: [ {batch}, 10 ]" in config
     assert "dynamic_batching" not in config
     golden = json.loads((model.parent / "probe.json").read_text())
-    assert golden["shape"] == [batch, 3, 32, 32]
-    data = (model.parent / golden["data"]).read_bytes()
+    (given,) = golden["inputs"]
+    assert given["shape"] == [batch, 3, 32, 32]
+    data = (model.parent / given["data"]).read_bytes()
     with np.load(digits_bundle() / "golden.npz") as goldens:
         assert data == np.resize(goldens["inputs"], (batch, 3, 32, 32)).tobytes()
         expected = np.resize(goldens["answers:ort-cpu.fp32"], (batch, 10))
@@ -249,8 +250,9 @@ def test_the_probe_asks_a_golden(
     on_a_cpu_with_vnni(monkeypatch)
     model = repository(build, tmp_path)
     golden = json.loads((model.parent / "probe.json").read_text())
-    data = (model.parent / golden["data"]).read_bytes()
-    image = np.frombuffer(data, np.uint8).reshape(golden["shape"])
+    (given,) = golden["inputs"]
+    data = (model.parent / given["data"]).read_bytes()
+    image = np.frombuffer(data, np.uint8).reshape(given["shape"])
     with load(model / "1" / "bundle") as engine:
         answers = {
             name: load(model / "1" / "bundle", engine=name)(image)[0]

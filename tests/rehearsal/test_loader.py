@@ -147,7 +147,7 @@ from exporter.errors import ExporterError
 graph, provider = Path(sys.argv[1]), sys.argv[2]
 options = cuda.OPTIONS if provider == cuda.PROVIDER else tensorrt.build_options(
     Precision.FP16, TensorRtSettings(optimization_level=3, timing_cache="times"),
-    ("x", ("n", 3, 8, 8)), "10.16", Path("engine.onnx"),
+    {"x": ("n", 3, 8, 8)}, "10.16", Path("engine.onnx"),
 )
 options = {**options, **dict(pair.split("=") for pair in sys.argv[3:])}
 assert "torch" not in sys.modules

@@ -55,7 +55,7 @@ def small_engine(
 
 def open_model(model: ir.Model, *, known: bool, answers: str) -> Engine:
     description = Description(
-        "small", "float32", MEAN if known else None, STD if known else None, answers, ()
+        "small", ("x",), MEAN if known else None, STD if known else None, answers, ()
     )
     entry = EngineEntry("ort-cpu.fp32", "ort-cpu", "fp32", (), Requirements(), None, 1e-5, "engine")
     return open_engine(entry, description, ("a", "b", "c", "d"), [serialize(model)], Threads(1))

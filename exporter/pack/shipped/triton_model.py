@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ class TritonPythonModel:
         """Loads the bundle's best engine for this server."""
         config = json.loads(args["model_config"])
         threads = int(config["parameters"]["threads"]["string_value"])
-        self.input = config["input"][0]["name"]
+        self.inputs = [given["name"] for given in config["input"]]
         self.outputs = [output["name"] for output in config["output"]]
         # Each instance is a process of its own.
         shared = sum(int(group["count"]) for group in config.get("instance_group", ())) > 1
@@ -43,25 +43,29 @@ class TritonPythonModel:
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """A response to each request; all of them are answered as one batch."""
-        inputs = [pb_utils.get_input_tensor_by_name(r, self.input).as_numpy() for r in requests]
+        asked = [
+            [pb_utils.get_input_tensor_by_name(r, name).as_numpy() for name in self.inputs]
+            for r in requests
+        ]
         try:
-            answers = self.answers(inputs[0] if len(inputs) == 1 else np.concatenate(inputs))
-        except InputError:
-            return [self._alone(part) for part in inputs]
-        ends = np.cumsum([len(part) for part in inputs])
+            each = zip(*asked, strict=True)
+            answers = self.answers(asked[0] if len(asked) == 1 else map(np.concatenate, each))
+        except (InputError, ValueError):  # NumPy's, of shapes that cannot stand beside each other
+            return [self._alone(part) for part in asked]
+        ends = np.cumsum([len(part[0]) for part in asked])
         parts = [np.split(answer, ends[:-1]) for answer in answers]
         return [self._response(part) for part in zip(*parts, strict=True)]
 
-    def answers(self, inputs: np.ndarray) -> list[np.ndarray]:
-        """The network's outputs for a batch of inputs, in the order of config.pbtxt."""
-        found = self.run(inputs)
+    def answers(self, inputs: Iterable[np.ndarray]) -> list[np.ndarray]:
+        """The network's outputs for a batch of each input, both in the order of config.pbtxt."""
+        found = self.run(*inputs)
         return [found[name] for name in self.outputs] if isinstance(found, dict) else [found]
 
     def finalize(self) -> None:
         """Frees the engine."""
         self.engine.close()
 
-    def _alone(self, part: np.ndarray) -> Any:
+    def _alone(self, part: Sequence[np.ndarray]) -> Any:
         """One request of a batch in which at least one cannot be answered."""
         try:
             return self._response(self.answers(part))

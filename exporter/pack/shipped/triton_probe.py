@@ -31,19 +31,22 @@ DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 NO_ANSWER = (OSError, http.client.HTTPException)
 
 
-def ask(url: str, golden: dict[str, Any], data: bytes, timeout: float) -> str | None:
-    """None where the golden answer came back, else what came instead."""
-    tensor = {
-        "name": golden["input"],
-        "shape": golden["shape"],
-        "datatype": golden["datatype"],
-        "parameters": {"binary_data_size": len(data)},
-    }
+def ask(url: str, golden: dict[str, Any], data: list[bytes], timeout: float) -> str | None:
+    """None where the golden answer came back, else what came instead; `data` is of each input."""
+    tensors = [
+        {
+            "name": given["name"],
+            "shape": given["shape"],
+            "datatype": given["datatype"],
+            "parameters": {"binary_data_size": len(part)},
+        }
+        for given, part in zip(golden["inputs"], data, strict=True)
+    ]
     wanted = {"name": golden["output"], "parameters": {"binary_data": True}}
-    header = json.dumps({"inputs": [tensor], "outputs": [wanted]}).encode()
+    header = json.dumps({"inputs": tensors, "outputs": [wanted]}).encode()
     request = urllib.request.Request(
         f"{url}/v2/models/{golden['model']}/infer",
-        data=header + data,
+        data=b"".join([header, *data]),
         headers={"Inference-Header-Content-Length": str(len(header))},
     )
     try:
@@ -83,7 +86,7 @@ def main() -> int:
     parser.add_argument("--reload", action="store_true", help="load a failing model again")
     options = parser.parse_args()
     golden = json.loads((FOLDER / "probe.json").read_text(encoding="utf-8"))
-    data = (FOLDER / golden["data"]).read_bytes()
+    data = [(FOLDER / given["data"]).read_bytes() for given in golden["inputs"]]
     model = golden["model"]
     while True:
         failure = ask(options.url, golden, data, options.timeout)

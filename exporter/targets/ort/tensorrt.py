@@ -92,7 +92,7 @@ class OrtTensorRt(OrtGpuTarget):
             with tempfile.TemporaryDirectory(dir=out.parent, prefix=".build-") as folder:
                 written = Path(folder, engine.name)
                 provider_options = build_options(
-                    precision, settings, _input_of(graph), tensorrt, written
+                    precision, settings, _inputs_of(graph), tensorrt, written
                 )
                 gpu_session(
                     graph, PROVIDER, provider_options, allow_fallback=options.allow_fallback
@@ -139,11 +139,11 @@ class OrtTensorRt(OrtGpuTarget):
 def build_options(
     precision: Precision,
     settings: TensorRtSettings,
-    image: tuple[str, tuple[int | str, ...]],
+    inputs: Mapping[str, tuple[int | str, ...]],
     tensorrt_version: str,
     written: Path,
 ) -> dict[str, str]:
-    """The provider's options for one build; `image` is the input's name and shape."""
+    """The provider's options for one build; `inputs` are the shapes of all, by name."""
     options = {
         "trt_dump_ep_context_model": "True",
         "trt_ep_context_file_path": str(written),
@@ -156,18 +156,22 @@ def build_options(
     if settings.timing_cache is not None:
         options["trt_timing_cache_enable"] = "True"
         options["trt_timing_cache_path"] = os.fspath(settings.timing_cache)
-    options.update(_profile_options(settings.profile, *image))
+    options.update(_profile_options(settings.profile, inputs))
     return options
 
 
 def _profile_options(
-    profile: Profile, name: str, shape: tuple[int | str, ...]
+    profile: Profile, inputs: Mapping[str, tuple[int | str, ...]]
 ) -> Mapping[str, str]:
-    if isinstance(shape[0], int):
+    if all(isinstance(shape[0], int) for shape in inputs.values()):
         return {}
-    image = "x".join(map(str, shape[1:]))
     sizes = {"min": profile.min, "opt": profile.opt, "max": profile.max}
-    return {f"trt_profile_{key}_shapes": f"{name}:{size}x{image}" for key, size in sizes.items()}
+    return {
+        f"trt_profile_{key}_shapes": ",".join(
+            f"{name}:{'x'.join(map(str, (size, *shape[1:])))}" for name, shape in inputs.items()
+        )
+        for key, size in sizes.items()
+    }
 
 
 def embedded_engine(path: Path, allow_fallback: bool) -> bytes:
@@ -203,9 +207,12 @@ def _account_file(engine: Path) -> Path:
     return engine.with_suffix(f".{BUILT_WITH}")
 
 
-def _input_of(graph: Path) -> tuple[str, tuple[int | str, ...]]:
+def _inputs_of(graph: Path) -> dict[str, tuple[int | str, ...]]:
     import onnx
 
-    value = onnx.load(graph, load_external_data=False).graph.input[0]
-    dims = value.type.tensor_type.shape.dim
-    return value.name, tuple(dim.dim_param or int(dim.dim_value) for dim in dims)
+    return {
+        value.name: tuple(
+            dim.dim_param or int(dim.dim_value) for dim in value.type.tensor_type.shape.dim
+        )
+        for value in onnx.load(graph, load_external_data=False).graph.input
+    }

@@ -167,7 +167,7 @@ def test_cuda_kernels_of_the_graphs_own_sums_prove_nothing_against_the_fused() -
 
 
 def test_tensorrt_provider_options() -> None:
-    image = ("input", ("batch", 3, 224, 224))
+    image = {"input": ("batch", 3, 224, 224)}
     settings = TensorRtSettings(profile=Profile(1, 4, 16), timing_cache="/cache")
     options = build_options(Precision.FP16, settings, image, "10.9.0", Path("fp16.onnx"))
     assert options["trt_ep_context_embed_mode"] == "1"
@@ -177,10 +177,13 @@ def test_tensorrt_provider_options() -> None:
     assert options["trt_profile_opt_shapes"] == "input:4x3x224x224"
     assert options["trt_profile_max_shapes"] == "input:16x3x224x224"
     assert options["trt_timing_cache_path"] == "/cache"
+    both = {"rgb": ("batch", 3, 64, 64), "meta": ("batch", 6)}
+    options = build_options(Precision.FP16, settings, both, "10.9.0", Path("fp16.onnx"))
+    assert options["trt_profile_opt_shapes"] == "rgb:4x3x64x64,meta:4x6"
 
 
 def test_tensorrt_11_has_no_precision_flags_and_a_fixed_batch_no_profile() -> None:
-    image = ("input", (4, 3, 224, 224))
+    image = {"input": (4, 3, 224, 224)}
     options = build_options(Precision.FP16, TensorRtSettings(), image, "11.1", Path("fp16.onnx"))
     assert not [key for key in options if key.endswith("_enable") and "fp16" in key]
     assert not [key for key in options if "profile" in key]

@@ -1,4 +1,4 @@
-"""INT8 graphs in the form that one runtime computes fastest, with the same numbers.
+"""Graphs in the form that one runtime computes fastest, with the same numbers.
 
 Which passes bring a graph there, each target's tuple says; `rewritten` runs them on a lowered file,
 and those that promise equal numbers prove it.
@@ -17,6 +17,7 @@ from exporter.graph.equality import random_images
 from exporter.graph.rewrite import prove_equal
 from exporter.passes.forms.merge_groups import merge_groups
 from exporter.passes.forms.offset_weights import offset_weights
+from exporter.passes.forms.own_biases import own_biases
 from exporter.passes.forms.signed_input import signed_input
 from exporter.passes.forms.space_to_depth_stem import space_to_depth_stem
 
@@ -25,6 +26,7 @@ Form = Callable[[ir.Model], PassReport]
 ORT_CPU: Final[tuple[Form, ...]] = (space_to_depth_stem, merge_groups)
 ORT_CPU_AMX: Final[tuple[Form, ...]] = (*ORT_CPU, offset_weights)
 OPENVINO: Final[tuple[Form, ...]] = (signed_input,)
+OPENVINO_FLOAT: Final[tuple[Form, ...]] = (own_biases,)
 
 
 _COARSER: Final = (signed_input,)

@@ -168,7 +168,7 @@ def test_what_it_takes_must_be_said_once(example: Any, size: int | None, message
 def test_what_it_takes_is_said_by_an_example_or_a_size() -> None:
     assert input_shapes(net(), torch.zeros(7, 1, 8, 9)) == only((1, 8, 9))
     assert input_shapes(net(), np.zeros((1, 4, 8, 9))) == only((4, 8, 9))
-    assert input_shapes(net(), image_size=32) == only((3, 32, 32))
+    assert input_shapes(net(), image_size=32) == only((1, 32, 32))
     assert input_shapes(net(), inputs=("x=3x9x8",)) == only((3, 9, 8))
 
 

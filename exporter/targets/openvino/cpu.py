@@ -115,8 +115,9 @@ class OpenVino(Target):
         xml, weights = out.with_name(f"{out.name}.xml"), out.with_name(f"{out.name}.bin")
         try:
             content = graph.read_bytes()
-            if precision is Precision.INT8:
-                content = int8_forms.rewritten(content, int8_forms.OPENVINO)
+            in_int8 = precision is Precision.INT8
+            forms = int8_forms.OPENVINO if in_int8 else int8_forms.OPENVINO_FLOAT
+            content = int8_forms.rewritten(content, forms)
             model = ov.Core().read_model(content, b"")
             model.set_friendly_name(out.name)
             _name_reproducibly(model, content)

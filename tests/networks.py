@@ -1,10 +1,11 @@
-"""Small networks of several outputs, with seeded weights that have seen data."""
+"""Small networks of several outputs or inputs, with seeded weights that have seen data."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -99,7 +100,46 @@ class Auxiliary(nn.Module):
         return self.head(coarse.mean((2, 3))), self.side(fine.mean((2, 3)))
 
 
-def seasoned(module: nn.Module, size: int = SIZE) -> nn.Module:
+class Siamese(nn.Module):
+    """Whether two pictures go together: one tower that is run twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = Trunk()
+        self.head = nn.Linear(64, 2)
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        ends = [self.trunk(side)[-1].mean((2, 3)) for side in (left, right)]
+        answer: Tensor = self.head(torch.cat(ends, 1))
+        return answer
+
+
+class RgbDepth(nn.Module):
+    """A picture, a depth map of half its side, and a vector; an optional mask is left out."""
+
+    SHAPES: ClassVar = {"rgb": (3, 2 * SIZE, 2 * SIZE), "depth": (1, SIZE, SIZE), "about": (6,)}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rgb = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU())
+        self.depth = nn.Conv2d(1, 8, 3, 1, 1)
+        self.layer1 = Block(8, 16)
+        self.about = nn.Linear(6, 16)
+        self.fc = nn.Linear(16, CLASSES)
+
+    def forward(
+        self, rgb: Tensor, depth: Tensor, about: Tensor, mask: Tensor | None = None
+    ) -> Mapping[str, Tensor]:
+        both = self.rgb(rgb) + self.depth(depth).relu()
+        if mask is not None:
+            both = both * mask
+        embedding = self.layer1(both).mean((2, 3))
+        return {"embedding": embedding, "logits": self.fc(embedding + self.about(about).relu())}
+
+
+def seasoned(
+    module: nn.Module, size: int = SIZE, shapes: Sequence[tuple[int, ...]] = ()
+) -> nn.Module:
     """The module with weights that keep the scale, and statistics of a few batches."""
     torch.manual_seed(0)
     for part in module.modules():
@@ -108,5 +148,5 @@ def seasoned(module: nn.Module, size: int = SIZE) -> nn.Module:
     module.train()
     with torch.no_grad():
         for _ in range(3):
-            module(torch.randn(8, 3, size, size))
+            module(*(torch.randn(8, *shape) for shape in shapes or [(3, size, size)]))
     return module.eval()

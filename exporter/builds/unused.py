@@ -84,11 +84,16 @@ def refuse_unused_in_benchmark(request: BenchmarkRequest) -> None:
 
 
 def refuse_unused_by_model(request: ExportRequest, spec: ModelSpec) -> None:
-    """Refuses batch sizes for a model that takes one size only.
+    """Refuses batch sizes for a model that takes one size only, and pictures for several inputs.
 
     Raises:
         UsageError: as it says.
     """
+    if request.bake_preprocess and spec.other_inputs:
+        raise unused_option(
+            "--bake-preprocess",
+            f"models of one picture, and {spec.name} takes {len(spec.inputs)} inputs",
+        )
     refuse_batches(request.batches, spec)
     own = any("profile" in settings for settings in request.settings.values())
     if fixed_batch(spec) and (request.profile is not None or own):

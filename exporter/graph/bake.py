@@ -37,14 +37,8 @@ def from_images(model: Model) -> Model:
     """The same model, taking (N, H, W, C) uint8 images at the crop size.
 
     Raises:
-        UsageError: it takes pixels itself or several inputs, or does not say how images become its
-            input.
+        UsageError: it takes pixels itself, or does not say how images become its input.
     """
-    if model.spec.other_inputs:
-        raise UsageError(
-            f"--bake-preprocess: {model.spec.name} takes {len(model.spec.inputs)} inputs, and "
-            "preprocessing is that of one picture; leave it out"
-        )
     if model.spec.input.dtype == "uint8":
         raise UsageError(
             f"--bake-preprocess: {model.spec.name} takes 8-bit pixels itself; leave it out"

@@ -163,6 +163,8 @@ def quiet_exporter() -> Iterator[None]:
             warnings.filterwarnings(
                 "ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning
             )
+            # All inputs have one batch, and PyTorch says so for each after the first.
+            warnings.filterwarnings("ignore", r"# The axis name: \S+ will not be used", UserWarning)
             yield
     finally:
         registration.removeFilter(not_about_torchvision)

@@ -201,9 +201,10 @@ def _synthetic(spec: ModelSpec, seed: int) -> Data:
         digest = hashlib.sha256(f"{words} {made_of}".encode()).hexdigest()
         return Samples(words, SYNTHETIC_SAMPLES, digest, None, read)
 
+    yours = "an .npz of your own inputs" if spec.other_inputs else "a folder of your own"
     note = (
         "no --data was given: INT8 is calibrated and every engine is evaluated on SYNTHETIC images "
-        "with natural spectra. Give a folder of your own with --data before you trust INT8."
+        f"with natural spectra. Give {yours} with --data before you trust INT8."
     )
     return Data(samples(0, "calibration set"), samples(1, "evaluation set"), (note,))
 

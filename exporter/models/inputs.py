@@ -62,28 +62,36 @@ def taken_shapes(
     return _with_channels(module, shapes, missing)
 
 
-def shapes_of_examples(module: nn.Module, source: str, examples: Mapping[str, Shape]) -> Shapes:
-    """The same in the order in which the module takes them.
+def shapes_of_examples(module: nn.Module, source: str, examples: Shapes) -> Shapes:
+    """The same, by an example of each input, in the order in which the module takes them.
 
     Raises:
         InputError: its forward cannot be called by position alone.
         UsageError: the examples are not those that it needs.
     """
     names = _names(module, source, examples)
+    if len(examples) == 1 and len(names) < 2:
+        return only(next(iter(examples.values())))
     if set(names) != set(examples):
+        given = ", ".join(examples) or "nothing"
         raise UsageError(
-            f"example has {', '.join(examples)}, {source} takes {', '.join(names)}; give each once"
+            f"example has {given}, and {source} takes {', '.join(names)}; give one of each"
         )
     return {name: examples[name] for name in names}
 
 
-def positional_names(module: nn.Module, count: int) -> tuple[str, ...]:
-    """What the first `count` inputs of a module are called; input_0, ... where it takes `*args`."""
+def positional_names(module: nn.Module, source: str, count: int) -> tuple[str, ...]:
+    """What the first `count` inputs of a module are called; input_0, ... where it takes `*args`.
+
+    Raises:
+        UsageError: it takes fewer.
+    """
     parameters = list(inspect.signature(module.forward).parameters.values())
-    if count < 2:
-        return (INPUT,)[:count]
     if parameters and parameters[0].kind is inspect.Parameter.VAR_POSITIONAL:
         return tuple(f"{INPUT}_{index}" for index in range(count))
+    if count > len(parameters):
+        names = ", ".join(parameter.name for parameter in parameters)
+        raise UsageError(f"example has {count} inputs, and {source} takes {names}")
     return tuple(parameter.name for parameter in parameters[:count])
 
 

@@ -26,7 +26,6 @@ from exporter.models.input_shapes import Shape, Shapes, given_shapes
 from exporter.models.inputs import (
     Tensors,
     copied,
-    only,
     positional_names,
     random_tensors,
     shapes_of_examples,
@@ -34,7 +33,7 @@ from exporter.models.inputs import (
 )
 from exporter.models.modules import with_weights
 from exporter.models.names import model_name
-from exporter.models.outputs import INPUT, outputs_of
+from exporter.models.outputs import outputs_of
 from exporter.models.usable_module import is_foldable, settle, unwrapped, why_unusable
 
 if TYPE_CHECKING:
@@ -96,14 +95,14 @@ def input_shapes(
     name = type(taking).__name__
     if example is None:
         return taken_shapes(taking, name, image_size, given_shapes(inputs))
-    if isinstance(example, list | tuple):
-        example = dict(zip(positional_names(taking, len(example)), example, strict=False))
-    several = isinstance(example, Mapping) and len(example) != 1
-    if isinstance(example, Mapping):
-        shapes = {name: _shape(one, several=several) for name, one in example.items()}
+    if not isinstance(example, Mapping):
+        listed: Sequence[object] = example if isinstance(example, list | tuple) else [example]
+        named = dict(zip(positional_names(taking, name, len(listed)), listed, strict=True))
     else:
-        shapes = {INPUT: _shape(example)}
-    return shapes_of_examples(taking, name, shapes) if several else only(*shapes.values())
+        named = dict(example)
+    several = len(named) > 1
+    shapes = {key: _shape(one, several=several) for key, one in named.items()}
+    return shapes_of_examples(taking, name, shapes)
 
 
 def _shape(example: object, *, several: bool = False) -> Shape:

@@ -19,6 +19,8 @@ from onnx.reference import ReferenceEvaluator
 
 from exporter.artifact import Precision
 from exporter.commands.build import Build
+from exporter.runtime.goldens import goldens_in
+from exporter.runtime.inputs import by_name
 from exporter.targets import get_target
 from tests.reference_operators import OPERATORS
 
@@ -43,13 +45,13 @@ class Answers(NamedTuple):
 def judged(build: Build, answers: Callable[[Array], Answers]) -> dict[str, str]:
     """Engine id -> `right`, or the line that says why it is none.
 
-    `answers` are those of the network, to (N, ...) of its images.
+    `answers` are those of the network, to (N, ...) of its images, or records of several inputs.
     """
-    goldens = np.load(build.path / "golden.npz")
-    images = goldens["inputs"]
+    goldens = goldens_in(build.path / "golden.npz")
+    images = goldens.inputs
     exact, rounding = answers(images)
     slack = TIMES_ROUNDING * rounding
-    assert off(goldens["outputs"], exact) <= max(1e-4, slack), "the goldens are wrong"
+    assert off(goldens.outputs, exact) <= max(1e-4, slack), "the goldens are wrong"
     fixed = build.manifest.model.input.shape[0]
     found = {failed.id: failed.reason for failed in build.manifest.failed_engines}
     for engine in build.engines:
@@ -115,7 +117,10 @@ def of_module(module: torch.nn.Module) -> Callable[[Array], Answers]:
 
     def run(network: torch.nn.Module, images: Array, kind: torch.dtype) -> Array:
         with torch.inference_mode():
-            found: Array = network(torch.from_numpy(images).to(kind, copy=True)).numpy()
+            given = (
+                torch.from_numpy(one).to(kind, copy=True) for one in by_name(images, "").values()
+            )
+            found: Array = network(*given).numpy()
         return found
 
     def answers(images: Array) -> Answers:

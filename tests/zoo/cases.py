@@ -25,6 +25,8 @@ class Case:
     """What the line says of each engine that is not right, by a part of its id: `int8`."""
     shape: tuple[int, int, int] = (3, 24, 24)
     """(C, H, W) of a module's images."""
+    inputs: Mapping[str, tuple[int, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    """Of a module of several, each one's shape."""
 
 
 def _dynamic_quantized() -> nn.Module:
@@ -86,6 +88,13 @@ MODULES: Mapping[str, Case] = {
     "quantizable": Case(lambda: m.network(m.QuantizableSum(8), planes=8)),
     "grey, not square": Case(lambda: m.network(m.Block(8, 16, 2), channels=1), shape=(1, 20, 32)),
     "twelve channels": Case(lambda: m.network(m.Block(8, 16, 2), channels=12), shape=(12, 24, 24)),
+    "a pair": Case(
+        lambda: m.Pair(m.of_blocks()), inputs={"left": (3, 24, 24), "right": (3, 24, 24)}
+    ),
+    "a picture and its depth": Case(
+        lambda: m.WithDepth(m.of_blocks()),
+        inputs={"rgb": (3, 24, 24), "depth": (1, 24, 24), "about": (4,)},
+    ),
     "quantized": Case(_dynamic_quantized, refused="is quantized: 5 .Linear.; give the float32"),
     "autocast": Case(lambda: m.Autocast(m.of_blocks()), refused="autocast"),
     "branching": Case(lambda: m.Branching(m.of_blocks()), refused="branches on the values"),

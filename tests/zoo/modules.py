@@ -291,6 +291,32 @@ class QuantizableSum(nn.Module):
         return summed
 
 
+class Pair(nn.Module):
+    """Two pictures through one network."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net.eval()
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        answer: Tensor = self.net(left) + 0.5 * self.net(right)
+        return answer
+
+
+class WithDepth(nn.Module):
+    """A depth map beside the picture, and a vector beside the scores."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net.eval()
+        self.depth = nn.Conv2d(1, 3, 3, padding=1)
+        self.about = nn.Linear(4, 7)
+
+    def forward(self, rgb: Tensor, depth: Tensor, about: Tensor) -> Tensor:
+        answer: Tensor = self.net(rgb + self.depth(depth).relu()) + 0.1 * self.about(about)
+        return answer
+
+
 def network(*blocks: nn.Module, planes: int = 16, channels: int = 3, norm: Norm = nn.BatchNorm2d
             ) -> nn.Module:  # fmt: skip
     """A stem, the blocks, a head of 7 classes; seeded."""

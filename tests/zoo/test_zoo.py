@@ -74,9 +74,10 @@ def test_a_network_is_right_or_there_is_one_true_line(
 
 def built(model: nn.Module | Path | str, case: Case, out: Path) -> Build:
     is_module = isinstance(model, nn.Module)
+    shapes = case.inputs or {"x": case.shape}
     return exporter.export(
         model,
-        example=torch.zeros(1, *case.shape) if is_module else None,
+        example={n: torch.zeros(1, *shape) for n, shape in shapes.items()} if is_module else None,
         image_size=case.shape[-1] if isinstance(model, str) else None,
         weights="random" if isinstance(model, str) else "auto",
         targets=["ort-cpu", "openvino"],

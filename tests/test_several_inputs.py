@@ -260,6 +260,21 @@ def test_what_is_timed_answers_to_every_input(siamese: Build) -> None:
     np.testing.assert_allclose(answers["logits"], eager.numpy(), rtol=1e-4, atol=1e-5)
 
 
+def test_a_plan_has_a_profile_of_each(siamese: Build, tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX has no wheel here")
+    graph = siamese.path / "onnx" / "Siamese.fp32.onnx"
+    build = exporter.export(
+        graph, targets="tensorrt-rtx:sm89", precisions="fp16", samples=16, threads=1, measure=False,
+        out=tmp_path / "plan",
+    )  # fmt: skip
+    (engine,) = build.engines
+    assert build.failures == ()
+    assert engine.receipt.verdict == "fused"
+    assert engine.requires["profile"] == "1:8:32"
+    assert isinstance(engine.parity, Parity)
+    assert engine.parity.scope == "graph"
+
+
 PAIR = tensors(PICTURES, 4)
 
 

@@ -317,6 +317,18 @@ def test_what_one_picture_has_is_refused(tmp_path: Path) -> None:
     )
 
 
+class Unread(Siamese):
+    def forward(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        return super().forward(left, left)
+
+
+def test_an_input_that_is_not_read_is_refused(tmp_path: Path) -> None:
+    module = seasoned(Unread(), shapes=[*PICTURES.values()])
+    with pytest.raises(exporter.InputError, match="does not read its input 'right'; leave it out"):
+        exporter.export(module, image_size=SIZE, out=tmp_path / "out", **OPTIONS)
+    assert not (tmp_path / "out").exists()
+
+
 def test_shapes_are_those_of_modules_alone(tmp_path: Path) -> None:
     with pytest.raises(exporter.UsageError, match="--input concerns modules of your own"):
         exporter.export("resnet20-digits", inputs={"input": (3, 32, 32)}, out=tmp_path / "out")

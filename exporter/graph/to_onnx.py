@@ -39,12 +39,15 @@ def export(model: Model) -> ir.Model:
 
     Raises:
         BuildError: PyTorch cannot export the module.
-        InputError: it computes in another type than float32 (under autocast, say).
+        InputError: it computes in another type than float32 (under autocast, say), or does not read
+            one of its inputs.
     """
     if model.module is None:
         assert model.graph is not None
+        _check_all_read(model.graph, model.spec)
         return model.graph.clone()
     graph = _torch_export(model.module, model.spec)
+    _check_all_read(graph, model.spec)
     remove_export_noise(graph)
     clip_pools(graph)
     name_tensors(graph)
@@ -57,6 +60,13 @@ def export(model: Model) -> ir.Model:
         )
     check(graph)
     return graph
+
+
+def _check_all_read(graph: ir.Model, spec: ModelSpec) -> None:
+    """Refuses one of several inputs that changes no answer: runtimes drop it, with its name."""
+    for value in graph.graph.inputs:
+        if spec.other_inputs and not value.uses():
+            raise InputError(f"{spec.source} does not read its input {value.name!r}; leave it out")
 
 
 def _torch_export(module: torch.nn.Module, spec: ModelSpec) -> ir.Model:

@@ -37,8 +37,3 @@ def by_name(batch: Array, only: str) -> dict[str, Array]:
         return {only: batch}
     # One record is contiguous whatever its place: a field in it may lie at an odd address.
     return {name: np.require(batch[name], requirements=["C", "A"]) for name in names}
-
-
-def is_finite(batch: Array) -> bool:
-    """Whether no input holds NaN or infinity."""
-    return all(bool(np.isfinite(one).all()) for one in by_name(batch, "").values())

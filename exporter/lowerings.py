@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter import host
-from exporter.artifact import Dialect, PassReport, Precision, Ranges
+from exporter.artifact import Dialect, PassReport, Precision
 from exporter.builds.run import Run
 from exporter.errors import BuildError
 from exporter.graph.bake import bake
 from exporter.graph.files import save
 from exporter.graph.lower import LEAVE_FLOATS, Lowering, lower
 from exporter.graph.optimize import OptimizedModel
+from exporter.passes.qdq.ranges import Ranges
 from exporter.prove.failed_gates import notes_of
 from exporter.quantize.calibrate import calibrate
 from exporter.quantize.correct import CORRECTIONS, correct

@@ -17,7 +17,7 @@ from exporter.passes.fuse_residual import fuse_residual
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from exporter.artifact import Ranges
+    from exporter.passes.qdq.ranges import Ranges
 
 Keep = tuple[str, ...]
 

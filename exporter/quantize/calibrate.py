@@ -23,10 +23,11 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from exporter.artifact import CalibrationMethod, Ranges
+from exporter.artifact import CalibrationMethod
 from exporter.errors import BuildError, InputError
 from exporter.graph.files import serialize
 from exporter.host import usable_threads
+from exporter.passes.qdq.ranges import Ranges
 from exporter.passes.qdq.tensors import tensors_with_a_range
 from exporter.passes.values import add_constant, constant, dims, is_op
 from exporter.progress import Progress

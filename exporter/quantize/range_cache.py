@@ -11,8 +11,9 @@ from collections.abc import Collection
 from itertools import chain
 from pathlib import Path
 
-from exporter.artifact import CalibrationMethod, Ranges
+from exporter.artifact import CalibrationMethod
 from exporter.disk.writing import write_whole
+from exporter.passes.qdq.ranges import Ranges
 from exporter.progress import Progress
 
 

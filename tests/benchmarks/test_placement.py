@@ -13,12 +13,13 @@ import onnx
 import pytest
 
 from benchmarks.placement import NETWORKS, REFERENCE, Placement, placement_of
-from exporter.artifact import CalibrationMethod, Dialect, Precision, Ranges
+from exporter.artifact import CalibrationMethod, Dialect, Precision
 from exporter.graph.files import serialize
 from exporter.graph.lower import Lowering, lower
 from exporter.graph.optimize import optimize
 from exporter.graph.to_onnx import export
 from exporter.models.sources import define
+from exporter.passes.qdq.ranges import Ranges
 from exporter.passes.qdq.tensors import tensors_with_a_range
 from exporter.progress import Silent
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from exporter.artifact import Dialect, Model, Precision, Ranges
+from exporter.artifact import Dialect, Model, Precision
 from exporter.graph.files import serialize
 from exporter.graph.lower import Lowering, lower
 from exporter.graph.optimize import optimize
@@ -21,6 +21,7 @@ from exporter.models.live_module import LiveModule, from_module
 from exporter.models.outputs import outputs_of
 from exporter.passes.blocks import find_residual_blocks
 from exporter.passes.expose_tensors import isolate
+from exporter.passes.qdq.ranges import Ranges
 from exporter.progress import Silent
 from exporter.quantize.calibrate import calibrate
 from exporter.targets.ort.session import OrtSession, make_session, session_options

@@ -8,10 +8,11 @@ import onnx_ir as ir
 import pytest
 from onnx_ir.passes import common
 
-from exporter.artifact import CalibrationMethod, Dialect, Precision, Ranges
+from exporter.artifact import CalibrationMethod, Dialect, Precision
 from exporter.graph.files import serialize
 from exporter.graph.lower import Lowering, lower
 from exporter.passes.name_tensors import OURS, SCOPES, name_tensors
+from exporter.passes.qdq.ranges import Ranges
 from tests.graphs import graph, random, run
 
 READABLE = re.compile(r"[A-Za-z_][\w.]*", re.ASCII)

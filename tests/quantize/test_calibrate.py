@@ -11,13 +11,14 @@ import onnx_ir as ir
 import pytest
 from onnx_ir.passes import common
 
-from exporter.artifact import CalibrationMethod, Dialect, Ranges
+from exporter.artifact import CalibrationMethod, Dialect
 from exporter.errors import BuildError, InputError
 from exporter.graph.optimize import optimize
 from exporter.graph.to_onnx import export
 from exporter.images.samples import open_data
 from exporter.models.sources import define
 from exporter.passes.qdq.insert import insert_qdq
+from exporter.passes.qdq.ranges import Ranges
 from exporter.progress import Silent
 from exporter.quantize.calibrate import RECOMMENDED, calibrate
 from exporter.quantize.histogram import Histogram

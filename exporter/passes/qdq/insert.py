@@ -16,9 +16,10 @@ from collections.abc import Collection
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from exporter.artifact import Dialect, PassReport, Ranges
+from exporter.artifact import Dialect, PassReport
 from exporter.errors import BuildError, UsageError
 from exporter.passes.qdq.arithmetic import LARGEST_CODE, LARGEST_REDUCED_CODE
+from exporter.passes.qdq.ranges import Ranges
 from exporter.passes.qdq.s8_symmetric import place_e4m3_symmetric, place_s8_symmetric
 from exporter.passes.qdq.u8_asymmetric import place_u8_asymmetric
 from exporter.passes.values import is_inside, is_op

@@ -21,7 +21,6 @@ from functools import partial
 import numpy.typing as npt
 import onnx_ir as ir
 
-from exporter.artifact import Ranges
 from exporter.passes.blocks import find_residual_blocks
 from exporter.passes.qdq.arithmetic import (
     Activation,
@@ -38,6 +37,7 @@ from exporter.passes.qdq.nodes import (
     float_constant,
     replace_weight,
 )
+from exporter.passes.qdq.ranges import Ranges
 from exporter.passes.qdq.tensors import channel_axis, source_of_values, why_float_weights
 from exporter.passes.values import is_op
 

@@ -25,7 +25,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from exporter.artifact import Ranges
 from exporter.passes.qdq.arithmetic import (
     Activation,
     asymmetric_u8,
@@ -41,6 +40,7 @@ from exporter.passes.qdq.nodes import (
     replace_bias,
     replace_weight,
 )
+from exporter.passes.qdq.ranges import Ranges
 from exporter.passes.qdq.tensors import (
     MOVERS,
     channel_axis,

@@ -20,11 +20,11 @@ from exporter.artifact import (
     PassReport,
     Precision,
     Preprocessing,
-    Ranges,
 )
 from exporter.graph.files import serialize
 from exporter.graph.lower import Lowering, lower
 from exporter.passes.bake.preprocess import bake_preprocess
+from exporter.passes.qdq.ranges import Ranges
 from tests.graphs import Array, graph, operators, random, relative_error, run
 
 CONTRACT = Preprocessing(

@@ -10,7 +10,7 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
-from exporter.artifact import CalibrationMethod, Dialect, Precision, Ranges, Verdict
+from exporter.artifact import CalibrationMethod, Dialect, Precision, Verdict
 from exporter.errors import BuildError, UsageError
 from exporter.graph.files import save, serialize
 from exporter.graph.lower import Lowering, lower
@@ -18,6 +18,7 @@ from exporter.graph.optimize import optimize
 from exporter.graph.to_onnx import export
 from exporter.passes.blocks import GraphFacts, find_residual_blocks
 from exporter.passes.qdq.insert import insert_qdq
+from exporter.passes.qdq.ranges import Ranges
 from exporter.passes.values import constant
 from exporter.progress import Silent
 from exporter.prove.certificate import Receipt

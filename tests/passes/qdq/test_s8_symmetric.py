@@ -10,13 +10,14 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from exporter.artifact import Dialect, Precision, Ranges
+from exporter.artifact import Dialect, Precision
 from exporter.errors import UsageError
 from exporter.graph.files import save
 from exporter.graph.lower import Lowering, lower
 from exporter.graph.optimize import optimize
 from exporter.graph.to_onnx import export
 from exporter.passes.blocks import find_residual_blocks
+from exporter.passes.qdq.ranges import Ranges
 from exporter.passes.values import constant, is_op
 from exporter.progress import Silent
 from exporter.quantize.calibrate import calibrate

@@ -27,7 +27,9 @@ from tests.networks import SIZE, RgbDepth, Siamese, seasoned
 Array = np.ndarray[Any, Any]
 
 TARGETS = ["ort-cpu", "openvino"]
-OPTIONS: dict[str, Any] = {"samples": 16, "calibration_samples": 16, "threads": 1}
+OPTIONS: dict[str, Any] = {
+    "precisions": ["fp32", "fp16", "int8"], "samples": 16, "calibration_samples": 16, "threads": 1
+}  # fmt: skip
 PICTURES = {"left": (3, SIZE, SIZE), "right": (3, SIZE, SIZE)}
 SHAPES: Mapping[str, Mapping[str, tuple[int, ...]]] = {
     "siamese": PICTURES,

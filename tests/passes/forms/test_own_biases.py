@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import onnx_ir as ir
+import pytest
 
+from exporter.artifact import Precision
+from exporter.graph.files import serialize
+from exporter.passes.convert_floats import convert_floats
 from exporter.passes.forms.own_biases import own_biases
 from exporter.passes.values import is_op
+from exporter.targets.int8_forms import OPENVINO_FLOAT, rewritten
 from tests.graphs import graph, random, run
 
 
@@ -44,3 +50,11 @@ def test_a_bias_of_three_is_copied_twice() -> None:
     model = network("b")
     assert own_biases(model).fired == 2
     assert len(set(biases(model))) == 3
+
+
+@pytest.mark.parametrize("precision", [Precision.FP16, Precision.BF16])
+def test_reduced_precisions_are_proved_equal_as_well(precision: Precision) -> None:
+    model = network("b")
+    convert_floats(model, precision, ())
+    content = rewritten(serialize(model), OPENVINO_FLOAT)
+    assert len(set(biases(ir.from_proto(onnx.load_model_from_string(content))))) == 3

@@ -108,6 +108,7 @@ class OpenVino(Target):
             BuildError: OpenVINO refuses the graph, or a file cannot be written.
         """
         import openvino as ov
+        from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
         from exporter.targets import int8_forms
 
@@ -125,7 +126,7 @@ class OpenVino(Target):
             with whole_file(weights) as binary, whole_file(xml) as file:
                 ov.serialize(model, file, binary)
                 compile_model(ov.Core().read_model(file, binary), 1)
-        except (RuntimeError, OSError) as error:
+        except (RuntimeError, OSError, DecodeError) as error:
             reason = reason_of(error)
             raise BuildError(
                 f"openvino {version()} does not build {graph.name}: {reason}"

@@ -117,9 +117,10 @@ def test_a_sum_with_a_second_reader_is_not_called_fused(
 def test_errors_are_one_line_and_leave_nothing(tmp_path: Path) -> None:
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no graph")
-    with pytest.raises(BuildError, match=r"does not build broken\.onnx") as caught:
-        OpenVino().build(broken, Precision.FP32, tmp_path / "fp32", BuildOptions())
-    assert "\n" not in str(caught.value)
+    for precision in (Precision.FP32, Precision.INT8):
+        with pytest.raises(BuildError, match=r"does not build broken\.onnx") as caught:
+            OpenVino().build(broken, precision, tmp_path / "engine", BuildOptions())
+        assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == [broken]
     with pytest.raises(UsageError, match="has no variant"):
         get_target("openvino:gpu")

@@ -18,7 +18,7 @@ import torch
 import exporter
 from exporter.commands.build import Build
 from exporter.measure.timing import Latency
-from exporter.measure.worker import eager_run, load_engine, make_batch
+from exporter.measure.worker import eager_run, load_bundle, load_engine, make_batch
 from exporter.prove.certificate import Parity
 from exporter.runtime import InputError
 from exporter.runtime.goldens import goldens_in
@@ -334,3 +334,10 @@ def test_an_input_that_is_not_read_is_refused(tmp_path: Path) -> None:
 def test_shapes_are_those_of_modules_alone(tmp_path: Path) -> None:
     with pytest.raises(exporter.UsageError, match="--input concerns modules of your own"):
         exporter.export("resnet20-digits", inputs={"input": (3, 32, 32)}, out=tmp_path / "out")
+
+
+def test_a_bundle_under_load_takes_each(siamese: Build, tmp_path: Path) -> None:
+    packed = siamese.pack("bundle", tmp_path / "bundle", allow_untrained=True)
+    job = {"path": str(packed.path), "engine": "ort-cpu.fp32", "threads": 1, "streams": 1}
+    answers: Any = load_bundle({**job, "shared": False})(np.empty(3, np.uint8))()
+    assert answers.shape == (3, 2)

@@ -49,6 +49,7 @@ from exporter.measure.clock import Clock, Place, Run, Timed, WallClock, sample_s
 from exporter.measure.nvml import Gpu, open_gpu
 from exporter.runtime.description import GOLDEN
 from exporter.runtime.errors import reason_of
+from exporter.runtime.goldens import goldens_in
 from exporter.runtime.inputs import by_name, joined
 from exporter.targets import Array, MachineKind, RunsOnDevice, get_target
 
@@ -278,11 +279,11 @@ def load_bundle(job: Mapping[str, Any]) -> Place:
         streams=job["streams"],
         shared=job["shared"],
     )
-    with np.load(Path(job["path"]) / GOLDEN, allow_pickle=False) as goldens:
-        inputs = goldens["inputs"]
+    goldens = goldens_in(Path(job["path"]) / GOLDEN)
+    inputs = by_name(goldens.inputs, next(iter(engine.inputs)))
 
     def place(batch: Array) -> Run:
-        given = np.resize(inputs, (len(batch), *inputs.shape[1:]))
+        given = {name: np.resize(one, (len(batch), *one.shape[1:])) for name, one in inputs.items()}
         return lambda: engine.run(given)
 
     return place

@@ -25,7 +25,7 @@ def engine(batch: str, names: tuple[str, ...] = ("left", "right")) -> Engine:
     )
     description = Description("small", names, None, None, "logits", ())
     entry = EngineEntry("ort-cpu.fp32", "ort-cpu", "fp32", (), Requirements(), None, 1e-5, "engine")
-    return open_engine(entry, description, ("a", "b", "c", "d"), [serialize(model)], 1)
+    return open_engine(entry, description, ("a", "b", "c", "d"), [serialize(model)])
 
 
 def pair(count: int) -> tuple[Array, Array]:

@@ -8,10 +8,11 @@ import onnx
 import pytest
 
 from benchmarks.placement import placement_of
-from exporter.artifact import CalibrationMethod, Dialect, Precision, Ranges
+from exporter.artifact import CalibrationMethod, Dialect, Precision
 from exporter.graph.files import serialize
 from exporter.graph.lower import Lowering, lower
 from exporter.passes.qdq.arithmetic import dequantize, quantize_weight_e4m3, symmetric_e4m3
+from exporter.passes.qdq.ranges import Ranges
 from tests.graphs import graph, random, relative_error, run
 
 E4M3 = ml_dtypes.float8_e4m3fn

@@ -244,7 +244,8 @@ class Build(Mapping[str, EngineRecord]):
 
 @takes(ExportCall)
 def export(  # noqa: D417
-    model: str | os.PathLike[str] | torch.nn.Module, request_for: Callable[[str], ExportCall]
+    model: str | os.PathLike[str] | torch.nn.Module | torch.export.ExportedProgram,
+    request_for: Callable[[str], ExportCall],
 ) -> Build:
     """Compile a model: engines, a fusion receipt and a parity certificate each, latency, a report.
 
@@ -254,7 +255,8 @@ def export(  # noqa: D417
 
     Args:
         model: a built-in name (`exporter models` lists them), "timm:NAME",
-            "package.module:factory", the path of an .onnx file, or a torch.nn.Module.
+            "package.module:factory", the path of an .onnx file, a torch.nn.Module, or a program of
+            torch.export with a dynamic batch.
         example: for a module: one input (N, C, H, W), a float tensor or array; its shape says what
             the engines take, N excepted. Of several inputs, a mapping by the names of forward's
             parameters, or a tuple. Instead of it, `image_size` alone: the channels are then those

@@ -11,6 +11,7 @@ network.
 from __future__ import annotations
 
 import copy
+import warnings
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,7 +35,13 @@ from exporter.models.inputs import (
 from exporter.models.modules import with_weights
 from exporter.models.names import model_name
 from exporter.models.outputs import outputs_of
-from exporter.models.usable_module import is_foldable, settle, unwrapped, why_unusable
+from exporter.models.usable_module import (
+    is_foldable,
+    program_module,
+    settle,
+    unwrapped,
+    why_unusable,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,11 +63,14 @@ class LiveModule:
 
 
 def as_module(given: object) -> nn.Module:
-    """What was given, which must be a module.
+    """What was given, which must be a module, or a program of torch.export.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is neither.
+        InputError: it is a program for one size of batch.
     """
+    if isinstance(given, torch.export.ExportedProgram):
+        return program_module(given, "the program")
     if isinstance(given, nn.Module):
         return given
     if isinstance(given, type):
@@ -162,7 +172,8 @@ def _copied(module: nn.Module, name: str, shapes: Shapes) -> tuple[nn.Module, tu
 
 def _copy(module: nn.Module, memo: dict[int, object], problem: str) -> nn.Module:
     try:
-        return copy.deepcopy(module, memo).cpu()
+        with warnings.catch_warnings(action="ignore"):  # PyTorch's own calls inside its programs
+            return copy.deepcopy(module, memo).cpu()
     except Exception as error:  # somebody else's attributes may raise anything
         raise InputError(
             f"{problem} ({one_line(error)}); give a module that copy.deepcopy takes"

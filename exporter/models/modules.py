@@ -24,7 +24,12 @@ from exporter.models.initialise import initialise, statistics_images
 from exporter.models.input_shapes import Shapes, given_shapes
 from exporter.models.inputs import in_words, taken_shapes
 from exporter.models.names import model_name
-from exporter.models.usable_module import fold_parametrizations, settle, unwrapped
+from exporter.models.usable_module import (
+    fold_parametrizations,
+    program_module,
+    settle,
+    unwrapped,
+)
 
 DEFAULT_SIZE = 224
 """The image size of a module that comes without one: ImageNet's usual."""
@@ -136,6 +141,8 @@ def _call_factory(source: str) -> nn.Module:
     except (Exception, SystemExit) as error:
         raise InputError(f"cannot import {module_name} for {source}: {one_line(error)}") from None
     factory: object = getattr(imported, attribute, None)
+    if isinstance(factory, torch.export.ExportedProgram):
+        return program_module(factory, source)
     if isinstance(factory, nn.Module):
         return copy.deepcopy(factory)  # whoever else uses it finds it as it was
     if not callable(factory):
@@ -146,6 +153,8 @@ def _call_factory(source: str) -> nn.Module:
         made: object = factory()
     except (Exception, SystemExit) as error:
         raise InputError(f"{source}() failed: {one_line(error)}") from None
+    if isinstance(made, torch.export.ExportedProgram):
+        return program_module(made, f"what {source}() returned")
     if not isinstance(made, nn.Module):
         raise InputError(f"{source}() returned a {type(made).__name__}, expected a torch.nn.Module")
     return made

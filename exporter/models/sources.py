@@ -95,6 +95,12 @@ def _refuse_files(source: str) -> None:
             f"{source} holds weights and does not say of which network; name that, as in: "
             f"exporter export resnet50 --weights {shlex.quote(source)}"
         )
+    if path.suffix == ".pt2":
+        raise UsageError(
+            f"{source}: torch.export.load may run code that the file holds, so it is not loaded "
+            "here; where you trust it, load it in Python: "
+            f"exporter.export(torch.export.load({source!r}), example=...)"
+        )
     if path.suffix == ".py":
         folder = "" if path.parent == Path() else f" in {path.parent}"
         raise UsageError(

@@ -61,6 +61,27 @@ def why_unusable(module: nn.Module) -> str | None:
     return None
 
 
+def program_module(program: torch.export.ExportedProgram, name: str) -> nn.Module:
+    """The module of a program of torch.export.
+
+    Raises:
+        InputError: it takes one size of batch alone.
+    """
+    signature = program.graph_signature
+    inputs = [node for node in program.graph.nodes if node.name in signature.user_inputs]
+    for node in inputs:
+        shape = tuple(getattr(node.meta.get("val"), "shape", ()))
+        if shape and isinstance(shape[0], int):
+            raise InputError(
+                f"{name} was exported for a batch of {shape[0]} alone; export it with "
+                'dynamic_shapes={"'
+                + str(node.name)
+                + '": {0: torch.export.Dim("batch")}}, or give '
+                "the module that it was made of"
+            )
+    return program.module()
+
+
 def settle(module: nn.Module, name: str) -> tuple[str, ...]:
     """Puts a module in eval mode and float32, in place; what is to be said of it.
 

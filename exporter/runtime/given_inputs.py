@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from exporter.runtime.description import Description
-from exporter.runtime.errors import BundleError, InputError
+from exporter.runtime.errors import InputError, NoEngineError
 from exporter.runtime.sessions import InputSpec, Session
 
 Array = npt.NDArray[Any]
@@ -19,13 +19,12 @@ def inputs_of(description: Description, session: Session) -> dict[str, InputSpec
     """What an engine takes, by the names and in the order of the network's inputs.
 
     Raises:
-        BundleError: it takes something else.
+        NoEngineError: it takes something else.
     """
     names = description.inputs
     if len(session.inputs) != len(names):
-        raise BundleError(
-            f"the engine takes {len(session.inputs)} inputs, the network {len(names)}; pack the "
-            "build again"
+        raise NoEngineError(
+            f"it takes {len(session.inputs)} inputs, the network {len(names)}; pack the build again"
         )
     if len(names) == 1:
         return {names[0]: session.inputs[0]}
@@ -33,10 +32,10 @@ def inputs_of(description: Description, session: Session) -> dict[str, InputSpec
     for name in names:
         places = [one for one in session.inputs if name in one.names]
         if not places:
-            raise BundleError(f"the engine has no input {name!r}; pack the build again")
+            raise NoEngineError(f"it has no input {name!r}; pack the build again")
         found[name] = places[0]
     if len({one.shape[0] for one in found.values()}) > 1:
-        raise BundleError("the engine's inputs have different batches; pack the build again")
+        raise NoEngineError("its inputs have different batches; pack the build again")
     return found
 
 

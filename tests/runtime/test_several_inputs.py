@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from exporter.graph.files import serialize
-from exporter.runtime import BundleError
+from exporter.runtime import NoEngineError
 from exporter.runtime.description import Description, EngineEntry, Requirements
 from exporter.runtime.engine import Engine
 from exporter.runtime.loading import open_engine
@@ -47,10 +47,10 @@ def test_batches_of_any_size(batch: str, count: int) -> None:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (("left", "depth"), "the engine has no input 'depth'"),
-        (("left",), "the engine takes 2 inputs, the network 1"),
+        (("left", "depth"), "it has no input 'depth'"),
+        (("left",), "it takes 2 inputs, the network 1"),
     ],
 )
 def test_a_manifest_of_other_inputs_is_refused(names: tuple[str, ...], message: str) -> None:
-    with pytest.raises(BundleError, match=message):
+    with pytest.raises(NoEngineError, match=message):
         engine("N", names)

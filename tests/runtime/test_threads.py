@@ -27,7 +27,7 @@ import numpy
 files = [open(name, "rb").read() for name in sys.argv[1:]]
 session = OpenVinoSession(files, "fp32", Requirements(), Threads(2), ("CPU",))
 for _ in range(20):
-    session.run(numpy.zeros((1, 8, 64, 64), numpy.float32))
+    session.run([numpy.zeros((1, 8, 64, 64), numpy.float32)])
 print("ready", flush=True)
 sys.stdin.read()
 """

@@ -13,7 +13,6 @@ import torch
 from exporter import host
 from exporter.artifact import Skipped
 from exporter.measure import ceiling_graphs as graphs
-from exporter.measure import ceilings
 from exporter.measure.ceilings import measure_ceilings
 from exporter.measure.timing import Ceilings
 from exporter.report.roofline import ceilings_of
@@ -28,8 +27,7 @@ FLAGS = host.cpu_flags()
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A repetition or two a kernel, and no BF16: nothing here depends on the CPU."""
-    monkeypatch.setattr(ceilings, "KERNEL_S", 1e-3)
+    """No BF16: nothing here depends on the CPU."""
     monkeypatch.setattr(host, "cpu_flags", lambda: frozenset({"avx2"}))
 
 

@@ -1,0 +1,24 @@
+"""For every test: what is repeated only to make a figure steadier is repeated less.
+
+No test looks at how fast anything is. It concerns the tests' own process, not those that they start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _measured_briefly() -> Iterator[None]:
+    try:
+        from exporter.measure import ceilings, interleaved, profile
+    except ModuleNotFoundError:  # an environment of its own, in which nothing is measured
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ceilings, "KERNEL_S", 1e-3)
+        patch.setattr(interleaved, "SUSTAINED_S", 0.05)
+        patch.setattr(profile, "BUDGET_S", 0.05)
+        yield

@@ -1,6 +1,6 @@
 """For every test: what is repeated only to make a figure steadier is repeated less.
 
-No test looks at how fast anything is. It concerns the tests' own process, not those that they start.
+No test looks at how fast anything is. This is about the tests' own process alone.
 """
 
 from __future__ import annotations

@@ -37,8 +37,9 @@ MISSING = frozenset(
 )
 MEASURED = (
     *(() if "openvino-nncf" in MISSING else ("torch-compile",)), "onnxruntime",
-    "onnxruntime-quantized", "openvino-nncf", "torchao-inductor", "executorch-xnnpack", "ncnn", "zentorch",
-    "s8-symmetric-on-onnxruntime", "ours/ort-cpu.fp32", "ours/ort-cpu.int8", "ours/openvino.int8",
+    "onnxruntime-quantized", "openvino-nncf", "torchao-inductor", "executorch-xnnpack", "ncnn",
+    "zentorch", "s8-symmetric-on-onnxruntime", "ours/ort-cpu.fp32", "ours/ort-cpu.int8",
+    "ours/openvino.int8",
 )  # fmt: skip
 """PyTorch compiles for a quarter of a minute: where the other peers are measured, too."""
 SMALL = Suite(

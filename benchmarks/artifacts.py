@@ -224,46 +224,46 @@ def _s8_symmetric(recipe: Recipe) -> Path:
     return path
 
 
-def _ort_quantized(recipe: Recipe) -> Path:
-    path = recipe.path("ort-quantized.onnx")
+def _once(file: str, tool: str, make: Callable[[Recipe, Path], Path]) -> Callable[[Recipe], Path]:
+    """What another tool writes, made once."""
+
+    def build_it(recipe: Recipe) -> Path:
+        path = recipe.path(file)
+        if path.exists():
+            return path
+        with recipe.progress.stage(f"{recipe.model.spec.name}: {tool}"), quiet_exporter():
+            return make(recipe, path)
+
+    return build_it
+
+
+def _ort_quantized(recipe: Recipe, path: Path) -> Path:
+    return quantizers.quantize_static(
+        _plain(recipe), recipe.data.calibration, path, float_head=False
+    )
+
+
+def _nncf(recipe: Recipe, path: Path) -> Path:
+    return quantizers.quantize_nncf(_plain(recipe), recipe.data.calibration, path)
+
+
+def _torchao(recipe: Recipe, path: Path) -> Path:
+    return torchao_int8.quantize(recipe.model, recipe.data.calibration, path)
+
+
+def _executorch(recipe: Recipe, path: Path) -> Path:
+    return executorch_xnnpack.convert(recipe.model, path)
+
+
+def _ncnn(recipe: Recipe, path: Path) -> Path:
+    return ncnn_runtime.convert(recipe.model, path)
+
+
+def _modelopt(recipe: Recipe) -> Path:
+    path = recipe.path("modelopt.onnx")
     if path.exists():
         return path
-    with recipe.progress.stage(f"{recipe.model.spec.name}: ONNX Runtime's quantize_static"):
-        return quantizers.quantize_static(
-            _plain(recipe), recipe.data.calibration, path, float_head=False
-        )
-
-
-def _nncf(recipe: Recipe) -> Path:
-    path = recipe.path("nncf.xml")
-    if path.exists():
-        return path
-    with recipe.progress.stage(f"{recipe.model.spec.name}: NNCF"):
-        return quantizers.quantize_nncf(_plain(recipe), recipe.data.calibration, path)
-
-
-def _torchao(recipe: Recipe) -> Path:
-    path = recipe.path("torchao.pt2")
-    if path.exists():
-        return path
-    with recipe.progress.stage(f"{recipe.model.spec.name}: torchao"), quiet_exporter():
-        return torchao_int8.quantize(recipe.model, recipe.data.calibration, path)
-
-
-def _executorch(recipe: Recipe) -> Path:
-    path = recipe.path("executorch.pte")
-    if path.exists():
-        return path
-    with recipe.progress.stage(f"{recipe.model.spec.name}: ExecuTorch"), quiet_exporter():
-        return executorch_xnnpack.convert(recipe.model, path)
-
-
-def _ncnn(recipe: Recipe) -> Path:
-    path = recipe.path("ncnn.param")
-    if path.exists():
-        return path
-    with recipe.progress.stage(f"{recipe.model.spec.name}: ncnn"), quiet_exporter():
-        return ncnn_runtime.convert(recipe.model, path)
+    return modelopt.quantize(_plain(recipe), recipe.data.calibration, path, recipe.progress)
 
 
 def _where(require: Callable[[], None], make: Callable[[Recipe], Path]) -> Callable[[Recipe], Path]:
@@ -276,24 +276,17 @@ def _where(require: Callable[[], None], make: Callable[[Recipe], Path]) -> Calla
     return build_it
 
 
-def _modelopt(recipe: Recipe) -> Path:
-    path = recipe.path("modelopt.onnx")
-    if path.exists():
-        return path
-    return modelopt.quantize(_plain(recipe), recipe.data.calibration, path, recipe.progress)
-
-
 BUILDERS: Final[Mapping[str, Callable[[Recipe], Path]]] = {
     "eager": _eager,
     "plain": _plain,
     "plain-bf16": _where(require_bf16, _plain),
     "eager-bf16": _where(require_bf16, _eager),
     "zentorch": _where(require_zentorch, _eager),
-    "executorch": _executorch,
-    "ncnn": _ncnn,
-    "torchao": _torchao,
-    "ort-quantized": _ort_quantized,
-    "nncf": _nncf,
+    "executorch": _once("executorch.pte", "ExecuTorch", _executorch),
+    "ncnn": _once("ncnn.param", "ncnn", _ncnn),
+    "torchao": _once("torchao.pt2", "torchao", _torchao),
+    "ort-quantized": _once("ort-quantized.onnx", "ONNX Runtime's quantize_static", _ort_quantized),
+    "nncf": _once("nncf.xml", "NNCF", _nncf),
     "modelopt": _modelopt,
     "eager-cuda": _where(require_gpu, _eager),
     "torch-tensorrt": _where(require_torch_tensorrt, _eager),

@@ -57,9 +57,7 @@ MODULES: Mapping[str, Case] = {
     "depthwise, relu6": Case(lambda: m.network(m.Inverted(8, nn.ReLU6), planes=8)),
     "depthwise, hard-swish": Case(lambda: m.network(m.Inverted(8, nn.Hardswish), planes=8)),
     "channel shuffle": Case(lambda: m.network(m.Block(8, 16, 2), m.Shuffle(), m.Block(16, 16))),
-    "a layer called twice": Case(
-        lambda: m.network(m.Twice(8), planes=8), failing={"openvino.fp32": "adds are not fused"}
-    ),
+    "a layer called twice": Case(lambda: m.network(m.Twice(8), planes=8)),
     "pyramid": Case(lambda: m.network(m.Pyramid(8), planes=8)),
     "infinite mask": Case(
         lambda: m.network(m.Block(8, 16, 2), m.Masked(144)),

@@ -24,10 +24,12 @@ from exporter.measure.timing import (
     Profile,
 )
 from exporter.prove.certificate import Accuracy, Parity, Receipt
+from exporter.prove.gate_record import Gate
 from exporter.targets import MachineKind, Prediction, device_of
 
 NOT_MEASURED: Final = "nothing was measured"
 NO_THROUGHPUT: Final = "not measured; `exporter benchmark --throughput` does"
+NOT_GATED: Final = "not gated; `exporter gate` does"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,13 +148,19 @@ class Manifest:
     failed_engines: tuple[FailedEngine, ...] = ()
     throughput: Throughput | Skipped = Skipped(NO_THROUGHPUT)
     """Measured in one go with the latencies."""
+    gate: Gate | Skipped = Skipped(NOT_GATED)
+    """What `exporter gate` found of these engines' files last."""
 
     def only(self, engines: tuple[EngineRecord, ...]) -> Manifest:
         """The manifest of these of its engines alone."""
         measured = self.throughput
         if not isinstance(measured, Skipped):
             measured = measured.of_engines(engine.id for engine in engines)
-        return replace(self, engines=engines, throughput=measured)
+        gate = self.gate
+        if not isinstance(gate, Skipped):
+            ids = {engine.id for engine in engines}
+            gate = replace(gate, engines=tuple(one for one in gate.engines if one.id in ids))
+        return replace(self, engines=engines, throughput=measured, gate=gate)
 
     def engine(self, identity: str) -> EngineRecord | None:
         """The engine of that id; None: the build has none."""

@@ -3,7 +3,7 @@
 Clopper and Pearson, "The use of confidence or fiducial limits illustrated in the case of the
 binomial", Biometrika 26 (1934): the lower bound of a rate of which `count` of `trials` were seen is
 the q at which P(X >= count), X ~ Binomial(trials, q), is 1 - CONFIDENCE. Were the rate any lower,
-so many would have been seen in less than one of twenty draws.
+so many would have been seen in less than one of twenty draws. The upper bound is that of P(X <= count).
 """
 
 from __future__ import annotations
@@ -15,13 +15,18 @@ import numpy as np
 CONFIDENCE: Final = 0.95
 
 
-def rate_at_least(count: int, trials: int) -> float:
-    """The lower bound of a rate; 0 where nothing was seen.
+def rate_at_least(count: int, trials: int, confidence: float = CONFIDENCE) -> float:
+    """The lower bound of a rate; 0 where nothing was seen."""
+    return _rate_of_fewer(count, trials, confidence) if count else 0.0
 
-    Found by bisection of the binomial's tail: P(X < count) falls as the rate grows.
-    """
-    if not count:
-        return 0.0
+
+def rate_at_most(count: int, trials: int, confidence: float = CONFIDENCE) -> float:
+    """The upper bound of a rate; 1 where nothing else was seen."""
+    return _rate_of_fewer(count + 1, trials, 1 - confidence) if count < trials else 1.0
+
+
+def _rate_of_fewer(count: int, trials: int, probability: float) -> float:
+    """The rate at which P(X < count) has that value, by bisection: it falls as the rate grows."""
     seen = np.arange(count)
     steps = np.log((trials - seen[:-1]) / (seen[:-1] + 1))
     log_choose = np.concatenate([[0.0], np.cumsum(steps)])
@@ -29,7 +34,7 @@ def rate_at_least(count: int, trials: int) -> float:
     while high - low > 1e-12:
         rate = (low + high) / 2
         fewer = np.exp(log_choose + seen * np.log(rate) + (trials - seen) * np.log1p(-rate)).sum()
-        low, high = (rate, high) if fewer > CONFIDENCE else (low, rate)
+        low, high = (rate, high) if fewer > probability else (low, rate)
     return low
 
 

@@ -24,6 +24,7 @@ except ModuleNotFoundError as missing:
 import exporter
 from exporter.builds import converters
 from exporter.builds.benchmark_request import BenchmarkRequest
+from exporter.builds.gate_request import GateRequest
 from exporter.builds.option import Option, Values, arguments
 from exporter.builds.request import (
     ExportRequest,
@@ -158,6 +159,29 @@ def validate(
     if request.blocks and not as_json:
         render_drift(outcome.manifest, _console())
     _finish(outcome.failures)
+
+
+@command(
+    app,
+    teaching(
+        "exporter gate resnet20-digits --max-drop 1%",
+        "exporter gate build/mine --data held-out/ --engine ort-cpu.int8",
+        "exporter gate bundle.tar.zst --data held-out/ --labels labels.csv --json",
+    ),
+)
+def gate(
+    request: GateRequest, quiet: options.Quiet = False, as_json: options.AsJson = False
+) -> None:
+    """May it be released? Engines against the float32 reference on your images, exact bounds.
+
+    An engine passes where the bound of the images that get another class, and of the accuracy lost
+    where there are labels, is within the limits; or it says how many more images would decide.
+    """
+    from exporter.commands import gate as gating
+
+    gated = gating.gate(request, _progress(quiet))
+    show(gated, gating.render, as_json, _console())
+    _finish(gated.failures)
 
 
 @command(

@@ -190,3 +190,36 @@ def member(kind: type[Member], given: str) -> Member:
         name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind.__name__).lower()
         raise unknown_name(name, str(given), list(kind))
     return named[str(given).lower()]
+
+
+def share(given: str | float) -> str:
+    """A share of the images as its percentage: "0.5%", which may be given as 0.005, too.
+
+    Raises:
+        UsageError: no number, or not between 0 and half of them.
+    """
+    found = fraction(given)
+    if not 0 < found < 0.5:
+        raise UsageError(f"{given!r} is no budget: give a share above 0 and below 50 %, as in 0.5%")
+    return f"{100 * found:.6g}%"
+
+
+def confidence(given: str | float) -> float:
+    """At least half, less than 1.
+
+    Raises:
+        UsageError: it is not.
+    """
+    found = fraction(given)
+    if not 0.5 <= found < 1:
+        raise UsageError(f"confidence {given!r}: give at least 0.5 and less than 1, as in 0.95")
+    return found
+
+
+def fraction(given: str | float) -> float:
+    """The number in "0.5%", "0.005" or 0.005; not a number where it is none."""
+    text = str(given).strip()
+    try:
+        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        return math.nan

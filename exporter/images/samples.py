@@ -209,7 +209,12 @@ def _synthetic(spec: ModelSpec, seed: int) -> Data:
     return Data(samples(0, "calibration set"), samples(1, "evaluation set"), (note,))
 
 
-def _folder(spec: ModelSpec, path: Path, progress: Progress) -> Data:
+def picture_contract(spec: ModelSpec, path: Path) -> Preprocessing:
+    """How the pictures at `path` become the model's input.
+
+    Raises:
+        InputError: the model does not say, or takes several inputs.
+    """
     if spec.other_inputs:
         names = ", ".join(one.name for one in spec.inputs)
         raise InputError(
@@ -223,11 +228,16 @@ def _folder(spec: ModelSpec, path: Path, progress: Progress) -> Data:
             f"({contract.skipped}); give --mean and --std (and --resize, --channels, ...) or a "
             "--preprocessing FILE.json, or ready tensors as .npz"
         )
+    return contract
+
+
+def _folder(spec: ModelSpec, path: Path, progress: Progress) -> Data:
+    contract = picture_contract(spec, path)
     files = find_pictures(path)
     by_hash: dict[str, Path] = {}
     with progress.stage(f"read {path.name}", total=len(files)) as advance:
         for file in files:
-            by_hash.setdefault(_hash_image(file), file)
+            by_hash.setdefault(hash_picture(file), file)
             advance(1)
     classes = class_numbers(path, files, spec.classes)
 
@@ -235,7 +245,7 @@ def _folder(spec: ModelSpec, path: Path, progress: Progress) -> Data:
         chosen = [by_hash[digest] for digest in hashes]
 
         def read(index: int) -> Array:
-            return _read_image(chosen[index], contract, spec)
+            return read_picture(chosen[index], contract, spec)
 
         labels = None
         if isinstance(classes, dict):
@@ -248,7 +258,7 @@ def _folder(spec: ModelSpec, path: Path, progress: Progress) -> Data:
     return replace(data, notes=(f"--data {path.name} gives no labels: {classes.skipped}",))
 
 
-def _hash_image(file: Path) -> str:
+def hash_picture(file: Path) -> str:
     """The content's SHA-256, once the header has told that it is a picture of sane size."""
     with _reading(file), opened(file):
         pass
@@ -256,7 +266,8 @@ def _hash_image(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _read_image(file: Path, contract: Preprocessing, spec: ModelSpec) -> Array:
+def read_picture(file: Path, contract: Preprocessing, spec: ModelSpec) -> Array:
+    """A picture as the model takes it, without a batch dimension."""
     with _reading(file), opened(file) as image:
         return prepare(image, contract, spec)
 

@@ -99,7 +99,7 @@ def compare_answers(
     are judged by nothing.
     """
     classes, wanted = outputs.argmax(axis=1), expected.argmax(axis=1)
-    margins = _top1_margins(expected)
+    margins = top1_margins(expected)
     tied = margins <= near_tie
     flipped = np.flatnonzero((classes != wanted) & ~tied)
     rows = [
@@ -133,7 +133,8 @@ def _against_labels(right: npt.NDArray[np.bool_], known: npt.NDArray[np.bool_]) 
     )
 
 
-def _top1_margins(outputs: Floats) -> Floats:
+def top1_margins(outputs: Floats) -> Floats:
+    """(N, classes) -> by how much each row prefers its first class to its second."""
     if outputs.shape[1] < 2:
         return np.full(len(outputs), np.inf)
     best = np.partition(outputs, -2, axis=1)

@@ -44,7 +44,7 @@ def check_parity(
     inputs = reference.inputs
     alone = inputs.take(0 if reference.fixed_batch else SINGLE_SAMPLES)
     with progress.stage(f"parity of {title}", inputs.count + alone.count) as advance:
-        run = _rows_of(session, reference)
+        run = rows_from(session, reference)
         outputs = run_all(run, inputs, reference.fixed_batch, advance)
         singly: Floats | None = None
         if alone.count:
@@ -52,7 +52,7 @@ def check_parity(
     return compare(outputs, reference, limits, scope=scope, singly=singly), outputs
 
 
-def _rows_of(session: Session, reference: Reference) -> Callable[[Array], Array]:
+def rows_from(session: Session, reference: Reference) -> Callable[[Array], Array]:
     """Runs an engine: a batch -> all that it answers, a row an input."""
     if not reference.parts:
         return session.run

@@ -204,22 +204,30 @@ def read_goldens(path: Path, spec: ModelSpec) -> Reference:
         raise InputError(f"{path} cannot be read ({error}); export the model again") from None
 
 
-def _reference_of_file(model: Model, inputs: Samples, progress: Progress) -> Reference:
+def as_written(graph: bytes | str, spec: ModelSpec) -> Callable[[Array], Array]:
+    """Runs an ONNX file of a model (its bytes or path), with ONNX Runtime's optimizations off.
+
+    A batch -> all outputs side by side, (N, values).
+    """
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
-    session = ort.InferenceSession(model.given, options, providers=["CPUExecutionProvider"])
-    spec = model.spec
+    session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     names = [output.name for output in spec.outputs]
+    return lambda batch: side_by_side(session.run(names, by_name(batch, name)))
+
+
+def _reference_of_file(model: Model, inputs: Samples, progress: Progress) -> Reference:
+    import onnxruntime as ort
+
+    spec = model.spec
+    assert model.given is not None, "an ONNX file was given"
+    run = as_written(model.given, spec)
     declared = spec.input.shape[0]
     fixed = declared if isinstance(declared, int) else None
-
-    def run(batch: Array) -> Array:
-        return side_by_side(session.run(names, by_name(batch, name)))
-
     with progress.stage("reference: the given file, optimizations off", inputs.count) as advance:
         outputs = run_all(run, inputs, fixed, advance)
     return Reference.of(

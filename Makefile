@@ -4,7 +4,7 @@
 #: WEIGHTS      auto, random, a torchvision name, or a .pth, .pt or .safetensors file
 #: PRECISION    fp32,fp16,bf16,int8
 #: TARGET       ort-cpu,openvino,tensorrt-rtx,... (make doctor lists them)
-#: DATA         images to calibrate and to evaluate on: a folder, an .npz or an .npy
+#: DATA         images to calibrate and to evaluate on, or to gate on: a folder, an .npz or an .npy
 #: OUT          the build's folder, where it is not build/MODEL
 #: OLD NEW      the builds that `make compare` compares (NEW: MODEL's or OUT)
 #: THROUGHPUT   1: `make benchmark` also finds how many processes and threads answer most images
@@ -43,7 +43,7 @@ OPTIONS = $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(PRECISION),--precision 
 BUILD = $(or $(OUT),$(MODEL),resnet20-digits)
 
 .DEFAULT_GOAL := help
-.PHONY: help docs setup export models trace validate benchmark explain compare report pack doctor \
+.PHONY: help docs setup export models trace validate gate benchmark explain compare report pack doctor \
 	cache schema bench bench-quick digits test lint test-variants test-gpu gpu-report \
 	test-gpu-report rehearse-gpu test-browser test-serving test-zoo fuzz-graphs clean
 
@@ -83,6 +83,9 @@ trace: $(READY) ## How a tensor moves through MODEL
 
 validate: $(READY) ## Replay the goldens through every engine of MODEL's build (or OUT)
 	@$(RUN) validate "$(BUILD)" $(ARGS)
+
+gate: $(READY) ## May MODEL's engines (or OUT's) be released? Against the reference, on the images in DATA
+	@$(RUN) gate "$(BUILD)" $(if $(DATA),--data "$(DATA)") $(ARGS)
 
 benchmark: $(READY) ## Measure MODEL's build (or OUT) again against eager PyTorch (THROUGHPUT=1)
 	@$(RUN) benchmark "$(BUILD)" $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(THROUGHPUT),--throughput) $(ARGS)

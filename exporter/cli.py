@@ -39,23 +39,14 @@ from exporter.commands.exits import INTERRUPTED, KeptError, teaching
 from exporter.commands.options import command
 from exporter.commands.show import show
 from exporter.commands.standard_streams import open_closed_streams, silence_third_parties
+from exporter.commands.terminal import finish, progress_of, results, say_error
 from exporter.errors import ExporterError, Interrupted, UsageError, install_command
 from exporter.pack.request import PackRequest
-from exporter.progress import (
-    PIPE_WIDTH,
-    Progress,
-    Silent,
-    Terminal,
-    is_terminal,
-    make_console,
-    styled,
-)
+from exporter.progress import Silent, is_terminal, styled
 from exporter.targets import TARGETS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from rich.console import Console
 
 NAME: Final = "exporter"
 
@@ -96,14 +87,14 @@ def export(request: ExportRequest, quiet: options.Quiet = False) -> None:
     from exporter.commands import tables
 
     try:
-        build = exporter.export(request.source, **arguments(request), progress=_progress(quiet))
+        build = exporter.export(request.source, **arguments(request), progress=progress_of(quiet))
     except Interrupted as interruption:
         raise KeptError(str(interruption)) from None
-    console = _console()
+    console = results()
     tables.engines(build.manifest, console)
     written = f"\n{build.path / 'report.html'}  {build.path / 'manifest.json'}"
     console.print(written, markup=False, soft_wrap=True)
-    _finish(build.failures, "" if quiet else tables.next_steps(build.path, build.manifest))
+    finish(build.failures, "" if quiet else tables.next_steps(build.path, build.manifest))
 
 
 @command(app, teaching("exporter models", "exporter models --json"))
@@ -115,7 +106,7 @@ def models(as_json: options.AsJson = False) -> None:
     if as_json:
         print(json.dumps(tables.variant_rows(VARIANTS), indent=1))  # noqa: T201
     else:
-        tables.variants(VARIANTS, _console())
+        tables.variants(VARIANTS, results())
 
 
 @command(app, teaching("exporter trace resnet34", "exporter trace timm:resnet50d --image-size 256"))
@@ -143,7 +134,7 @@ def trace(
         image_size=converters.image_size(image_size),
         progress=Silent(),
     )
-    show(trace_model(defined), render, as_json, _console())
+    show(trace_model(defined), render, as_json, results())
 
 
 @command(app, teaching("exporter validate build/resnet50", "exporter validate resnet50 --blocks"))
@@ -154,11 +145,11 @@ def validate(
     from exporter.commands.validate import render, render_drift
 
     build = exporter.open_build(request.build)
-    outcome = build.validate(**arguments(request), progress=_progress(quiet))
-    show(outcome.outcome, render, as_json, _console())
+    outcome = build.validate(**arguments(request), progress=progress_of(quiet))
+    show(outcome.outcome, render, as_json, results())
     if request.blocks and not as_json:
-        render_drift(outcome.manifest, _console())
-    _finish(outcome.failures)
+        render_drift(outcome.manifest, results())
+    finish(outcome.failures)
 
 
 @command(
@@ -179,9 +170,9 @@ def gate(
     """
     from exporter.commands import gate as gating
 
-    gated = gating.gate(request, _progress(quiet))
-    show(gated, gating.render, as_json, _console())
-    _finish(gated.failures)
+    gated = gating.gate(request, progress_of(quiet))
+    show(gated, gating.render, as_json, results())
+    finish(gated.failures)
 
 
 @command(
@@ -200,10 +191,10 @@ def benchmark(request: BenchmarkRequest, quiet: options.Quiet = False) -> None:
     from exporter.commands import tables
 
     build = exporter.open_build(request.build)
-    outcome = build.benchmark(**arguments(request), progress=_progress(quiet))
-    tables.engines(outcome.manifest, _console())
-    tables.throughput(outcome.manifest, _console())
-    _finish(outcome.failures)
+    outcome = build.benchmark(**arguments(request), progress=progress_of(quiet))
+    tables.engines(outcome.manifest, results())
+    tables.throughput(outcome.manifest, results())
+    finish(outcome.failures)
 
 
 @command(
@@ -224,7 +215,7 @@ def explain(
     from exporter.commands import explain as explaining
 
     explanation = explaining.explain(exporter.open_build(folder).manifest, engine)
-    show(explanation, explaining.render, as_json, _console())
+    show(explanation, explaining.render, as_json, results())
 
 
 @command(app, teaching("exporter report resnet50"))
@@ -234,7 +225,7 @@ def report(folder: Folder) -> None:
 
     build = exporter.open_build(folder)
     for path in write_report(build.path, build.manifest):
-        _console().print(str(path), markup=False, soft_wrap=True)
+        results().print(str(path), markup=False, soft_wrap=True)
 
 
 @command(app, teaching("exporter schema > manifest.schema.json"))
@@ -294,8 +285,8 @@ def compare(
         require=require,
         allow_other_host=allow_other_host,
     )
-    show(comparison, comparing.render, as_json, _console())
-    _finish(comparison.failures)
+    show(comparison, comparing.render, as_json, results())
+    finish(comparison.failures)
 
 
 @command(
@@ -308,9 +299,9 @@ def compare(
 def pack(request: PackRequest, quiet: options.Quiet = False) -> None:
     """Pack a build for production: engines, goldens, contract, model card, hashes."""
     packed = exporter.open_build(request.build).pack(
-        **arguments(request), progress=_progress(quiet)
+        **arguments(request), progress=progress_of(quiet)
     )
-    console = _console()
+    console = results()
     for note in packed.notes:
         console.print(styled(("note:", "yellow"), f" {note}"), soft_wrap=True)
     console.print(f"{packed.path}: {', '.join(packed.engines)}", markup=False, soft_wrap=True)
@@ -321,7 +312,7 @@ def doctor(as_json: options.AsJson = False) -> None:
     """Say what this machine can build and run, and what would add the rest."""
     from exporter.commands import doctor as doctoring
 
-    show(doctoring.diagnose(), doctoring.render, as_json, _console())
+    show(doctoring.diagnose(), doctoring.render, as_json, results())
 
 
 @command(app, teaching("exporter cache", "exporter cache --clear --yes"))
@@ -346,7 +337,7 @@ def cache(
             typer.confirm(f"remove {found.bytes / 1e6:.1f} MB in {found.folder}?", abort=True)
         caching.clear(found)
         found = caching.look()
-    show(found, caching.render, as_json, _console())
+    show(found, caching.render, as_json, results())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -360,53 +351,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         code = app(args=arguments, prog_name=NAME, standalone_mode=False)
         if code == INTERRUPTED:  # Typer makes a code of Ctrl-C
-            _say_error(interrupted)
+            say_error(interrupted)
     except (typer.Abort, KeyboardInterrupt):
-        _say_error(interrupted)
+        say_error(interrupted)
         code = INTERRUPTED
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         command_path = context.command_path if context else NAME
-        _say_error(f"{error.format_message()} ({command_path} --help tells more)")
+        say_error(f"{error.format_message()} ({command_path} --help tells more)")
         code = error.exit_code
     except ExporterError as error:
-        _say_error(str(error))
+        say_error(str(error))
         code = error.exit_code
     except ImportError as error:
         library = (error.name or "a library").partition(".")[0]
         if library == NAME:
             raise  # not a library that could be installed
         absent = isinstance(error, ModuleNotFoundError)
-        _say_error(
+        say_error(
             f"this needs {library}, which {'is not installed' if absent else f'fails: {error}'}; "
             f"run (with gpu for cpu where an NVIDIA GPU is): {install_command('cpu')}"
         )
         code = 2
     except OSError as error:
         # A full disk or a vanished file, wherever it happens.
-        _say_error(f"{error.filename or 'input/output'}: {error.strerror or error}")
+        say_error(f"{error.filename or 'input/output'}: {error.strerror or error}")
         code = 1
     sys.exit(code or 0)
-
-
-def _finish(failures: Sequence[str], last: str = "") -> None:
-    for failure in failures:
-        _say_error(failure)
-    if last:
-        _console().print(last, markup=False, highlight=False, soft_wrap=True)
-    if failures:
-        raise typer.Exit(1)
-
-
-def _say_error(text: str) -> None:
-    line = " ".join(text.split())
-    make_console(stderr=True).print(styled(("error:", "bold red"), f" {line}"), soft_wrap=True)
-
-
-def _console() -> Console:
-    # A pipe or a log has no width: wide enough for every table of ours.
-    return make_console(pipe_width=PIPE_WIDTH)
-
-
-def _progress(quiet: bool) -> Progress:
-    return Silent() if quiet else Terminal(make_console(stderr=True))

@@ -87,7 +87,7 @@ def gate(request: GateRequest, progress: Progress) -> Gated:
         manifest = replace(manifest, gate=found)
         manifests.write(subject.folder, manifest)
         write_report(subject.folder, manifest)
-    failures = [f"{name}: {why}" for name, why in (subject.broken | broken).items()]
+    failures = [f"{name}: {why}" for name, why in {**subject.broken, **broken}.items()]
     failures += [
         f"{one.id}: {_why(one, found)}" for one in found.engines if one.decision != Decision.PASS
     ]

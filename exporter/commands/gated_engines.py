@@ -1,4 +1,4 @@
-"""What `exporter gate` asks: the engines of a build or a bundle that run here, and the reference."""
+"""What `exporter gate` asks: a build's or a bundle's engines that run here, and the reference."""
 
 from __future__ import annotations
 
@@ -66,9 +66,7 @@ class Subject:
 
 
 @contextmanager
-def opened_subject(
-    given: Path, wanted: Sequence[str], threads: int | None
-) -> Iterator[Subject]:
+def opened_subject(given: Path, wanted: Sequence[str], threads: int | None) -> Iterator[Subject]:
     """The build or the bundle, its engines loaded for as long as it is asked.
 
     Raises:
@@ -102,8 +100,8 @@ def _build(folder: Path, wanted: Sequence[str], threads: int, stack: ExitStack) 
     def scores(run: Callable[[Array], Array]) -> Scores:
         return lambda batch: run_all(run, Samples.of("", batch), goldens.fixed_batch)[:, columns]
 
-    for engine in manifest.engines:
-        reason = _why_not(engine, wanted)
+    for engine in _named(manifest.engines, wanted):
+        reason = _why_not(engine)
         if reason:
             not_here[engine.id] = reason
             continue
@@ -162,15 +160,15 @@ def _bundle(given: Path, wanted: Sequence[str], threads: int, stack: ExitStack) 
     not_here: dict[str, str] = {}
     broken: dict[str, str] = {}
     floats = [one for one in manifest.engines if one.precision is Precision.FP32]
-    float32 = next((one for one in floats if _why_not(one, ()) is None), None)
+    float32 = next((one for one in floats if _why_not(one) is None), None)
     if float32 is None:
         raise UsageError(
             f"{given} holds no FP32 engine that runs here, and the others have nothing to be "
             "compared with; pack one with them, or gate the build"
         )
     others = [one for one in manifest.engines if one is not float32]
-    for engine in others:
-        reason = _why_not(engine, wanted)
+    for engine in _named(others, wanted):
+        reason = _why_not(engine)
         if reason:
             not_here[engine.id] = reason
             continue
@@ -228,9 +226,11 @@ def _check_wanted(wanted: Sequence[str], manifest: Manifest) -> None:
             raise unknown_name("engine", name, known)
 
 
-def _why_not(engine: EngineRecord, wanted: Sequence[str]) -> str | None:
-    if wanted and engine.id not in wanted:
-        return "not asked for"
+def _named(engines: Sequence[EngineRecord], wanted: Sequence[str]) -> list[EngineRecord]:
+    return [engine for engine in engines if not wanted or engine.id in wanted]
+
+
+def _why_not(engine: EngineRecord) -> str | None:
     if engine.rejected:
         return "it was rejected when it was built"
     try:

@@ -179,7 +179,8 @@ def _labels_in(path: Path, count: int, classes: int) -> Labels | None:
             f"{path}: labels from {labels.min()} to {labels.max()}, the model has "
             f"{classes} classes, 0 to {classes - 1}"
         )
-    return labels.astype(np.int64)
+    found: Labels = labels.astype(np.int64)
+    return found
 
 
 def _tensors(

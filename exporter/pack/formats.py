@@ -14,6 +14,7 @@ from exporter.errors import UsageError, unknown_name, unused_option
 from exporter.pack.bundle import ARCHIVE
 from exporter.pack.destination import check_out
 from exporter.pack.from_build import open_release
+from exporter.pack.gate import check_gate
 from exporter.pack.packable import Release, Written
 from exporter.pack.request import Concern, PackRequest
 from exporter.progress import Progress
@@ -85,6 +86,8 @@ def pack(request: PackRequest, progress: Progress) -> Packed:
         progress=progress,
     )
     write: Writer = getattr(importlib.import_module(chosen.module), chosen.function)
+    if request.require_gate:
+        check_gate(release.manifest)
     with progress.stage(f"pack {release.name} as {request.format}"):
         written = write(release, request, out)
     return Packed(out, written.engines, (*release.notes, *written.notes))

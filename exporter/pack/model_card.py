@@ -37,6 +37,7 @@ def model_card(release: Release) -> str:
         machines=_machines(manifest),
         rows=[_row(engine) for engine in release.engines],
         under_load=None if isinstance(manifest.throughput, Skipped) else manifest.throughput,
+        gate=None if isinstance(manifest.gate, Skipped) else manifest.gate,
         evaluated_on_labels=any(engine.accuracy for engine in release.engines),
         synthetic="synthetic" in manifest.data.evaluation.source,
     )

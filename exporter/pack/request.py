@@ -48,6 +48,9 @@ class PackRequest:
     allow_untrained: Annotated[
         bool, Option(help="Pack random weights all the same; the bundle says so.")
     ] = field(default=False, kw_only=True)
+    require_gate: Annotated[
+        bool, Option(help="Refuse engines that `exporter gate` has not passed.")
+    ] = field(default=False, kw_only=True)
     sign: Annotated[
         Path | None,
         Option(

@@ -3,7 +3,8 @@
 Clopper and Pearson, "The use of confidence or fiducial limits illustrated in the case of the
 binomial", Biometrika 26 (1934): the lower bound of a rate of which `count` of `trials` were seen is
 the q at which P(X >= count), X ~ Binomial(trials, q), is 1 - CONFIDENCE. Were the rate any lower,
-so many would have been seen in less than one of twenty draws. The upper bound is that of P(X <= count).
+so many would have been seen in less than one of twenty draws. The upper bound is the q at which
+P(X <= count) is that.
 """
 
 from __future__ import annotations

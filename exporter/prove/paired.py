@@ -140,8 +140,9 @@ def count(
     flipped = (answers != wanted) & ~tied
     lost = gained = np.zeros(len(wanted), bool)
     if labels is not None:
-        lost, gained = (wanted == labels) & (answers != labels), (wanted != labels) & (
-            answers == labels
+        lost, gained = (
+            (wanted == labels) & (answers != labels),
+            (wanted != labels) & (answers == labels),
         )
     counts = Counts(
         kept=int((~tied & ~flipped).sum()),

@@ -179,5 +179,5 @@ def _approximately(count: Any, trials: Any, confidence: float) -> tuple[Floats, 
 
 def _rounded(number: int) -> int:
     """Up to two digits: it is no more exact than that."""
-    unit = 10 ** max(0, len(str(number)) - 2)
+    unit = int(10 ** max(0, len(str(number)) - 2))
     return -(-number // unit) * unit

@@ -144,6 +144,7 @@ def commands(manifest: Manifest) -> dict[str, str]:
         "throughput": _benchmark_line(manifest, _loaded(manifest, again)),
         "drift": "exporter validate DIR --blocks",
         "validate": "exporter validate DIR",
+        "gate": "exporter gate DIR --data FOLDER",
         "receipts": "exporter explain DIR",
         "compare": "exporter compare OLD NEW --max-slowdown 0.05",
         "report": "exporter report DIR",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from exporter.builds.records import EngineRecord, FailedEngine, Manifest
     from exporter.commands.benchmark import Benchmark
     from exporter.commands.build import Build, export, open_build
+    from exporter.commands.gate import Gated
     from exporter.commands.validate import Validation
     from exporter.errors import (
         BuildError,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from exporter.pack.formats import Packed
     from exporter.progress import Progress
     from exporter.prove.certificate import Accuracy, Parity, Receipt
+    from exporter.prove.gate_record import Gate, GatedEngine
 
 __version__ = "0.1.0"
 
@@ -49,6 +51,9 @@ __all__ = [
     "EngineRecord",
     "ExporterError",
     "FailedEngine",
+    "Gate",
+    "Gated",
+    "GatedEngine",
     "InputError",
     "Latency",
     "Manifest",
@@ -78,6 +83,7 @@ _HOMES = {
     "exporter.builds.records": ("EngineRecord", "FailedEngine", "Manifest"),
     "exporter.commands.benchmark": ("Benchmark",),
     "exporter.commands.build": ("Build", "export", "open_build"),
+    "exporter.commands.gate": ("Gated",),
     "exporter.commands.validate": ("Validation",),
     "exporter.errors": (
         "BuildError",
@@ -93,6 +99,7 @@ _HOMES = {
     "exporter.pack.formats": ("Packed",),
     "exporter.progress": ("Progress",),
     "exporter.prove.certificate": ("Accuracy", "Parity", "Receipt"),
+    "exporter.prove.gate_record": ("Gate", "GatedEngine"),
 }
 """Where the names are that are imported on first use."""
 

@@ -49,6 +49,7 @@ from exporter.prove.certificate import (
     Receipt,
     Scope,
 )
+from exporter.prove.gate_record import Decision, Gate, GatedEngine, GateFlip
 from exporter.targets import Prediction
 
 BLOCKS = tuple(
@@ -414,6 +415,23 @@ def under_load(max_p99_ms: float | None = None) -> Manifest:
             left_out={"ort-cpu.int8 4 x 1": Skipped("no memory")},
         ),
     )  # fmt: skip
+
+
+def gated() -> Manifest:
+    """`resnet50` with an engine that passed the gate, one that failed, and one in between."""
+    flip = GateFlip("cat/7.jpg", "cat", "dog", "cat", 0.31, "data:image/jpeg;base64,/9j/4AAQ")
+    engines = (
+        GatedEngine("ort-cpu.fp32", Decision.PASS, 540, 0, 0, 0.0, 0.0055),
+        GatedEngine(
+            "ort-cpu.int8", Decision.FAIL, 538, 2, 40, 0.0568, 0.0953, 31, 4, 0.91, 0.96,
+            0.0312, 0.0702, flipped=(flip, replace(flip, label="", thumbnail="")),
+        ),
+        GatedEngine("openvino.int8", Decision.UNDECIDED, 540, 0, 3, 0.0015, 0.0143,
+                    more_images=1800, flipped=(flip,)),
+    )  # fmt: skip
+    gate = Gate("folder held-out", 540, "0" * 64, "the float32 graph", 0.005, 0.01, 0.95, engines,
+                ("x.png cannot be read as a picture",), ("a note",))  # fmt: skip
+    return replace(resnet50(), gate=gate)
 
 
 HOSTILE = "</title><script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{ 7*7 }}&amp;"

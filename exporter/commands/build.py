@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 from exporter.builds import manifest as manifests
 from exporter.builds.benchmark_request import BenchmarkRequest, MeasuringRequest
 from exporter.builds.folder import find_build
+from exporter.builds.gate_request import GateRequest
 from exporter.builds.option import arguments, narrowed, refuse_unusable
 from exporter.builds.records import EngineRecord, Manifest
 from exporter.builds.request import ExportRequest, ValidateRequest
 from exporter.commands.calls import (
     BenchmarkCall,
     ExportCall,
+    GateCall,
     PackCall,
     ValidateCall,
     shown,
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     import torch
 
     from exporter.commands.benchmark import Benchmark
+    from exporter.commands.gate import Gated
     from exporter.commands.validate import Validation
     from exporter.pack.formats import Packed
 
@@ -82,7 +85,7 @@ class Build(Mapping[str, EngineRecord]):
     def failures(self) -> tuple[str, ...]:
         """What failed in the export and in this object's last check: "engine: why", a line each.
 
-        The last check is the latest `validate()` or `benchmark()`.
+        The last check is the latest `validate()`, `gate()` or `benchmark()`.
         """
         return (*self._manifest.failures, *self._found)
 
@@ -140,6 +143,32 @@ class Build(Mapping[str, EngineRecord]):
         outcome = validate_build(
             self.path, blocks=call.blocks, threads=call.threads, progress=progress
         )
+        self._learn(outcome.manifest, outcome.failures, progress.notes)
+        return outcome
+
+    @takes(GateCall)
+    def gate(self, request_for: Callable[[Path], GateCall]) -> Gated:  # noqa: D417
+        """May it be released? Every engine against the float32 reference, on your images.
+
+        Args:
+            {options}
+            progress: see `exporter.export`.
+
+        Returns:
+            Each engine's decision with the counts and bounds behind it, and the failures, which
+            `failures` has as well. The build's record has it as `manifest.gate`.
+
+        Raises:
+            UsageError: nothing can be gated as asked.
+            InputError: the build, the images or the labels cannot be used.
+        """
+        from exporter.commands.gate import gate
+
+        call = request_for(self.path)
+        request = narrowed(GateRequest, call)
+        refuse_unusable(request)
+        progress = shown(call.progress)
+        outcome = gate(request, progress)
         self._learn(outcome.manifest, outcome.failures, progress.notes)
         return outcome
 

@@ -31,6 +31,7 @@ import attrs
 from attrs import frozen
 
 from exporter.builds.benchmark_request import MeasuringRequest
+from exporter.builds.gate_request import GateRequest
 from exporter.builds.option import Declaration, declarations
 from exporter.builds.request import ExportRequest, ValidateRequest
 from exporter.errors import UsageError, unknown_name
@@ -65,6 +66,13 @@ class ExportCall(ExportRequest):
 @frozen(kw_only=True)
 class ValidateCall(ValidateRequest):
     """What `Build.validate` takes."""
+
+    progress: Shown = "auto"
+
+
+@frozen(kw_only=True)
+class GateCall(GateRequest):
+    """What `Build.gate` takes."""
 
     progress: Shown = "auto"
 

@@ -24,6 +24,7 @@ from exporter.errors import (
     UsageError,
     unknown_name,
 )
+from exporter.graph.bake import taking_images
 from exporter.images.samples import Samples
 from exporter.models.class_names import class_names
 from exporter.prove.limits import LIMITS
@@ -90,7 +91,7 @@ def _build(folder: Path, wanted: Sequence[str], threads: int, stack: ExitStack) 
     files = BuildFolder(folder, model.name)
     goldens = read_goldens(files.golden, model)
     _, columns, golden_scores = list(goldens.each())[place]
-    reference = _graph(files.portable_path(Precision.FP32), model, goldens)
+    reference = _graph(files.portable_path(Precision.FP32), manifest, goldens)
     count = golden_scores.outputs.shape[1]
     named = class_names(model.weights.classes) if model.weights.classes else ()
     engines: dict[str, Scores] = {}
@@ -126,12 +127,19 @@ def _build(folder: Path, wanted: Sequence[str], threads: int, stack: ExitStack) 
     )
 
 
-def _graph(path: Path, model: ModelSpec, goldens: Reference) -> Callable[[Array], Array]:
-    """The build's own float32 graph, once it has answered the goldens as eager PyTorch did."""
+def _graph(path: Path, manifest: Manifest, goldens: Reference) -> Callable[[Array], Array]:
+    """The build's own float32 graph, once it has answered the goldens as eager PyTorch did.
+
+    The file knows nothing of baked preprocessing: images are then normalised in front of it.
+    """
+    model, contract = manifest.model, manifest.model.preprocessing
     if not path.is_file():
         raise InputError(f"{path} is missing, the reference of the gate; export the model again")
     try:
-        run = as_written(str(path), model)
+        graph = path.read_bytes()
+        if manifest.request.bake_preprocess and not isinstance(contract, Skipped):
+            graph = taking_images(graph, contract)
+        run = as_written(graph, model)
     except Exception as error:  # whatever ONNX Runtime raises on a damaged file
         raise InputError(f"{path} cannot be loaded ({error}); export the model again") from None
     outputs = run_all(run, goldens.inputs, goldens.fixed_batch)

@@ -48,7 +48,8 @@ def from_images(model: Model) -> Model:
     images = TensorSpec(model.spec.input.name, "uint8", (batch, *height_width_channels(image)))
     spec = replace(model.spec, input=images)
     if model.module is None:
-        return replace(model, spec=spec, given=_taking_images(model, contract))
+        assert model.given is not None, "an ONNX file was given"
+        return replace(model, spec=spec, given=taking_images(model.given, contract))
     from exporter.models.from_images import FromImages
 
     return replace(model, spec=spec, module=FromImages(model.module, contract))
@@ -92,10 +93,9 @@ def bake(model: Model, graph: ir.Model, exact: ir.Model) -> tuple[ir.Model, Pass
     return baked, report
 
 
-def _taking_images(model: Model, contract: Preprocessing) -> bytes:
-    """The ONNX file that was given, which normalises images in front of what it does."""
-    assert model.given is not None
-    graph = ir.from_proto(onnx.load_model_from_string(model.given))
+def taking_images(given: bytes, contract: Preprocessing) -> bytes:
+    """An ONNX file that normalises images in front of what the given one does."""
+    graph = ir.from_proto(onnx.load_model_from_string(given))
     image = ImageInput.of(graph.graph, contract)
     prefix(image)
     taking: bytes = ir.to_proto(graph).SerializeToString(deterministic=True)

@@ -204,8 +204,8 @@ def read_goldens(path: Path, spec: ModelSpec) -> Reference:
         raise InputError(f"{path} cannot be read ({error}); export the model again") from None
 
 
-def as_written(graph: bytes | str, spec: ModelSpec) -> Callable[[Array], Array]:
-    """Runs an ONNX file of a model (its bytes or path), with ONNX Runtime's optimizations off.
+def as_written(graph: bytes, spec: ModelSpec) -> Callable[[Array], Array]:
+    """Runs an ONNX file of a model, with ONNX Runtime's optimizations off.
 
     A batch -> all outputs side by side, (N, values).
     """

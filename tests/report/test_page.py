@@ -25,8 +25,8 @@ from tests import gpu_manifests, manifests
 from tests.manifests import HOSTILE, latency, record
 from tests.pages import Page, lookup
 
-SECTIONS = ("use", "speed", "needs", "losses", "latency", "accuracy", "blocks", "drift", "roofline",
-            "scaling", "throughput", "receipts", "predicted", "data", "environment",
+SECTIONS = ("use", "speed", "needs", "losses", "latency", "accuracy", "gate", "blocks", "drift",
+            "roofline", "scaling", "throughput", "receipts", "predicted", "data", "environment",
             "again")  # fmt: skip
 MANIFESTS: dict[str, Callable[[], Manifest]] = {
     "whole": manifests.resnet50,
@@ -40,6 +40,7 @@ MANIFESTS: dict[str, Callable[[], Manifest]] = {
     "a gpu": gpu_manifests.a_gpus_build,
     "two devices": gpu_manifests.both_devices,
     "under load": manifests.under_load,
+    "gated": manifests.gated,
     "under load, limited": lambda: manifests.under_load(30.0),
 }
 

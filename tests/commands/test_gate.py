@@ -1,0 +1,259 @@
+"""The gate on the real digits: what passes, what fails, what is refused, and what is kept of it."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+from exporter import open_build
+from exporter.artifact import Skipped
+from exporter.builds import manifest as manifests
+from exporter.builds.gate_request import GateRequest
+from exporter.cli import main
+from exporter.commands.gate import Gated, gate
+from exporter.errors import InputError, UsageError
+from exporter.images import digits
+from exporter.progress import Silent
+from exporter.prove.gate_record import Decision
+from tests.packed import baked_build, digits_build, digits_bundle, pack_build
+
+INT8 = ("ort-cpu.int8",)
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> Path:
+    """A build that a test may change."""
+    return Path(shutil.copytree(digits_build(), tmp_path / "build"))
+
+
+@functools.cache
+def held_out() -> digits.Split:
+    return digits.splits()[1]
+
+
+def pictures(folder: Path, count: int = 40, names: tuple[str, ...] = tuple("0123456789")) -> Path:
+    """The first digits as PNGs, each in the folder of its class."""
+    split = held_out()
+    for number in range(count):
+        path = folder / names[split.labels[number]] / f"{number:04}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(split.images[number]).convert("RGB").save(path)
+    return folder
+
+
+def asked(build: Path, **options: Any) -> Gated:
+    return gate(GateRequest(build, **{"engines": INT8, "threads": 1, **options}), Silent())
+
+
+def biased(build: Path, by: float, engine: str = INT8[0]) -> None:
+    """Plants an engine that prefers the digit 0 by so much more, with its hash in the manifest."""
+    path = build / "manifest.json"
+    manifest = json.loads(path.read_text())
+    entry = next(one for one in manifest["engines"] if one["id"] == engine)
+    file = build / entry["path"]
+    model = onnx.load(file)
+    output = model.graph.output[0].name
+    for node in model.graph.node:
+        node.output[:] = ["raw" if name == output else name for name in node.output]
+    bias = onnx.numpy_helper.from_array(np.eye(1, 10, dtype=np.float32) * by, "planted")
+    model.graph.initializer.append(bias)
+    model.graph.node.append(onnx.helper.make_node("Add", ["raw", "planted"], [output]))
+    onnx.save(model, file)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    entry["sha256"] = entry["files"][0]["sha256"] = digest
+    entry["bytes"] = entry["files"][0]["bytes"] = file.stat().st_size
+    path.write_text(json.dumps(manifest))
+
+
+def test_int8_passes_on_the_digits_own_images(build: Path) -> None:
+    found = asked(build, max_drop="1%")
+    (int8,) = found.gate.engines
+    assert (found.failures, found.gate.images, int8.judged) == ((), 540, 540)
+    assert int8.decision is Decision.PASS
+    assert isinstance(int8.drop_at_most, float)
+    assert 0 < int8.drop_at_most <= 0.01
+    assert int8.flips_at_most <= 0.01
+    kept = manifests.read(build)
+    assert kept.gate == found.gate
+    assert "May it be released" in (build / "report.html").read_text()
+
+
+def test_a_smaller_drop_takes_more_images_and_it_says_how_many(build: Path) -> None:
+    found = asked(build, data=pictures(build.parent / "data"), max_drop=0.005)
+    (int8,) = found.gate.engines
+    assert int8.decision is Decision.UNDECIDED
+    assert int8.more_images is not None
+    assert 600 < int8.more_images < 1000
+    assert f"about {int8.more_images} more would decide" in found.failures[0]
+
+
+def test_a_planted_bad_engine_fails_and_shows_its_flips(build: Path) -> None:
+    biased(build, 100.0)
+    found = asked(build, data=pictures(build.parent / "data"))
+    (bad,) = found.gate.engines
+    assert bad.decision is Decision.FAIL
+    assert bad.flips > 30
+    assert bad.lost == bad.flips
+    assert len(bad.flipped) == 12
+    first = bad.flipped[0]
+    assert (first.engine, first.reference) == ("0", first.label)
+    assert first.image == f"{first.label}/{first.image[2:]}"
+    assert first.margin > bad.flipped[-1].margin > 0
+    assert f'<img src="{first.thumbnail}"' in (build / "report.html").read_text()
+
+
+def test_a_whole_build_is_gated_by_a_program(build: Path) -> None:
+    opened = open_build(build)
+    outcome = opened.gate(data=pictures(build.parent / "data", 20), max_drop="20%", max_flips="20%")
+    assert [one.id for one in outcome.gate.engines] == list(opened)
+    assert opened.failures == ()
+    assert opened.manifest.gate == outcome.gate
+
+
+def test_a_bundle_is_compared_with_its_float_engine_and_not_changed(tmp_path: Path) -> None:
+    before = {path: path.read_bytes() for path in digits_bundle().rglob("*") if path.is_file()}
+    data = pictures(tmp_path / "data")
+    found = asked(digits_bundle(), data=data, max_drop="20%", max_flips="10%")
+    assert found.gate.reference == "ort-cpu.fp32 of the bundle"
+    assert [one.decision for one in found.gate.engines] == [Decision.PASS]
+    assert {path: path.read_bytes() for path in before} == before
+    archive = pack_build(digits_build(), tmp_path / "one.tar.zst", engines=("ort-cpu.fp32", *INT8))
+    again = asked(archive, data=data, max_drop="20%", max_flips="10%")
+    assert again.gate == found.gate
+    alone = pack_build(digits_build(), tmp_path / "alone", engines=INT8)
+    with pytest.raises(UsageError, match=r"no FP32 engine that runs here.*pack one with them"):
+        asked(alone, data=data)
+
+
+def test_engines_that_take_images_are_gated_on_images(tmp_path: Path) -> None:
+    build = Path(shutil.copytree(baked_build(), tmp_path / "build"))
+    found = asked(build, data=pictures(tmp_path / "data"), max_drop="20%", max_flips="10%")
+    assert found.failures == ()
+
+
+def test_tensors_with_and_without_labels(build: Path, tmp_path: Path) -> None:
+    split = held_out()
+    inputs, labels = digits.normalise(split.images[:300]), split.labels[:300]
+    np.savez(tmp_path / "x.npz", input=inputs, labels=labels)
+    found = asked(build, data=tmp_path / "x.npz", max_drop="2%")
+    assert found.failures == ()
+    np.savez(tmp_path / "y.npz", input=inputs)
+    (int8,) = asked(build, data=tmp_path / "y.npz").gate.engines
+    assert (int8.decision, isinstance(int8.drop_at_most, Skipped)) == (Decision.PASS, True)
+    assert int8.flips_at_most == pytest.approx(0.00994, abs=5e-6)
+    np.savez(tmp_path / "z.npz", input=inputs, labels=labels + 1)
+    with pytest.raises(InputError, match="labels from 1 to 10, the model has 10 classes, 0 to 9"):
+        asked(build, data=tmp_path / "z.npz")
+
+
+def test_a_shuffled_class_order_is_refused(build: Path, tmp_path: Path) -> None:
+    words = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+    data = pictures(tmp_path / "data", 100, words)  # sorted: eight, five, four, ...
+    with pytest.raises(InputError, match="another order than the model's classes"):
+        asked(build, data=data)
+    assert isinstance(manifests.read(build).gate, Skipped)
+    file = tmp_path / "labels.csv"
+    names = sorted(path.relative_to(data).as_posix() for path in data.rglob("*.png"))
+    file.write_text("".join(f"{name},{words.index(name.split('/')[0])}\n" for name in names))
+    found = asked(build, data=data, labels=file, max_drop="5%", max_flips="5%")
+    assert found.failures == ()
+    file.write_text(f"{names[0]},1\n")
+    with pytest.raises(InputError, match=f"no label for 99 of 100 pictures .*first: {names[1]}"):
+        asked(build, data=data, labels=file)
+
+
+def test_labels_that_are_not_the_models_are_refused(build: Path, tmp_path: Path) -> None:
+    data = pictures(tmp_path / "data", 20)
+    (data / "cat").mkdir()
+    Image.new("RGB", (32, 32)).save(data / "cat" / "x.png")
+    with pytest.raises(InputError, match="labels: cat; the model's: 0, 1, 2, 3, 4"):
+        asked(build, data=data)
+
+
+def test_unreadable_images_are_named_and_counted(build: Path, tmp_path: Path) -> None:
+    data = pictures(tmp_path / "data")
+    good = next(data.rglob("*.png")).read_bytes()
+    (data / "1" / "torn.png").write_bytes(good[: len(good) - 40])
+    (data / "2" / "text.png").write_text("no picture")
+    loose: dict[str, Any] = {"data": data, "max_drop": "20%", "max_flips": "10%"}
+    found = asked(build, **loose)
+    assert len(found.gate.unreadable) == 2
+    assert found.gate.images == 40
+    (failure,) = found.failures
+    assert "torn.png" in failure
+    assert "text.png" in failure
+    assert asked(build, skip_unreadable=True, **loose).failures == ()
+    for file in data.rglob("*.png"):
+        file.write_text("no picture")
+    with pytest.raises(InputError, match="none of 42 images can be read"):
+        asked(build, **loose)
+
+
+def test_what_changed_since_it_was_proved_is_refused(build: Path, tmp_path: Path) -> None:
+    data = pictures(tmp_path / "data", 20)
+    engine = build / manifests.read(build).engines[-1].path
+    engine.write_bytes(engine.read_bytes() + b"x")
+    with pytest.raises(InputError, match="is not the file that was validated"):
+        asked(build, data=data, engines=())
+    (build / "onnx" / "resnet20-digits.fp32.onnx").unlink()
+    with pytest.raises(InputError, match="the reference of the gate; export the model again"):
+        asked(build, data=data)
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "told"),
+    [
+        (["--max-drop", "60%"], 2, "'60%' is no budget"),
+        (["--max-flips", "0"], 2, "'0' is no budget"),
+        (["--max-flips", "few"], 2, "'few' is no budget"),
+        (["--confidence", "1"], 2, "confidence"),
+        (["--data", "gone"], 2, "--data gone: nothing there"),
+        (["--data", "."], 2, "no image in it"),
+        (["--engine", "ort-cpu.int9"], 2, "did you mean ort-cpu.int8"),
+        (["--engine", "ort-cpu.int8", "--quiet"], 1, "about 230 more would decide"),
+    ],
+)
+def test_the_command_line(
+    options: list[str],
+    code: int,
+    told: str,
+    build: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    empty = build.parent / "empty"
+    empty.mkdir()
+    monkeypatch.chdir(empty)
+    with pytest.raises(SystemExit) as ended:
+        main(["gate", str(build), *options])
+    assert ended.value.code == code
+    errors = capsys.readouterr().err.strip().splitlines()
+    assert len(errors) == 1
+    assert told in errors[0]
+
+
+def test_what_is_packed_may_be_required_to_have_passed(build: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"--require-gate: ort-cpu.int8 \(not gated\)"):
+        pack_build(build, tmp_path / "b", engines=INT8, require_gate=True)
+    data = pictures(tmp_path / "data")
+    asked(build, data=data)
+    with pytest.raises(UsageError, match=r"ort-cpu.int8 \(not enough images: about "):
+        pack_build(build, tmp_path / "b", engines=INT8, require_gate=True)
+    asked(build, data=data, max_drop="20%", max_flips="10%")
+    bundle = pack_build(build, tmp_path / "b", engines=INT8, require_gate=True)
+    card = (bundle / "MODEL_CARD.md").read_text()
+    assert "### Release gate" in card
+    assert "| ort-cpu.int8 | pass | 0 of 40 |" in card
+    packed = json.loads((bundle / "manifest.json").read_text())
+    assert [one["id"] for one in packed["gate"]["engines"]] == list(INT8)
+    with pytest.raises(UsageError, match=r"ort-cpu.fp32 \(not gated\)"):
+        pack_build(build, tmp_path / "c", require_gate=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from typing import Any
 
-VOID = {"meta", "link", "br"}
+VOID = {"meta", "link", "br", "img"}
 SVG = {"svg", "g", "path", "rect", "circle", "line", "use"}
 
 

@@ -24,7 +24,7 @@ from exporter.images.label_file import read_labels
 from exporter.images.picture_folder import find_pictures
 from exporter.images.pixels import nearest_pixels
 from exporter.images.samples import hash_picture, open_data, picture_contract, read_picture
-from exporter.images.tensor_file import read_tensors
+from exporter.images.tensor_file import LABELS, read_tensors
 from exporter.progress import Progress
 from exporter.runtime.errors import ServingError, reason_of
 from exporter.runtime.pictures import opened, upright
@@ -164,7 +164,7 @@ def _labels_in(path: Path, count: int, classes: int) -> Labels | None:
         return None
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            labels = arrays["labels"] if "labels" in arrays.files else None
+            labels = arrays[LABELS] if LABELS in arrays.files else None
     except Exception as error:  # as in tensor_file: zipfile's, zlib's and NumPy's own errors
         raise InputError(f"{path}: its labels cannot be read ({reason_of(error)})") from None
     if labels is None:

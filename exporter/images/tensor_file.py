@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,8 @@ from exporter.runtime.errors import reason_of
 from exporter.runtime.inputs import joined
 
 Array = npt.NDArray[Any]
+LABELS: Final = "labels"
+"""Of an .npz, the array with the number of each sample's class: the release gate reads it."""
 
 
 def read_tensors(spec: ModelSpec, path: Path) -> tuple[Array, tuple[str, ...]]:
@@ -62,7 +64,7 @@ def _load(spec: ModelSpec, path: Path) -> dict[str, Array]:
         raise InputError(
             f"{path} holds one array, {spec.name} takes {', '.join(wanted)}; give an .npz of them"
         )
-    if len(wanted) > 1 and set(found) != set(wanted):
+    if len(wanted) > 1 and set(found) - {LABELS} != set(wanted) - {LABELS}:
         raise InputError(
             f"{path} holds {listed}, {spec.name} takes {', '.join(map(repr, wanted))}; give an "
             "array of each, and no other"

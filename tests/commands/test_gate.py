@@ -14,6 +14,7 @@ import onnx
 import pytest
 from PIL import Image
 
+import exporter
 from exporter import open_build
 from exporter.artifact import Skipped
 from exporter.builds import manifest as manifests
@@ -24,6 +25,7 @@ from exporter.errors import InputError, UsageError
 from exporter.images import digits
 from exporter.progress import Silent
 from exporter.prove.gate_record import Decision
+from tests.networks import RgbDepth, seasoned
 from tests.packed import baked_build, digits_build, digits_bundle, pack_build
 
 INT8 = ("ort-cpu.int8",)
@@ -257,3 +259,19 @@ def test_what_is_packed_may_be_required_to_have_passed(build: Path, tmp_path: Pa
     assert [one["id"] for one in packed["gate"]["engines"]] == list(INT8)
     with pytest.raises(UsageError, match=r"ort-cpu.fp32 \(not gated\)"):
         pack_build(build, tmp_path / "c", require_gate=True)
+
+
+def test_networks_of_several_inputs_and_outputs(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    shapes = RgbDepth.SHAPES
+    arrays = {name: rng.standard_normal((40, *s), np.float32) for name, s in shapes.items()}
+    np.savez(tmp_path / "x.npz", **arrays)
+    built = exporter.export(
+        seasoned(RgbDepth(), shapes=[*shapes.values()]),
+        inputs=shapes, targets=["ort-cpu"], precisions=["fp32"], samples=8, measure=False,
+        out=tmp_path / "build", data=tmp_path / "x.npz", threads=1,
+    )  # fmt: skip
+    np.savez(tmp_path / "y.npz", labels=np.zeros(40, int), **arrays)
+    loose: dict[str, Any] = {"max_drop": "20%", "max_flips": "10%", "engines": ()}
+    (one,) = asked(built.path, data=tmp_path / "y.npz", **loose).gate.engines
+    assert (one.judged, one.flips, one.lost, one.decision) == (40, 0, 0, Decision.PASS)

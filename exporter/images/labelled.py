@@ -21,7 +21,7 @@ from exporter.artifact import ModelSpec, Skipped
 from exporter.errors import InputError
 from exporter.images.class_labels import match_labels
 from exporter.images.label_file import read_labels
-from exporter.images.picture_folder import find_pictures
+from exporter.images.picture_folder import find_pictures, not_read
 from exporter.images.pixels import nearest_pixels
 from exporter.images.samples import hash_picture, open_data, picture_contract, read_picture
 from exporter.images.tensor_file import LABELS, read_tensors
@@ -100,20 +100,22 @@ def _folder(
     contract = picture_contract(spec, path)
     files = find_pictures(path)
     by_hash: dict[str, Path] = {}
-    unreadable = []
+    torn = 0
+    unreadable = [f"{file} is in a format that is not read" for file in not_read(path)]
     with progress.stage(f"read {path.name}", total=len(files)) as advance:
         for file in files:
             try:
                 by_hash.setdefault(hash_picture(file), file)
             except InputError as error:
                 unreadable.append(str(error))
+                torn += 1
             advance(1)
     if not by_hash:
         raise InputError(f"--data {path}: none of {len(files)} images can be read: {unreadable[0]}")
     hashes, kept = zip(*sorted(by_hash.items(), key=lambda one: str(one[1])), strict=True)
     shown = tuple(file.relative_to(path).as_posix() for file in kept)
     notes = []
-    same = len(files) - len(unreadable) - len(kept)
+    same = len(files) - torn - len(kept)
     if same:
         notes.append(f"--data {path.name}: {same} images are copies of others and count once")
     labels, note = _labels_of(names, shown, label_file, path)

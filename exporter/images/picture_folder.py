@@ -12,6 +12,9 @@ from exporter.errors import InputError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff")
 
+NOT_READ = (".gif", ".apng", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".svg", ".eps", ".psd")
+"""Of pictures in formats that are not read."""
+
 
 def find_pictures(folder: Path) -> list[Path]:
     """Every picture below `folder`, sorted; links are followed, each folder is entered once.
@@ -23,6 +26,11 @@ def find_pictures(folder: Path) -> list[Path]:
     if not files:
         raise InputError(f"--data {folder}: no image in it ({', '.join(SUFFIXES[:4])}, ...)")
     return files
+
+
+def not_read(folder: Path) -> list[Path]:
+    """Every file below `folder` that is a picture in a format that is not read, sorted."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in NOT_READ)
 
 
 def class_numbers(

@@ -200,6 +200,28 @@ def test_unreadable_images_are_named_and_counted(build: Path, tmp_path: Path) ->
         asked(build, **loose)
 
 
+def test_pictures_of_each_kind_are_read_or_named(build: Path, tmp_path: Path) -> None:
+    data = pictures(tmp_path / "data", 30)
+    with Image.open(next((data / "3").iterdir())) as image:
+        three = image.copy()
+    grey = np.asarray(three.convert("L"))
+    turned = Image.Exif()
+    turned[0x0112] = 6  # to be shown a quarter turn to the right
+    three.transpose(Image.Transpose.ROTATE_90).save(data / "3" / "turned.png", exif=turned)
+    three.convert("CMYK").save(data / "3" / "cmyk.jpg", quality=95)
+    three.quantize(64).save(data / "3" / "palette.png")
+    three.save(data / "3" / "animated.webp", save_all=True, append_images=[three.rotate(90)])
+    Image.fromarray(grey.astype(np.uint16) * 257).save(data / "3" / "deep.png")
+    three.save(data / "3" / "old.gif")
+    found = asked(build, data=data, max_drop="20%", max_flips="20%", skip_unreadable=True)
+    assert found.failures == ()
+    assert (found.gate.images, found.gate.engines[0].lost) == (34, 0)
+    assert [line.split(" ")[0].rpartition("/")[2] for line in found.gate.unreadable] == [
+        "old.gif", "deep.png",
+    ]  # fmt: skip
+    assert found.gate.engines[0].top1 == found.gate.engines[0].top1_reference == 1.0
+
+
 def test_what_changed_since_it_was_proved_is_refused(build: Path, tmp_path: Path) -> None:
     data = pictures(tmp_path / "data", 20)
     engine = build / manifests.read(build).engines[-1].path

@@ -17,7 +17,8 @@ import exporter.runtime
 ROOT = Path(__file__).parents[1]
 NAMES = [
     "Accuracy", "Benchmark", "Build", "BuildError", "EngineRecord", "ExporterError", "FailedEngine",
-    "InputError", "Latency", "Manifest", "MissingDependencyError", "NotReproducedError", "Packed",
+    "Gate", "Gated", "GatedEngine", "InputError", "Latency", "Manifest", "MissingDependencyError",
+    "NotReproducedError", "Packed",
     "Parity", "Precision", "Profile", "Progress", "Receipt", "ServedPoint", "Skipped",
     "Speedup", "Throughput", "UnknownEngineError", "UsageError", "Validation", "__version__",
     "export", "load", "open_build",

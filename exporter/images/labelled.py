@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +103,13 @@ def _folder(
     by_hash: dict[str, Path] = {}
     torn = 0
     unreadable = [f"{file} is in a format that is not read" for file in not_read(path)]
+
+    def read(index: int) -> Array:
+        try:
+            return read_picture(kept[index], contract, spec)
+        except InputError as error:
+            raise InputError(_below(path, str(error))) from None
+
     with progress.stage(f"read {path.name}", total=len(files)) as advance:
         for file in files:
             try:
@@ -124,11 +132,18 @@ def _folder(
         sha256=_digest("\n".join(hashes).encode()),
         names=shown,
         labels=labels,
-        read=lambda index: read_picture(kept[index], contract, spec),
+        read=read,
         thumbnail=lambda index: _thumbnail(kept[index]),
-        unreadable=tuple(unreadable),
+        unreadable=tuple(_below(path, problem) for problem in unreadable),
         notes=(*notes, *([note] if note else [])),
     )
+
+
+def _below(folder: Path, problem: str) -> str:
+    """With files' names below the folder: no path of this machine goes into a build."""
+    for given in (folder.resolve(), folder.absolute(), folder):  # libraries name the first ones
+        problem = problem.replace(f"{given}{os.sep}", "")
+    return problem
 
 
 def _labels_of(

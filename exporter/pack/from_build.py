@@ -19,6 +19,7 @@ from exporter.builds.records import EngineRecord, Manifest
 from exporter.errors import InputError, NotReproducedError, UsageError, unknown_name
 from exporter.images.pixels import recover_pixels
 from exporter.models.class_names import class_names
+from exporter.pack.gate import without_flips
 from exporter.pack.packable import Release
 from exporter.pack.packed_manifest import SCHEMA, Answers, Bundle, GoldenFile, LeftOut
 from exporter.pack.tolerances import allowed_when_validated, tolerance
@@ -67,7 +68,8 @@ def open_release(
         tolerances={engine.id: tolerance(engine, ran=False) for engine in chosen},
         left_out=left_out,
     )
-    release = Release(build, manifest.only(chosen), bundle, goldens, names, tuple(notes))
+    packed = without_flips(manifest.only(chosen))
+    release = Release(build, packed, bundle, goldens, names, tuple(notes))
     return _with_answers(release, progress)
 
 

@@ -1,11 +1,22 @@
-"""`pack --require-gate`: nothing leaves that the release gate has not passed."""
+"""What the release gate found, in a package; `--require-gate`: nothing leaves that did not pass."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from exporter.artifact import Skipped
 from exporter.builds.records import Manifest
 from exporter.errors import UsageError
 from exporter.prove.gate_record import Decision
+
+
+def without_flips(manifest: Manifest) -> Manifest:
+    """The manifest without the flips' names and pictures: whose images they are stays at home."""
+    if isinstance(manifest.gate, Skipped):
+        return manifest
+    engines = tuple(replace(one, flipped=()) for one in manifest.gate.engines)
+    gate = replace(manifest.gate, engines=engines, unreadable=())
+    return replace(manifest, gate=gate)
 
 
 def check_gate(manifest: Manifest) -> None:

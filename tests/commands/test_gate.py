@@ -23,8 +23,10 @@ from exporter.cli import main
 from exporter.commands.gate import Gated, gate
 from exporter.errors import InputError, UsageError
 from exporter.images import digits
+from exporter.pack.gate import without_flips
 from exporter.progress import Silent
 from exporter.prove.gate_record import Decision
+from tests.manifests import gated, resnet50
 from tests.networks import RgbDepth, seasoned
 from tests.packed import baked_build, digits_build, digits_bundle, pack_build
 
@@ -113,6 +115,14 @@ def test_a_planted_bad_engine_fails_and_shows_its_flips(build: Path) -> None:
     assert f'<img src="{first.thumbnail}"' in (build / "report.html").read_text()
 
 
+def test_flips_stay_out_of_packages() -> None:
+    packed = without_flips(gated())
+    assert not isinstance(packed.gate, Skipped)
+    assert [one.flipped for one in packed.gate.engines] == [(), (), ()]
+    assert packed.gate.unreadable == ()
+    assert without_flips(resnet50()) == resnet50()
+
+
 def test_a_whole_build_is_gated_by_a_program(build: Path) -> None:
     opened = open_build(build)
     outcome = opened.gate(data=pictures(build.parent / "data", 20), max_drop="20%", max_flips="20%")
@@ -191,6 +201,7 @@ def test_unreadable_images_are_named_and_counted(build: Path, tmp_path: Path) ->
     assert len(found.gate.unreadable) == 2
     assert found.gate.images == 40
     (failure,) = found.failures
+    assert str(tmp_path) not in failure  # nor, with that, in the manifest
     assert "torn.png" in failure
     assert "text.png" in failure
     assert asked(build, skip_unreadable=True, **loose).failures == ()
@@ -216,9 +227,7 @@ def test_pictures_of_each_kind_are_read_or_named(build: Path, tmp_path: Path) ->
     found = asked(build, data=data, max_drop="20%", max_flips="20%", skip_unreadable=True)
     assert found.failures == ()
     assert (found.gate.images, found.gate.engines[0].lost) == (34, 0)
-    assert [line.split(" ")[0].rpartition("/")[2] for line in found.gate.unreadable] == [
-        "old.gif", "deep.png",
-    ]  # fmt: skip
+    assert [line.split(" ")[0] for line in found.gate.unreadable] == ["3/old.gif", "3/deep.png"]
     assert found.gate.engines[0].top1 == found.gate.engines[0].top1_reference == 1.0
 
 
@@ -287,13 +296,13 @@ def test_networks_of_several_inputs_and_outputs(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     shapes = RgbDepth.SHAPES
     arrays = {name: rng.standard_normal((40, *s), np.float32) for name, s in shapes.items()}
-    np.savez(tmp_path / "x.npz", **arrays)
+    np.savez(tmp_path / "x.npz", **arrays)  # type: ignore[arg-type]
     built = exporter.export(
         seasoned(RgbDepth(), shapes=[*shapes.values()]),
         inputs=shapes, targets=["ort-cpu"], precisions=["fp32"], samples=8, measure=False,
         out=tmp_path / "build", data=tmp_path / "x.npz", threads=1,
     )  # fmt: skip
-    np.savez(tmp_path / "y.npz", labels=np.zeros(40, int), **arrays)
+    np.savez(tmp_path / "y.npz", labels=np.zeros(40, int), **arrays)  # type: ignore[arg-type]
     loose: dict[str, Any] = {"max_drop": "20%", "max_flips": "10%", "engines": ()}
     (one,) = asked(built.path, data=tmp_path / "y.npz", **loose).gate.engines
     assert (one.judged, one.flips, one.lost, one.decision) == (40, 0, 0, Decision.PASS)

@@ -8,6 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+import numpy.typing as npt
+
 from exporter.artifact import Skipped
 from exporter.builds import converters
 from exporter.builds import manifest as manifests
@@ -16,10 +19,11 @@ from exporter.builds.gate_request import GateRequest
 from exporter.builds.records import Manifest
 from exporter.builds.staging import check_writable
 from exporter.commands.gated_engines import Subject, opened_subject
-from exporter.errors import UsageError
+from exporter.errors import InputError, UsageError
 from exporter.images.class_labels import check_order
 from exporter.images.labelled import LabelledImages, open_labelled
 from exporter.progress import Progress
+from exporter.prove.bounds import rate_at_most
 from exporter.prove.gate_record import Decision, Gate, GatedEngine
 from exporter.prove.paired import ask_all, judge
 from exporter.prove.release_gate import Limits
@@ -30,6 +34,8 @@ if TYPE_CHECKING:
 
 FILES_LISTED: Final = 10
 """Unreadable files that are named."""
+_CHANCE: Final = 1.5
+"""Up to so many times the share that guessing answers rightly, labels are strange to a model."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +113,7 @@ def _judged(
     if images.labels is not None:
         labels = images.labels[answered.images]
         check_order(labels, answered.reference, subject.classes, images.source)
+        _check_known(labels == answered.reference, len(subject.classes), limits, images.source)
     unreadable = (*images.unreadable, *answered.unreadable)
     more = len(unreadable) - FILES_LISTED
     return (
@@ -127,6 +134,17 @@ def _judged(
         ),
         dict(answered.broken),
     )
+
+
+def _check_known(known: npt.NDArray[np.bool_], classes: int, limits: Limits, source: str) -> None:
+    """Refuses labels of which the reference knows so few that no engine could lose the limit."""
+    right = int(known.sum())
+    little = max(limits.max_drop, _CHANCE / classes if classes > 2 else 0.0)
+    if rate_at_most(right, len(known), limits.confidence) <= little:
+        raise InputError(
+            f"{source}: the reference answers {right} of {len(known)} images as they are labelled, "
+            "as by chance: the labels are not this model's; mend them, or give images without any"
+        )
 
 
 def _why(engine: GatedEngine, found: Gate) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from PIL import Image
 
 import exporter
@@ -162,6 +163,9 @@ def test_tensors_with_and_without_labels(build: Path, tmp_path: Path) -> None:
     (int8,) = asked(build, data=tmp_path / "y.npz").gate.engines
     assert (int8.decision, isinstance(int8.drop_at_most, Skipped)) == (Decision.PASS, True)
     assert int8.flips_at_most == pytest.approx(0.00994, abs=5e-6)
+    np.savez(tmp_path / "z.npz", input=inputs, labels=np.random.default_rng(0).permutation(labels))
+    with pytest.raises(InputError, match=r"answers \d\d of 300 .* labels are not this model's"):
+        asked(build, data=tmp_path / "z.npz")
     np.savez(tmp_path / "z.npz", input=inputs, labels=labels + 1)
     with pytest.raises(InputError, match="labels from 1 to 10, the model has 10 classes, 0 to 9"):
         asked(build, data=tmp_path / "z.npz")
@@ -297,12 +301,15 @@ def test_networks_of_several_inputs_and_outputs(tmp_path: Path) -> None:
     shapes = RgbDepth.SHAPES
     arrays = {name: rng.standard_normal((40, *s), np.float32) for name, s in shapes.items()}
     np.savez(tmp_path / "x.npz", **arrays)  # type: ignore[arg-type]
+    network = seasoned(RgbDepth(), shapes=[*shapes.values()])
+    with torch.no_grad():
+        answers = network(*(torch.from_numpy(arrays[name]) for name in shapes))["logits"]
     built = exporter.export(
-        seasoned(RgbDepth(), shapes=[*shapes.values()]),
+        network,
         inputs=shapes, targets=["ort-cpu"], precisions=["fp32"], samples=8, measure=False,
         out=tmp_path / "build", data=tmp_path / "x.npz", threads=1,
     )  # fmt: skip
-    np.savez(tmp_path / "y.npz", labels=np.zeros(40, int), **arrays)  # type: ignore[arg-type]
+    np.savez(tmp_path / "y.npz", labels=answers.argmax(1).numpy(), **arrays)  # type: ignore[arg-type]
     loose: dict[str, Any] = {"max_drop": "20%", "max_flips": "10%", "engines": ()}
     (one,) = asked(built.path, data=tmp_path / "y.npz", **loose).gate.engines
     assert (one.judged, one.flips, one.lost, one.decision) == (40, 0, 0, Decision.PASS)

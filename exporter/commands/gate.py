@@ -85,6 +85,9 @@ def gate(request: GateRequest, progress: Progress) -> Gated:
         images = open_labelled(
             subject.model, subject.classes, request.data, request.labels, progress
         )
+        weights = subject.model.weights
+        untrained = f"the weights are untrained ({weights.source}): the answers mean nothing"
+        images = replace(images, notes=(*images.notes, *([] if weights.trained else [untrained])))
         for note in images.notes:
             progress.note(note)
         found, broken = _judged(subject, images, limits, progress)

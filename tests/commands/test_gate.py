@@ -22,7 +22,7 @@ from exporter.builds import manifest as manifests
 from exporter.builds.gate_request import GateRequest
 from exporter.cli import main
 from exporter.commands.gate import Gated, gate
-from exporter.errors import InputError, UsageError
+from exporter.errors import InputError, NotReproducedError, UsageError
 from exporter.images import digits
 from exporter.pack.gate import without_flips
 from exporter.progress import Silent
@@ -65,6 +65,14 @@ def biased(build: Path, by: float, engine: str = INT8[0]) -> None:
     manifest = json.loads(path.read_text())
     entry = next(one for one in manifest["engines"] if one["id"] == engine)
     file = build / entry["path"]
+    bias_graph(file, by)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    entry["sha256"] = entry["files"][0]["sha256"] = digest
+    entry["bytes"] = entry["files"][0]["bytes"] = file.stat().st_size
+    path.write_text(json.dumps(manifest))
+
+
+def bias_graph(file: Path, by: float) -> None:
     model = onnx.load(file)
     output = model.graph.output[0].name
     for node in model.graph.node:
@@ -73,10 +81,6 @@ def biased(build: Path, by: float, engine: str = INT8[0]) -> None:
     model.graph.initializer.append(bias)
     model.graph.node.append(onnx.helper.make_node("Add", ["raw", "planted"], [output]))
     onnx.save(model, file)
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    entry["sha256"] = entry["files"][0]["sha256"] = digest
-    entry["bytes"] = entry["files"][0]["bytes"] = file.stat().st_size
-    path.write_text(json.dumps(manifest))
 
 
 def test_int8_passes_on_the_digits_own_images(build: Path) -> None:
@@ -241,7 +245,11 @@ def test_what_changed_since_it_was_proved_is_refused(build: Path, tmp_path: Path
     engine.write_bytes(engine.read_bytes() + b"x")
     with pytest.raises(InputError, match="is not the file that was validated"):
         asked(build, data=data, engines=())
-    (build / "onnx" / "resnet20-digits.fp32.onnx").unlink()
+    portable = build / "onnx" / "resnet20-digits.fp32.onnx"
+    bias_graph(portable, 0.1)
+    with pytest.raises(NotReproducedError, match="does not answer the goldens as resnet20-digits"):
+        asked(build, data=data)
+    portable.unlink()
     with pytest.raises(InputError, match="the reference of the gate; export the model again"):
         asked(build, data=data)
 

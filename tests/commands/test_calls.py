@@ -46,7 +46,8 @@ def test_every_option_is_an_argument_and_in_the_help(
 
 def test_the_help_shows_what_may_be_given() -> None:
     shown_as = str(inspect.signature(exporter.export))
-    assert shown_as.startswith("(model: 'str | os.PathLike[str] | torch.nn.Module', /, *, ")
+    accepted = "str | os.PathLike[str] | torch.nn.Module | torch.export.ExportedProgram"
+    assert shown_as.startswith(f"(model: '{accepted}', /, *, ")
     assert "precisions: str | collections.abc.Iterable[str] = ()" in shown_as
     assert "correction: str = 'all'" in shown_as
     assert shown_as.endswith("-> 'Build'")

@@ -28,9 +28,8 @@ import numpy as np
 
 from benchmarks.record import Event, Recorder, described
 from benchmarks.running import Settings, header
-from exporter.builds import manifest as manifests
-from exporter.commands.throughput import packed, served_engines
-from exporter.errors import InputError
+from benchmarks.throughput import served
+from exporter.commands.throughput import packed
 from exporter.measure.callers import Window
 from exporter.measure.clock import Place
 from exporter.measure.load import LoadWatch
@@ -98,10 +97,7 @@ def measure(build: Path, rounds: int, settings: Settings, raw: Path, progress: P
     Raises:
         InputError: no build there, or one of which nothing was measured that runs here.
     """
-    manifest = manifests.read(build)
-    engines = tuple(engine.id for engine in served_engines(manifest))
-    if not engines:
-        raise InputError(f"{build} has no measured engine that exporter.runtime runs here")
+    manifest, engines = served(build)
     model, cores = manifest.model.name, settings.threads
     todo = [(engine, case) for engine in engines for case in cases(cores)]
     with (

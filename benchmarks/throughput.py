@@ -14,6 +14,7 @@ from benchmarks.record import Event, Recorder, described
 from benchmarks.running import Settings, header
 from exporter.builds import manifest as manifests
 from exporter.builds.codec import plain
+from exporter.builds.records import Manifest
 from exporter.commands.throughput import packed, served_engines
 from exporter.errors import InputError
 from exporter.measure.serving import ROUND_S, Entrant, Load, points_of, race
@@ -23,8 +24,8 @@ from exporter.progress import Progress
 KIND: Final = "throughput"
 
 
-def measure(build: Path, rounds: int, settings: Settings, raw: Path, progress: Progress) -> None:
-    """Measures a build's fastest engine of each runtime library into the raw file.
+def served(build: Path) -> tuple[Manifest, tuple[str, ...]]:
+    """A build's manifest, and the ids of its fastest engine of each runtime library.
 
     Raises:
         InputError: no build there, or one of which nothing was measured that runs here.
@@ -33,6 +34,16 @@ def measure(build: Path, rounds: int, settings: Settings, raw: Path, progress: P
     engines = tuple(engine.id for engine in served_engines(manifest))
     if not engines:
         raise InputError(f"{build} has no measured engine that exporter.runtime runs here")
+    return manifest, engines
+
+
+def measure(build: Path, rounds: int, settings: Settings, raw: Path, progress: Progress) -> None:
+    """Measures a build's fastest engine of each runtime library into the raw file.
+
+    Raises:
+        InputError: no build there, or one of which nothing was measured that runs here.
+    """
+    manifest, engines = served(build)
     with (
         packed(build, engines, progress) as bundle,
         Recorder(raw, header(KIND, rounds, 1, settings)) as recorder,

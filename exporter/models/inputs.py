@@ -9,7 +9,6 @@ convolution that takes the input itself, else 3.
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Mapping, Sequence
 
@@ -23,7 +22,7 @@ from exporter.images.synthetic import synthetic_inputs
 from exporter.models.input_shapes import Shape, Shapes
 from exporter.models.names import height_width
 from exporter.models.outputs import INPUT
-from exporter.models.usable_module import channels_of
+from exporter.models.usable_module import channels_of, copied_module
 from exporter.runtime.inputs import Array, by_name
 
 Tensors = tuple[Tensor, ...]
@@ -139,7 +138,7 @@ def _with_channels(module: nn.Module, shapes: Shapes, unknown: Sequence[str]) ->
     A copy is run for it. Where that fails, `describe` runs the module again and says why.
     """
     try:
-        tried = copy.deepcopy(module).cpu().eval().float()
+        tried = copied_module(module).cpu().eval().float()
     except Exception:  # somebody else's attributes may raise anything
         return shapes
     found = dict(shapes)

@@ -10,8 +10,6 @@ network.
 
 from __future__ import annotations
 
-import copy
-import warnings
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -36,6 +34,7 @@ from exporter.models.modules import with_weights
 from exporter.models.names import model_name
 from exporter.models.outputs import outputs_of
 from exporter.models.usable_module import (
+    copied_module,
     is_foldable,
     program_module,
     settle,
@@ -172,8 +171,7 @@ def _copied(module: nn.Module, name: str, shapes: Shapes) -> tuple[nn.Module, tu
 
 def _copy(module: nn.Module, memo: dict[int, object], problem: str) -> nn.Module:
     try:
-        with warnings.catch_warnings(action="ignore"):  # PyTorch's own calls inside its programs
-            return copy.deepcopy(module, memo).cpu()
+        return copied_module(module, memo).cpu()
     except Exception as error:  # somebody else's attributes may raise anything
         raise InputError(
             f"{problem} ({one_line(error)}); give a module that copy.deepcopy takes"

@@ -6,7 +6,6 @@ the same ones twice.
 
 from __future__ import annotations
 
-import copy
 import importlib
 import re
 import sys
@@ -25,6 +24,7 @@ from exporter.models.input_shapes import Shapes, given_shapes
 from exporter.models.inputs import in_words, taken_shapes
 from exporter.models.names import model_name
 from exporter.models.usable_module import (
+    copied_module,
     fold_parametrizations,
     program_module,
     settle,
@@ -144,7 +144,7 @@ def _call_factory(source: str) -> nn.Module:
     if isinstance(factory, torch.export.ExportedProgram):
         return program_module(factory, source)
     if isinstance(factory, nn.Module):
-        return copy.deepcopy(factory)  # whoever else uses it finds it as it was
+        return copied_module(factory)  # whoever else uses it finds it as it was
     if not callable(factory):
         raise InputError(
             f"{module_name} has no callable {attribute!r}; expected a function or class"

@@ -5,7 +5,9 @@ What has no numbers, or none that are float32's, is refused with what to give in
 
 from __future__ import annotations
 
+import copy
 import sys
+import warnings
 from typing import Any, Final
 
 import torch
@@ -59,6 +61,12 @@ def why_unusable(module: nn.Module) -> str | None:
                 "load it with to_empty and load_state_dict"
             )
     return None
+
+
+def copied_module(module: nn.Module, memo: dict[int, object] | None = None) -> nn.Module:
+    """A deep copy. PyTorch warns of calls of its own while it copies a program of torch.export."""
+    with warnings.catch_warnings(action="ignore"):
+        return copy.deepcopy(module, memo)
 
 
 def program_module(program: torch.export.ExportedProgram, name: str) -> nn.Module:

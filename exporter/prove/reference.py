@@ -124,12 +124,11 @@ def make_reference(
     check_device(device, model)
     if model.module is None:
         return _reference_of_file(model, inputs, progress)
-    import copy
-
     import torch
 
     from exporter.models.inputs import tensors_of
     from exporter.models.outputs import outputs_of
+    from exporter.models.usable_module import copied_module
 
     def run(module: torch.nn.Module, dtype: torch.dtype, batch: Array) -> Floats:
         place = next((tensor.device for tensor in module.parameters()), torch.device("cpu"))
@@ -148,7 +147,7 @@ def make_reference(
                 advance(len(batch))
         exact: Floats | Skipped
         try:
-            double = copy.deepcopy(model.module).double()
+            double = copied_module(model.module).double()
             answers = [run(double, torch.float64, batch) for batch in first.batches(EAGER_BATCH)]
             exact = np.concatenate(answers)
         except Exception as error:  # somebody else's forward may need float32

@@ -42,14 +42,14 @@ def float32_on(device: MachineKind, module: torch.nn.Module) -> Iterator[torch.n
     if device is MachineKind.CPU:
         yield module
         return
-    import copy
-
     import torch
+
+    from exporter.models.usable_module import copied_module
 
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32
     matmul.allow_tf32 = cudnn.allow_tf32 = False
     try:
-        yield copy.deepcopy(module).to("cuda")
+        yield copied_module(module).to("cuda")
     finally:
         matmul.allow_tf32, cudnn.allow_tf32 = before

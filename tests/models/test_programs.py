@@ -42,6 +42,9 @@ def test_a_program_is_built_and_right(tmp_path: Path) -> None:
         precisions=["fp32", "int8"], samples=8, calibration_samples=8, measure=False,
     )  # fmt: skip
     assert set(judged(build, of_module(network())).values()) == {RIGHT}
+    parity = build["ort-cpu.fp32"].parity
+    assert isinstance(parity, exporter.Parity)
+    assert isinstance(parity.reference_rel_l2_float64, float)  # a copy of it answered in float64
 
 
 def test_a_factory_may_make_one() -> None:

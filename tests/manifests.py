@@ -49,7 +49,7 @@ from exporter.prove.certificate import (
     Receipt,
     Scope,
 )
-from exporter.prove.gate_record import Decision, Gate, GatedEngine, GateFlip
+from exporter.prove.gate_record import Decision, Decoders, Gate, GatedEngine, GateFlip
 from exporter.targets import Prediction
 
 BLOCKS = tuple(
@@ -430,7 +430,8 @@ def gated() -> Manifest:
                     more_images=1800, flipped=(flip,)),
     )  # fmt: skip
     gate = Gate("folder held-out", 540, "0" * 64, "the float32 graph", 0.005, 0.01, 0.95, engines,
-                ("x.png cannot be read as a picture",), ("a note",))  # fmt: skip
+                ("x.png cannot be read as a picture",), ("a note",),
+                Decoders("Pillow", "OpenCV", 538, 2, 7, 0.96, 0.95, (flip,)))  # fmt: skip
     return replace(resnet50(), gate=gate)
 
 

@@ -20,12 +20,13 @@ from exporter.builds.records import Manifest
 from exporter.builds.staging import check_writable
 from exporter.commands.gated_engines import Subject, opened_subject
 from exporter.errors import InputError, UsageError
+from exporter.images import opencv
 from exporter.images.class_labels import check_order
 from exporter.images.labelled import LabelledImages, open_labelled
 from exporter.progress import Progress
 from exporter.prove.bounds import rate_at_most
-from exporter.prove.gate_record import Decision, Gate, GatedEngine
-from exporter.prove.paired import ask_all, judge
+from exporter.prove.gate_record import Decision, Decoders, Gate, GatedEngine
+from exporter.prove.paired import OPENCV, Answered, ask_all, judge, judge_decoders
 from exporter.prove.release_gate import Limits
 from exporter.report import write_report
 
@@ -131,11 +132,28 @@ def _judged(
             engines=tuple(
                 judge(answered, name, images, subject.classes, subject.near_tie, limits)
                 for name in answered.engines
+                if name != OPENCV
             ),
             unreadable=(*unreadable[:FILES_LISTED], *([f"and {more} more"] if more > 0 else [])),
             notes=images.notes,
+            decoders=_decoders(answered, images, subject),
         ),
         dict(answered.broken),
+    )
+
+
+def _decoders(answered: Answered, images: LabelledImages, subject: Subject) -> Decoders | Skipped:
+    contract = subject.model.preprocessing
+    if isinstance(images.read_with_opencv, Skipped):
+        return images.read_with_opencv
+    if isinstance(contract, Skipped):
+        return contract
+    return judge_decoders(
+        answered,
+        images,
+        subject.classes,
+        subject.near_tie,
+        (opencv.pillow_in_words(contract), opencv.in_words(contract)),
     )
 
 
@@ -200,5 +218,18 @@ def render(gated: Gated, console: Console) -> None:
     for name, why in gated.not_here:
         table.add_row(escape(name), *[""] * 6, f"[dim]not asked: {escape(why)}[/]")
     print_table(table, console)
+    console.print(_of_decoders(found.decoders), markup=False, soft_wrap=True)
     for file in found.unreadable:
         console.print(f"not read: {file}", markup=False, soft_wrap=True)
+
+
+def _of_decoders(found: Decoders | Skipped) -> str:
+    if isinstance(found, Skipped):
+        return f"decoders not compared: {found.skipped}"
+    words = (
+        f"decoders: {found.other} in place of the contract's {found.contract} gives "
+        f"{found.flips} of {found.judged} images another class ({found.points:.2f} points agree"
+    )
+    if not isinstance(found.top1, Skipped) and not isinstance(found.top1_other, Skipped):
+        words += f"; top-1 {100 * found.top1_other:.2f} % in place of {100 * found.top1:.2f} %"
+    return words + ")"

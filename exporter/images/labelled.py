@@ -18,8 +18,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from exporter.artifact import ModelSpec, Skipped
+from exporter.artifact import ModelSpec, Preprocessing, Skipped
 from exporter.errors import InputError
+from exporter.images import opencv
 from exporter.images.class_labels import match_labels
 from exporter.images.label_file import read_labels
 from exporter.images.picture_folder import find_pictures, not_read
@@ -32,7 +33,9 @@ from exporter.runtime.pictures import opened, upright
 
 Array = npt.NDArray[Any]
 Labels = npt.NDArray[np.int64]
+Read = Callable[[int], Array]
 
+NO_OPENCV: Final = Skipped("OpenCV is not installed; pip install 'resnet-exporter[opencv]'")
 THUMBNAIL: Final = 64
 """The longer side of a flip's picture in the report."""
 
@@ -46,13 +49,15 @@ class LabelledImages:
     names: tuple[str, ...]
     """Each image's, as people know it."""
     labels: Labels | None
-    read: Callable[[int], Array]
+    read: Read
     """The i-th as the model takes it; an InputError where it cannot be decoded."""
     thumbnail: Callable[[int], str]
     """The i-th, small, as a data URI; "": it is no picture."""
     unreadable: tuple[str, ...] = ()
     """What is wrong with each file that is not even opened, in words."""
     notes: tuple[str, ...] = ()
+    read_with_opencv: Read | Skipped = Skipped("the images are tensors")
+    """The i-th as the model takes it, decoded and resized by OpenCV; an InputError as of `read`."""
 
 
 def open_labelled(
@@ -104,11 +109,14 @@ def _folder(
     torn = 0
     unreadable = [f"{file} is in a format that is not read" for file in not_read(path)]
 
-    def read(index: int) -> Array:
-        try:
-            return read_picture(kept[index], contract, spec)
-        except InputError as error:
-            raise InputError(_below(path, str(error))) from None
+    def reader(of_picture: Callable[[Path, Preprocessing, ModelSpec], Array]) -> Read:
+        def read(index: int) -> Array:
+            try:
+                return of_picture(kept[index], contract, spec)
+            except InputError as error:
+                raise InputError(_below(path, str(error))) from None
+
+        return read
 
     with progress.stage(f"read {path.name}", total=len(files)) as advance:
         for file in files:
@@ -132,10 +140,11 @@ def _folder(
         sha256=_digest("\n".join(hashes).encode()),
         names=shown,
         labels=labels,
-        read=read,
+        read=reader(read_picture),
         thumbnail=lambda index: _thumbnail(kept[index]),
         unreadable=tuple(_below(path, problem) for problem in unreadable),
         notes=(*notes, *([note] if note else [])),
+        read_with_opencv=reader(opencv.read_picture) if opencv.is_installed() else NO_OPENCV,
     )
 
 

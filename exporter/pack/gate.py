@@ -15,7 +15,10 @@ def without_flips(manifest: Manifest) -> Manifest:
     if isinstance(manifest.gate, Skipped):
         return manifest
     engines = tuple(replace(one, flipped=()) for one in manifest.gate.engines)
-    gate = replace(manifest.gate, engines=engines, unreadable=())
+    decoders = manifest.gate.decoders
+    if not isinstance(decoders, Skipped):
+        decoders = replace(decoders, flipped=())
+    gate = replace(manifest.gate, engines=engines, unreadable=(), decoders=decoders)
     return replace(manifest, gate=gate)
 
 

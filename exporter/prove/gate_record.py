@@ -8,6 +8,7 @@ from enum import StrEnum
 from exporter.artifact import Skipped
 
 UNLABELLED = Skipped("the images have no labels")
+NOT_COMPARED = Skipped("decoders were not compared")
 
 
 class Decision(StrEnum):
@@ -73,6 +74,29 @@ class GatedEngine:
 
 
 @dataclass(frozen=True)
+class Decoders:
+    """The reference's answers to the same pictures, from the contract's decoder and from OpenCV."""
+
+    contract: str
+    """The one whose pixels the contract, the goldens and the accuracy are about, in words."""
+    other: str
+    judged: int
+    """Images that are no near-ties."""
+    near_ties: int
+    flips: int
+    """Images that get another class, or cannot be decoded by the other."""
+    top1: float | Skipped = UNLABELLED
+    top1_other: float | Skipped = UNLABELLED
+    flipped: tuple[GateFlip, ...] = ()
+    """The flips, the widest margin first; `engine` is the answer to the other's picture."""
+
+    @property
+    def points(self) -> float:
+        """The share of the judged images that get the same class, in points of a hundred."""
+        return 100 * (1 - self.flips / self.judged) if self.judged else 100.0
+
+
+@dataclass(frozen=True)
 class Gate:
     """What `exporter gate` found last."""
 
@@ -89,6 +113,8 @@ class Gate:
     unreadable: tuple[str, ...] = ()
     """Files that were left out, the first few."""
     notes: tuple[str, ...] = ()
+    decoders: Decoders | Skipped = NOT_COMPARED
+    """What serving with OpenCV's pictures would change."""
 
     def engine(self, identity: str) -> GatedEngine | None:
         """What was found of an engine; None: it was not gated."""

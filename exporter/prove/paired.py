@@ -7,18 +7,20 @@ kept: memory does not grow with the pictures.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from exporter.artifact import Skipped
 from exporter.errors import BuildError, InputError
-from exporter.images.labelled import LabelledImages
+from exporter.images.labelled import LabelledImages, Read
 from exporter.progress import Advance
 from exporter.prove.answers import Floats, top1_margins
 from exporter.prove.bounds import rate_at_least, rate_at_most
-from exporter.prove.gate_record import UNLABELLED, Decision, GatedEngine, GateFlip
+from exporter.prove.gate_record import UNLABELLED, Decision, Decoders, GatedEngine, GateFlip
 from exporter.prove.release_gate import Counts, Limits, decide, drop_between, more_images
 
 Array = npt.NDArray[Any]
@@ -27,7 +29,9 @@ Scores = Callable[[Array], Floats]
 """A batch of inputs -> (N, classes)."""
 
 NO_ANSWER: Final = -1
-"""The class of an answer that is not finite: no model has it, so it is a flip."""
+"""The class of an answer that is not finite, or of no answer: no model has it, so it is a flip."""
+OPENCV: Final = "opencv"
+"""The reference itself, asked with pictures that OpenCV has decoded and resized."""
 FLIPS_SHOWN: Final = 12
 """Of each engine, those with the widest margins."""
 
@@ -42,7 +46,8 @@ class Answered:
     gaps: Floats
     """By how much the reference prefers its first class to its second."""
     engines: Mapping[str, tuple[Classes, Floats]]
-    """Each engine's classes, and by how much the reference prefers its own to those."""
+    """Each engine's classes, and by how much the reference prefers its own to those; OPENCV's too,
+    where the pictures can go through it."""
     unreadable: tuple[str, ...]
     broken: Mapping[str, str]
     """Each engine that gave no answers, and why."""
@@ -55,7 +60,7 @@ def ask_all(
     batch: int,
     advance: Advance,
 ) -> Answered:
-    """Asks the reference and every engine each image.
+    """Asks the reference and every engine each image, and the reference once more with OpenCV's.
 
     Raises:
         InputError: no image can be decoded.
@@ -64,7 +69,8 @@ def ask_all(
     unreadable: list[str] = []
     places: list[int] = []
     wanted, gaps = [], []
-    found: dict[str, list[tuple[Classes, Floats]]] = {name: [] for name in engines}
+    names = [*engines, *([] if isinstance(images.read_with_opencv, Skipped) else [OPENCV])]
+    found: dict[str, list[tuple[Classes, Floats]]] = {name: [] for name in names}
     broken: dict[str, str] = {}
     for chosen, inputs in _batches(images, batch, unreadable, advance):
         expected = reference(inputs)
@@ -80,6 +86,9 @@ def ask_all(
                     found[name].append(_against(run(inputs), expected, classes))
                 except BuildError as error:
                     broken[name] = str(error)
+        if not isinstance(images.read_with_opencv, Skipped):
+            scores = _through(images.read_with_opencv, chosen, reference, expected)
+            found[OPENCV].append(_against(scores, expected, classes))
     if not places:
         raise InputError(f"no image can be decoded: {unreadable[0]}")
     return Answered(
@@ -94,6 +103,18 @@ def ask_all(
         unreadable=tuple(unreadable),
         broken=broken,
     )
+
+
+def _through(read: Read, places: list[int], reference: Scores, expected: Floats) -> Floats:
+    """The reference's answers to the images as `read` has them; NaN where it cannot."""
+    inputs: dict[int, Array] = {}
+    for row, place in enumerate(places):
+        with suppress(InputError):
+            inputs[row] = read(place)
+    scores = np.full_like(expected, np.nan)
+    if inputs:
+        scores[list(inputs)] = reference(np.stack(list(inputs.values())))
+    return scores
 
 
 def _batches(
@@ -165,13 +186,11 @@ def judge(
     limits: Limits,
 ) -> GatedEngine:
     """One engine's decision with the counts, the bounds and the flips behind it."""
-    answers, margins = answered.engines[engine]
-    labels = None if images.labels is None else images.labels[answered.images]
+    answers = answered.engines[engine][0]
+    labels = _labels(answered, images)
     counts, flipped = count(answered, engine, near_tie, labels)
     decision = decide(counts, limits, labels is not None)
     undecided = decision is Decision.UNDECIDED
-    rows = sorted(np.flatnonzero(flipped), key=lambda row: -margins[row])[:FLIPS_SHOWN]
-    places = [int(answered.images[row]) for row in rows]
     low, high = drop_between(counts.lost, counts.gained, counts.images, limits.confidence)
     labelled = labels is not None
     return GatedEngine(
@@ -189,15 +208,59 @@ def judge(
         drop_at_least=low if labelled else UNLABELLED,
         drop_at_most=high if labelled else UNLABELLED,
         more_images=more_images(counts, limits, labelled) if undecided else None,
-        flipped=tuple(
-            GateFlip(
-                image=images.names[place],
-                reference=classes[answered.reference[row]],
-                engine="no answer" if answers[row] == NO_ANSWER else classes[answers[row]],
-                label="" if labels is None else classes[labels[row]],
-                margin=float(margins[row]),
-                thumbnail=images.thumbnail(place),
-            )
-            for row, place in zip(rows, places, strict=True)
-        ),
+        flipped=_shown(answered, engine, flipped, images, classes),
+    )
+
+
+def judge_decoders(
+    answered: Answered,
+    images: LabelledImages,
+    classes: tuple[str, ...],
+    near_tie: float,
+    in_words: tuple[str, str],
+) -> Decoders:
+    """What OpenCV's pictures change of the reference's answers; `in_words`: Pillow's and OpenCV's.
+
+    The model's own error has no part in it: both answers are the reference's.
+    """
+    answers = answered.engines[OPENCV][0]
+    labels = _labels(answered, images)
+    counts, flipped = count(answered, OPENCV, near_tie, labels)
+    return Decoders(
+        contract=in_words[0],
+        other=in_words[1],
+        judged=counts.judged,
+        near_ties=counts.near_ties,
+        flips=counts.flips,
+        top1=UNLABELLED if labels is None else float((answered.reference == labels).mean()),
+        top1_other=UNLABELLED if labels is None else float((answers == labels).mean()),
+        flipped=_shown(answered, OPENCV, flipped, images, classes),
+    )
+
+
+def _labels(answered: Answered, images: LabelledImages) -> Classes | None:
+    return None if images.labels is None else images.labels[answered.images]
+
+
+def _shown(
+    answered: Answered,
+    engine: str,
+    flipped: npt.NDArray[np.bool_],
+    images: LabelledImages,
+    classes: tuple[str, ...],
+) -> tuple[GateFlip, ...]:
+    """The flips with the widest margins."""
+    answers, margins = answered.engines[engine]
+    labels = _labels(answered, images)
+    rows = sorted(np.flatnonzero(flipped), key=lambda row: -margins[row])[:FLIPS_SHOWN]
+    return tuple(
+        GateFlip(
+            image=images.names[answered.images[row]],
+            reference=classes[answered.reference[row]],
+            engine="no answer" if answers[row] == NO_ANSWER else classes[answers[row]],
+            label="" if labels is None else classes[labels[row]],
+            margin=float(margins[row]),
+            thumbnail=images.thumbnail(int(answered.images[row])),
+        )
+        for row in rows
     )

@@ -68,35 +68,49 @@ def upright(picture: Image, *, grey: bool = False) -> Image:
 def resize_and_crop(picture: Image, framing: Framing) -> Image:
     """The centre of the picture, of the crop's size.
 
-    The longer side is rounded down and the margin to even, as `torchvision.transforms` does.
-
     Raises:
         InputError: the picture has another size and the contract does not resize, or is too long.
     """
     from PIL import Image
 
+    size, box = frame(picture.size, framing)
+    if framing.resize is None:
+        return picture
+    resized = picture.resize(size, Image.Resampling[framing.interpolation.upper()])
+    return resized.crop(box)
+
+
+def frame(
+    size: tuple[int, int], framing: Framing
+) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
+    """The (width, height) to which a picture of a size is resized, and the box that is cropped.
+
+    The longer side is rounded down and the margin to even, as `torchvision.transforms` does. The
+    box is (left, top, right, bottom), and may lie outside of a smaller picture.
+
+    Raises:
+        InputError: the picture has another size and the contract does not resize, or is too long.
+    """
     crop = framing.crop
     high, wide = crop if isinstance(crop, tuple) else (crop, crop)
     if framing.resize is None:
-        if picture.size != (wide, high):
+        if size != (wide, high):
             raise InputError(
-                f"has {picture.width}x{picture.height} pixels, "
-                f"the model takes {wide}x{high} without resizing"
+                f"has {size[0]}x{size[1]} pixels, the model takes {wide}x{high} without resizing"
             )
-        return picture
+        return size, (0, 0, wide, high)
     if isinstance(framing.resize, tuple):
         height, width = framing.resize
     else:
-        shorter = min(picture.size)
-        width, height = (int(framing.resize * length / shorter) for length in picture.size)
+        shorter = min(size)
+        width, height = (int(framing.resize * length / shorter) for length in size)
         if width * height > LARGEST_PIXELS:
             raise InputError(
-                f"has {picture.width}x{picture.height} pixels, and {width}x{height} once its "
+                f"has {size[0]}x{size[1]} pixels, and {width}x{height} once its "
                 "shorter side is resized: too long; crop it first"
             )
-    resized = picture.resize((width, height), Image.Resampling[framing.interpolation.upper()])
     left, top = round((width - wide) / 2), round((height - high) / 2)
-    return resized.crop((left, top, left + wide, top + high))
+    return (width, height), (left, top, left + wide, top + high)
 
 
 @contextmanager

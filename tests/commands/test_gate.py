@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +238,24 @@ def test_pictures_of_each_kind_are_read_or_named(build: Path, tmp_path: Path) ->
     assert (found.gate.images, found.gate.engines[0].lost) == (34, 0)
     assert [line.split(" ")[0] for line in found.gate.unreadable] == ["3/old.gif", "3/deep.png"]
     assert found.gate.engines[0].top1 == found.gate.engines[0].top1_reference == 1.0
+
+
+def test_the_same_pictures_go_through_opencv_where_it_is(
+    build: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = pictures(tmp_path / "data", 20)
+    loose: dict[str, Any] = {"data": data, "max_drop": "20%", "max_flips": "20%"}
+    decoders = asked(build, **loose).gate.decoders
+    assert not isinstance(decoders, Skipped)
+    assert (decoders.judged, decoders.flips, decoders.points) == (20, 0, 100.0)
+    page = (build / "report.html").read_text()
+    assert f"{decoders.contract} <" in page
+    assert decoders.other in page
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    assert asked(build, **loose).gate.decoders == Skipped(
+        "OpenCV is not installed; pip install 'resnet-exporter[opencv]'"
+    )
+    assert isinstance(asked(build, max_drop="5%").gate.decoders, Skipped)  # no pictures: tensors
 
 
 def test_what_changed_since_it_was_proved_is_refused(build: Path, tmp_path: Path) -> None:

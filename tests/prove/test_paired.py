@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from exporter.errors import BuildError, InputError
 from exporter.images.labelled import LabelledImages
 from exporter.prove.gate_record import Decision
-from exporter.prove.paired import Answered, Scores, ask_all, count, judge
+from exporter.prove.paired import Answered, Scores, ask_all, count, judge, judge_decoders
 from exporter.prove.release_gate import Counts, Limits
 
 Array = np.ndarray[Any, Any]
@@ -109,3 +110,23 @@ def test_an_engine_that_breaks_costs_itself_alone() -> None:
     assert list(found.engines) == ["same"]
     assert found.broken["broken"] == "no memory for 4"
     assert "shape (4, 2), the reference with (4, 3)" in found.broken["narrow"]
+
+
+def test_another_decoder_is_judged_by_the_reference_alone() -> None:
+    """Its third picture is another one, its fifth cannot be decoded; no engine has a part in it."""
+
+    def other(place: int) -> Array:
+        if place == 4:
+            raise InputError("4.png cannot be decoded")
+        row: Array = SCORES[place][::-1] if place == 2 else SCORES[place]
+        return row
+
+    given = replace(images(SCORES, np.array([0, 1, 2, 0, 1, 0])), read_with_opencv=other)
+    found = answered(given, bad=swapped)
+    decoders = judge_decoders(found, given, NAMES, 0.0, ("ours", "theirs"))
+    assert (decoders.judged, decoders.flips, decoders.top1, decoders.top1_other) == (6, 2, 1, 4 / 6)
+    assert decoders.points == pytest.approx(100 * 4 / 6)
+    assert [(one.image, one.engine) for one in decoders.flipped] == [
+        ("2.png", "ant"), ("4.png", "no answer"),
+    ]  # fmt: skip
+    assert judge(found, "bad", given, NAMES, 0.0, LIMITS).flips == 5

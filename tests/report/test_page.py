@@ -248,7 +248,7 @@ def test_hostile_flips_stay_text() -> None:
     assert not [one for one in page.all("script") if "alert" in one.text]
     assert [one.attributes["src"] for one in Page(render(manifests.gated())).all("img")] == [
         "data:image/jpeg;base64,/9j/4AAQ"
-    ] * 2
+    ] * 3
 
 
 def test_hostile_names_stay_text() -> None:

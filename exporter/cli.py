@@ -35,12 +35,13 @@ from exporter.builds.request import (
     ValidateRequest,
 )
 from exporter.commands import options
-from exporter.commands.exits import INTERRUPTED, KeptError, teaching
+from exporter.commands.ending import ended
+from exporter.commands.exits import KeptError, teaching
 from exporter.commands.options import command
 from exporter.commands.show import show
 from exporter.commands.standard_streams import open_closed_streams, silence_third_parties
-from exporter.commands.terminal import finish, progress_of, results, say_error
-from exporter.errors import ExporterError, Interrupted, UsageError, install_command
+from exporter.commands.terminal import finish, progress_of, results
+from exporter.errors import Interrupted, UsageError, install_command
 from exporter.pack.request import PackRequest
 from exporter.progress import Silent, is_terminal, styled
 from exporter.targets import TARGETS
@@ -347,34 +348,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with contextlib.suppress(ValueError):  # in a thread: its program decides
         # As Ctrl-C: `docker stop`, a cancelled job.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-    interrupted = "interrupted; nothing half-written was left behind"
-    try:
-        code = app(args=arguments, prog_name=NAME, standalone_mode=False)
-        if code == INTERRUPTED:  # Typer makes a code of Ctrl-C
-            say_error(interrupted)
-    except (typer.Abort, KeyboardInterrupt):
-        say_error(interrupted)
-        code = INTERRUPTED
-    except typer.TyperException as error:
-        context = getattr(error, "ctx", None)
-        command_path = context.command_path if context else NAME
-        say_error(f"{error.format_message()} ({command_path} --help tells more)")
-        code = error.exit_code
-    except ExporterError as error:
-        say_error(str(error))
-        code = error.exit_code
-    except ImportError as error:
-        library = (error.name or "a library").partition(".")[0]
-        if library == NAME:
-            raise  # not a library that could be installed
-        absent = isinstance(error, ModuleNotFoundError)
-        say_error(
-            f"this needs {library}, which {'is not installed' if absent else f'fails: {error}'}; "
-            f"run (with gpu for cpu where an NVIDIA GPU is): {install_command('cpu')}"
-        )
-        code = 2
-    except OSError as error:
-        # A full disk or a vanished file, wherever it happens.
-        say_error(f"{error.filename or 'input/output'}: {error.strerror or error}")
-        code = 1
-    sys.exit(code or 0)
+    sys.exit(ended(lambda: app(args=arguments, prog_name=NAME, standalone_mode=False), NAME))

@@ -43,7 +43,7 @@ OPTIONS = $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(PRECISION),--precision 
 BUILD = $(or $(OUT),$(MODEL),resnet20-digits)
 
 .DEFAULT_GOAL := help
-.PHONY: help docs setup export models trace validate gate benchmark explain compare report pack doctor \
+.PHONY: help docs setup export models trace validate gate benchmark capacity explain compare report pack doctor \
 	cache schema bench bench-quick digits test lint test-variants test-gpu gpu-report \
 	test-gpu-report rehearse-gpu test-browser test-serving test-zoo fuzz-graphs clean
 
@@ -83,6 +83,9 @@ trace: $(READY) ## How a tensor moves through MODEL
 
 validate: $(READY) ## Replay the goldens through every engine of MODEL's build (or OUT)
 	@$(RUN) validate "$(BUILD)" $(ARGS)
+
+capacity: $(READY) ## How many machines a rate takes (ARGS="--rate 500 --slo-ms 100")
+	@$(RUN) capacity "$(BUILD)" $(ARGS)
 
 gate: $(READY) ## May MODEL's engines (or OUT's) be released? Against the reference, on the images in DATA
 	@$(RUN) gate "$(BUILD)" $(if $(DATA),--data "$(DATA)") $(ARGS)

@@ -21,6 +21,7 @@ from exporter.runtime import load  # which switches the libraries' telemetry off
 if TYPE_CHECKING:
     from exporter.artifact import Precision, Skipped
     from exporter.builds.records import EngineRecord, FailedEngine, Manifest
+    from exporter.capacity.record import Plan
     from exporter.commands.benchmark import Benchmark
     from exporter.commands.build import Build, export, open_build
     from exporter.commands.gate import Gated
@@ -61,6 +62,7 @@ __all__ = [
     "NotReproducedError",
     "Packed",
     "Parity",
+    "Plan",
     "Precision",
     "Profile",
     "Progress",
@@ -81,6 +83,7 @@ __all__ = [
 _HOMES = {
     "exporter.artifact": ("Precision", "Skipped"),
     "exporter.builds.records": ("EngineRecord", "FailedEngine", "Manifest"),
+    "exporter.capacity.record": ("Plan",),
     "exporter.commands.benchmark": ("Benchmark",),
     "exporter.commands.build": ("Build", "export", "open_build"),
     "exporter.commands.gate": ("Gated",),

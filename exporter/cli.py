@@ -24,6 +24,7 @@ except ModuleNotFoundError as missing:
 import exporter
 from exporter.builds import converters
 from exporter.builds.benchmark_request import BenchmarkRequest
+from exporter.builds.capacity_request import CapacityRequest
 from exporter.builds.gate_request import GateRequest
 from exporter.builds.option import Option, Values, arguments
 from exporter.builds.request import (
@@ -306,6 +307,28 @@ def pack(request: PackRequest, quiet: options.Quiet = False) -> None:
     for note in packed.notes:
         console.print(styled(("note:", "yellow"), f" {note}"), soft_wrap=True)
     console.print(f"{packed.path}: {', '.join(packed.engines)}", markup=False, soft_wrap=True)
+
+
+@command(
+    app,
+    teaching(
+        "exporter capacity resnet50 --rate 500 --slo-ms 100",
+        "exporter capacity resnet50 --rate 500 --slo-ms 100 --arrivals bursts --availability N-1",
+        "exporter capacity build/mine --rate 2000 --slo-ms 50 --price 0.34 --out plan/",
+    ),
+)
+def capacity(
+    request: CapacityRequest, quiet: options.Quiet = False, as_json: options.AsJson = False
+) -> None:
+    """Plan a service: how many machines a rate takes, each set up how, what callers will see.
+
+    From what `exporter benchmark --throughput` measured, by simulation of a server that batches as
+    Triton does.
+    """
+    from exporter.commands import capacity as planning
+
+    planned = planning.capacity(request, progress_of(quiet))
+    show(planned, planning.render, as_json, results())
 
 
 @command(app, teaching("exporter doctor", "exporter doctor --json"))

@@ -19,7 +19,7 @@ NAMES = [
     "Accuracy", "Benchmark", "Build", "BuildError", "EngineRecord", "ExporterError", "FailedEngine",
     "Gate", "Gated", "GatedEngine", "InputError", "Latency", "Manifest", "MissingDependencyError",
     "NotReproducedError", "Packed",
-    "Parity", "Precision", "Profile", "Progress", "Receipt", "ServedPoint", "Skipped",
+    "Parity", "Plan", "Precision", "Profile", "Progress", "Receipt", "ServedPoint", "Skipped",
     "Speedup", "Throughput", "UnknownEngineError", "UsageError", "Validation", "__version__",
     "export", "load", "open_build",
 ]  # fmt: skip

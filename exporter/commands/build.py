@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from exporter.builds import manifest as manifests
 from exporter.builds.benchmark_request import BenchmarkRequest, MeasuringRequest
+from exporter.builds.capacity_request import CapacityRequest
 from exporter.builds.folder import find_build
 from exporter.builds.gate_request import GateRequest
 from exporter.builds.option import arguments, narrowed, refuse_unusable
@@ -20,6 +21,7 @@ from exporter.builds.records import EngineRecord, Manifest
 from exporter.builds.request import ExportRequest, ValidateRequest
 from exporter.commands.calls import (
     BenchmarkCall,
+    CapacityCall,
     ExportCall,
     GateCall,
     PackCall,
@@ -34,6 +36,7 @@ from exporter.progress import text_console
 if TYPE_CHECKING:
     import torch
 
+    from exporter.capacity.record import Plan
     from exporter.commands.benchmark import Benchmark
     from exporter.commands.gate import Gated
     from exporter.commands.validate import Validation
@@ -171,6 +174,33 @@ class Build(Mapping[str, EngineRecord]):
         outcome = gate(request, progress)
         self._learn(outcome.manifest, outcome.failures, progress.notes)
         return outcome
+
+    @takes(CapacityCall)
+    def capacity(self, request_for: Callable[[Path], CapacityCall]) -> Plan:  # noqa: D417
+        """Plan a service of one engine: how many machines a rate takes, and each one's set-up.
+
+        >>> import exporter
+        >>> plan = exporter.open_build("resnet50").capacity(rate=500, slo_ms=100)
+        >>> plan.machines, str(plan.serving), plan.p99_ms.value
+
+        Args:
+            {options}
+            progress: see `exporter.export`.
+
+        Returns:
+            The plan, with what it assumes; with `out` the files are written, too.
+
+        Raises:
+            UsageError: nothing can be planned as asked, or no set-up keeps the limit.
+            InputError: the trace cannot be used.
+        """
+        from exporter.commands.capacity import capacity
+
+        call = request_for(self.path)
+        request = narrowed(CapacityRequest, call)
+        refuse_unusable(request)
+        progress = shown(call.progress)
+        return capacity(request, progress).plan
 
     @takes(BenchmarkCall)
     def benchmark(self, request_for: Callable[[Path], BenchmarkCall]) -> Benchmark:  # noqa: D417

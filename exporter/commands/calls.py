@@ -31,6 +31,7 @@ import attrs
 from attrs import frozen
 
 from exporter.builds.benchmark_request import MeasuringRequest
+from exporter.builds.capacity_request import CapacityRequest
 from exporter.builds.gate_request import GateRequest
 from exporter.builds.option import Declaration, declarations
 from exporter.builds.request import ExportRequest, ValidateRequest
@@ -73,6 +74,13 @@ class ValidateCall(ValidateRequest):
 @frozen(kw_only=True)
 class GateCall(GateRequest):
     """What `Build.gate` takes."""
+
+    progress: Shown = "auto"
+
+
+@frozen(kw_only=True)
+class CapacityCall(CapacityRequest):
+    """What `Build.capacity` takes."""
 
     progress: Shown = "auto"
 

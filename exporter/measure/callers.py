@@ -32,6 +32,8 @@ class Counted:
     """Parts of calls included."""
     waits_s: list[float]
     """Of each call that ran within it, from asking to the answer."""
+    calls_s: list[float]
+    """Of the same calls without their wait for others."""
 
 
 def under_load(run: Callable[[], object], *, callers: int, streams: int, window: Window) -> Counted:
@@ -76,7 +78,9 @@ def counted(done: list[tuple[float, float, float]], window: Window) -> Counted:
         for _, begin, end in done
     ]
     # A call that runs when the window ends has waited under load, too.
-    waits = [
-        end - since for since, begin, end in done if begin < window.end and end >= window.begin
-    ]
-    return Counted(sum(inside), waits)
+    within = [one for one in done if one[1] < window.end and one[2] >= window.begin]
+    return Counted(
+        sum(inside),
+        [end - since for since, _, end in within],
+        [end - begin for _, begin, end in within],
+    )

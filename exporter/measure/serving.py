@@ -7,14 +7,15 @@ of its images a second over those of the single process, with a bootstrap 95 % i
 
 After HEATS rounds only what may still be best goes on: the single process, and what answers at
 least NEAR of the most images a second of its engine, or waits less (p99) than everything that
-answers more.
+answers more. In the end one call of each of those layouts is alone for HEATS rounds, the others of
+the layout idle: what the calls cost each other is measured, not assumed.
 """
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -30,6 +31,7 @@ from exporter.measure.load import LoadWatch
 from exporter.measure.process import WorkerProcess
 from exporter.measure.statistics import orders, paired_speedup, percentiles_ms
 from exporter.measure.throughput import (
+    QUANTILES,
     Layout,
     ServedPoint,
     Throughput,
@@ -76,6 +78,10 @@ class Entrant:
     s_an_image: list[list[float]] = field(default_factory=list)
     """A list of one a round."""
     waits_s: list[list[float]] = field(default_factory=list)
+    calls_s: list[float] = field(default_factory=list)
+    """Of all rounds: each call without its wait."""
+    alone_s: list[float] = field(default_factory=list)
+    """The same while the layout's other calls are idle."""
 
     @property
     def images_per_s(self) -> float:
@@ -124,6 +130,7 @@ def race(load: Load, progress: Progress) -> Raced:
         host.race(entrants, heats, "heats")
         going_on = still_in(host.alive(entrants), load)
         host.race(going_on, load.rounds - heats, "the best again")
+        host.each_alone(host.alive(going_on), heats)
         return Raced(host.alive(entrants), host.left_out, watch.others())
 
 
@@ -216,13 +223,27 @@ class Host:
 
     def race(self, entrants: Sequence[Entrant], rounds: int, title: str) -> None:
         """Puts everyone under load once a round."""
-        if rounds < 1:
+        self._rounds(entrants, rounds, f"throughput, {title}", self._round)
+
+    def each_alone(self, entrants: Sequence[Entrant], rounds: int) -> None:
+        """Has one caller ask those that compute several calls side by side."""
+        several = [e for e in entrants if e.layout.processes * e.layout.streams > 1]
+        self._rounds(several, rounds, "calls alone", self._round_alone)
+
+    def _rounds(
+        self,
+        entrants: Sequence[Entrant],
+        rounds: int,
+        title: str,
+        measure: Callable[[Entrant], None],
+    ) -> None:
+        if rounds < 1 or not entrants:
             return
-        with self._progress.stage(f"throughput, {title}: {rounds} rounds", rounds) as advance:
+        with self._progress.stage(f"{title}: {rounds} rounds", rounds) as advance:
             for order in orders(len(entrants), rounds, self._load.seed):
                 for entrant in self.alive([entrants[index] for index in order]):
                     try:
-                        self._round(entrant)
+                        measure(entrant)
                     except BuildError as error:
                         self._leave_out(entrant.engine, entrant.layout, error)
                 advance(1)
@@ -231,6 +252,21 @@ class Host:
         workers = self._workers[entrant.engine, entrant.layout]
         callers = self._load.cores // len(workers)
         wait_s = entrant.call_s * callers / entrant.layout.streams
+        length, replies = self._window(workers, entrant, callers, wait_s)
+        calls = sum(reply["calls"] for reply in replies)
+        entrant.s_an_image.append([length / (calls * entrant.batch)])
+        entrant.waits_s.append([wait for reply in replies for wait in reply["waits_s"]])
+        entrant.calls_s += [call for reply in replies for call in reply["calls_s"]]
+
+    def _round_alone(self, entrant: Entrant) -> None:
+        workers = self._workers[entrant.engine, entrant.layout]
+        _, (reply,) = self._window(workers[:1], entrant, 1, entrant.call_s)
+        entrant.alone_s += reply["calls_s"]
+
+    def _window(
+        self, workers: Sequence[WorkerProcess], entrant: Entrant, callers: int, wait_s: float
+    ) -> tuple[float, list[dict[str, Any]]]:
+        """The length of a window of load in seconds, and what each process counted in it."""
         margin = max(MARGIN_S, wait_s)
         begin = time.monotonic() + margin + MARGIN_S
         length = max(ROUND_S, LEAST_CALLS * wait_s)
@@ -239,10 +275,7 @@ class Host:
             "callers": callers,
             "window": asdict(Window(begin, begin + length, margin)),
         }
-        replies = together(workers, request)
-        calls = sum(reply["calls"] for reply in replies)
-        entrant.s_an_image.append([length / (calls * entrant.batch)])
-        entrant.waits_s.append([wait for reply in replies for wait in reply["waits_s"]])
+        return length, together(workers, request)
 
 
 def together(workers: Sequence[WorkerProcess], request: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -299,4 +332,13 @@ def _point(entrant: Entrant, reference: Entrant, load: Load) -> ServedPoint:
         p50_ms=p50,
         p99_ms=p99,
         gain=paired_speedup(reference.s_an_image[:rounds], entrant.s_an_image, load.seed),
+        calls_ms=_quantiles_ms(entrant.calls_s),
+        alone_ms=_quantiles_ms(entrant.alone_s),
     )
+
+
+def _quantiles_ms(samples_s: Sequence[float]) -> tuple[float, ...]:
+    """To a microsecond; of no samples none."""
+    if not samples_s:
+        return ()
+    return tuple(round(1e3 * float(value), 3) for value in np.quantile(samples_s, QUANTILES))

@@ -17,6 +17,8 @@ from exporter.measure.timing import Speedup
 
 BATCHES: Final = (1, 4, 8)
 """What is tried where no batch sizes are asked for."""
+QUANTILES: Final = tuple(number / 100 for number in range(101))
+"""Of the samples that are kept: what a simulation draws from."""
 MOST_DIVISORS: Final = 5
 """How many numbers of threads are tried at most, on however many cores."""
 SAME: Final = 1.02
@@ -61,6 +63,11 @@ class ServedPoint:
     at batch 1, in the same rounds."""
     best: bool = False
     """Of its engine, within the limit of p99."""
+    calls_ms: tuple[float, ...] = ()
+    """QUANTILES of a call's own time, without the wait, while all the layout's calls are busy."""
+    alone_ms: tuple[float, ...] = ()
+    """The same of one call while the layout's others are idle; empty: it has but one, or it was
+    measured too slow to go on."""
 
     @property
     def layout(self) -> Layout:

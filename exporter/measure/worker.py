@@ -7,7 +7,8 @@ The parent writes one JSON object a line to stdin, the child answers with one a 
                                                    "cuda_graph"}
     a round      {"time": count, "discard": n} -> {"samples_s": [...], "compute_s": [...]}
     a long run   {"sustain": seconds}          -> {"inferences", "seconds", "energy_j"}
-    load         {"load": batch, "window": Window, "callers": n} -> {"calls", "waits_s"}
+    load         {"load": batch, "window": Window, "callers": n} -> {"calls", "waits_s",
+                                                   "calls_s"}
     an answer    {"inputs": npy, "outputs": npy} -> {"answered": true}: the first output, as a file
     facts        {"facts": true}               -> {"load_s", "rss_bytes", "peak_rss_bytes",
                                                    "gpu_bytes", "gpu_uuid"}

@@ -131,6 +131,18 @@ def config_text(
     return text_format(fields)
 
 
+def scheduling(engine: EngineRecord, batching: Batching) -> str:
+    """The fields alone that say how requests are put together and where they run."""
+    fields: dict[str, Value] = {
+        "max_batch_size": batching.max_batch,
+        "instance_group": [_instances(engine, batching)],
+        "parameters": parameters({"threads": str(batching.threads)}),
+    }
+    if batching.max_batch > 1:
+        fields["dynamic_batching"] = _dynamic_batching(batching)
+    return text_format(fields)
+
+
 def _instances(engine: EngineRecord, batching: Batching) -> Message:
     group: dict[str, Value] = {
         "kind": Word("KIND_GPU" if on_gpu(engine) else "KIND_CPU"),

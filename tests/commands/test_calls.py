@@ -11,6 +11,7 @@ import pytest
 
 import exporter
 from exporter.builds.benchmark_request import BenchmarkRequest
+from exporter.builds.capacity_request import CapacityRequest
 from exporter.builds.option import declarations
 from exporter.builds.request import ExportRequest, ValidateRequest
 from exporter.commands.calls import shown
@@ -22,6 +23,7 @@ CALLS = [
     (exporter.export, ExportRequest),
     (exporter.Build.validate, ValidateRequest),
     (exporter.Build.benchmark, BenchmarkRequest),
+    (exporter.Build.capacity, CapacityRequest),
     (exporter.Build.pack, PackRequest),
 ]
 

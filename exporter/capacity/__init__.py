@@ -1,0 +1,1 @@
+"""How many machines a service needs: measured calls, simulated arrivals, a plan."""

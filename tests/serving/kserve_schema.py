@@ -71,7 +71,7 @@ def _object_problems(value: object, described: Schema, where: str) -> Iterator[s
 @functools.cache
 def schema(name: str) -> Schema:
     """The object of that name, from whichever of the two packages has it."""
-    file = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower() + ".py"
+    file = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower() + ".py"
     found = [
         path
         for package in ("kserve/models", "kubernetes/client/models")

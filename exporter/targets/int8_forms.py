@@ -15,18 +15,21 @@ import onnx_ir as ir
 from exporter.artifact import PassReport
 from exporter.graph.equality import random_images
 from exporter.graph.rewrite import prove_equal
+from exporter.passes.forms.hoist_strides import hoist_strides
 from exporter.passes.forms.merge_groups import merge_groups
 from exporter.passes.forms.offset_weights import offset_weights
 from exporter.passes.forms.own_biases import own_biases
+from exporter.passes.forms.pick_codes import pick_codes
 from exporter.passes.forms.signed_input import signed_input
 from exporter.passes.forms.space_to_depth_stem import space_to_depth_stem
 from exporter.passes.widen_bf16 import widen_bf16
 
 Form = Callable[[ir.Model], PassReport]
 
-ORT_CPU: Final[tuple[Form, ...]] = (space_to_depth_stem, merge_groups)
+ORT_CPU: Final[tuple[Form, ...]] = (hoist_strides, space_to_depth_stem, merge_groups)
 ORT_CPU_AMX: Final[tuple[Form, ...]] = (*ORT_CPU, offset_weights)
-OPENVINO: Final[tuple[Form, ...]] = (signed_input,)
+ORT_CPU_FLOAT: Final[tuple[Form, ...]] = (hoist_strides,)
+OPENVINO: Final[tuple[Form, ...]] = (hoist_strides, pick_codes, signed_input)
 OPENVINO_FLOAT: Final[tuple[Form, ...]] = (own_biases,)
 
 
@@ -45,12 +48,15 @@ def rewritten(content: bytes, forms: Sequence[Form]) -> bytes:
     """
     given = ir.from_proto(onnx.load_model_from_string(content))
     model = given.clone()
-    if not sum(rewrite(model).fired for rewrite in forms):
-        return content
-    if not set(forms) & set(_COARSER):
+    equal = [form for form in forms if form not in _COARSER]
+    fired = sum(rewrite(model).fired for rewrite in equal)
+    if fired:
         before, after = given, model.clone()
         for one in (before, after):
             widen_bf16(one)  # what compares them has no BF16 convolution
-        prove_equal(before, after, forms, random_images(before, batch=1), _CODES_APART)
+        prove_equal(before, after, equal, random_images(before, batch=1), _CODES_APART)
+    fired += sum(rewrite(model).fired for rewrite in forms if rewrite in _COARSER)
+    if not fired:
+        return content
     serialized: bytes = ir.to_proto(model).SerializeToString(deterministic=True)
     return serialized

@@ -1,8 +1,9 @@
 """OpenVINO on CPUs.
 
 The engine is OpenVINO's own IR (`.xml` and `.bin`), made from the lowered ONNX file with nothing
-optimized yet but how INT8 takes the image (`int8_forms.OPENVINO`): OpenVINO compiles it for the CPU
-that it finds. What it made is read from the compiled model's execution graph (`kernels.py`).
+optimized yet but, in INT8, the strides and how the image is taken (`int8_forms.OPENVINO`): OpenVINO
+compiles it for the CPU that it finds. What it made is read from the compiled model's execution
+graph (`kernels.py`).
 """
 
 from __future__ import annotations

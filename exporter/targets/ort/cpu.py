@@ -2,10 +2,10 @@
 
 The engine is the lowered ONNX file itself: ONNX Runtime optimizes it at load for the CPU it finds
 (level 3 layouts differ between instruction sets, so they are not shipped). FP32 graphs arrive with
-the residual sums written as `com.microsoft.FusedConv`. In INT8 the first convolution and
-grouped ones are brought into the form that is fast here (`int8_forms.ORT_CPU`); all else stays byte
-for byte. This provider has no FP16 convolution on x86: it computes such a graph in FP32, and the
-receipt says so.
+the residual sums written as `com.microsoft.FusedConv`. Strides are moved to where fewer positions
+are computed, and in INT8 the first convolution and grouped ones are brought into the form that is
+fast here (`int8_forms.ORT_CPU`); all else stays byte for byte. This provider has no FP16
+convolution on x86: it computes such a graph in FP32, and the receipt says so.
 
 `ort-cpu:amx` is the same in INT8 for CPUs with AMX: the same numbers in the form that reaches it
 (`offset_weights`), which is slower on every other CPU.
@@ -123,14 +123,14 @@ class OrtCpu(Target):
             UsageError: a setting was given; this target has none.
             BuildError: ONNX Runtime refuses the graph, or the file cannot be written.
         """
+        from exporter.targets import int8_forms
+
         self.check_settings(options.settings)
         make_session(graph, session_options(1))
-        content = graph.read_bytes()
+        forms = int8_forms.ORT_CPU_FLOAT
         if precision is Precision.INT8:
-            from exporter.targets import int8_forms
-
             forms = int8_forms.ORT_CPU_AMX if self._amx else int8_forms.ORT_CPU
-            content = int8_forms.rewritten(content, forms)
+        content = int8_forms.rewritten(graph.read_bytes(), forms)
         engine = out.with_name(f"{out.name}.onnx")
         try:
             write_whole(engine, content)

@@ -16,7 +16,7 @@ from exporter.artifact import PassReport
 from exporter.graph.equality import random_images
 from exporter.graph.rewrite import prove_equal
 from exporter.passes.forms.hoist_strides import hoist_strides
-from exporter.passes.forms.merge_groups import merge_groups
+from exporter.passes.forms.merge_groups import merge_groups, merge_groups_for_amx
 from exporter.passes.forms.offset_weights import offset_weights
 from exporter.passes.forms.own_biases import own_biases
 from exporter.passes.forms.pick_codes import pick_codes
@@ -27,7 +27,12 @@ from exporter.passes.widen_bf16 import widen_bf16
 Form = Callable[[ir.Model], PassReport]
 
 ORT_CPU: Final[tuple[Form, ...]] = (hoist_strides, space_to_depth_stem, merge_groups)
-ORT_CPU_AMX: Final[tuple[Form, ...]] = (*ORT_CPU, offset_weights)
+ORT_CPU_AMX: Final[tuple[Form, ...]] = (
+    hoist_strides,
+    space_to_depth_stem,
+    merge_groups_for_amx,
+    offset_weights,
+)
 ORT_CPU_FLOAT: Final[tuple[Form, ...]] = (hoist_strides,)
 OPENVINO: Final[tuple[Form, ...]] = (hoist_strides, pick_codes, signed_input)
 OPENVINO_FLOAT: Final[tuple[Form, ...]] = (own_biases,)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import onnx_ir as ir
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.artifact import CalibrationMethod, Dialect
+from exporter.artifact import CalibrationMethod, Dialect, PassReport
 from exporter.graph.files import serialize
-from exporter.passes.forms.merge_groups import merge_groups
+from exporter.passes.forms.merge_groups import merge_groups, merge_groups_for_amx
 from exporter.passes.qdq.insert import insert_qdq
 from exporter.passes.values import dims
 from exporter.progress import Silent
@@ -43,12 +45,28 @@ def convolution(model: ir.Model) -> ir.Node:
 
 @pytest.mark.parametrize(
     ("groups", "channels", "merged"),
+    [(32, 4, 4), (32, 8, 8), (32, 16, 16), (32, 32, 32), (64, 4, 8), (3, 5, 1), (5, 16, 5)],
+)
+def test_groups_are_merged_up_to_32_channels(groups: int, channels: int, merged: int) -> None:
+    _check(merge_groups, groups, channels, merged)
+
+
+@pytest.mark.parametrize(
+    ("groups", "channels", "merged"),
     [(32, 4, 2), (32, 8, 4), (32, 16, 8), (32, 32, 16), (64, 4, 4), (3, 5, 1), (5, 16, 5)],
 )
-def test_groups_are_merged_up_to_64_channels(groups: int, channels: int, merged: int) -> None:
+def test_groups_are_merged_up_to_64_channels_for_amx(
+    groups: int, channels: int, merged: int
+) -> None:
+    _check(merge_groups_for_amx, groups, channels, merged)
+
+
+def _check(
+    merge: Callable[[ir.Model], PassReport], groups: int, channels: int, merged: int
+) -> None:
     model, images = grouped(groups, channels, channels)
     before = run(model, images)
-    report = merge_groups(model)
+    report = merge(model)
     conv = convolution(model)
     assert conv.attributes.get_int("group", 1) == merged
     assert dims(conv.inputs[1]) == (groups * channels, groups * channels // merged, 3, 3)

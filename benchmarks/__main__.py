@@ -18,6 +18,7 @@ from rich.markup import escape
 from benchmarks import plots, results
 from benchmarks.artifacts import CACHE
 from benchmarks.command_line import finish
+from benchmarks.layer_page import with_tables
 from benchmarks.page import page as results_page
 from benchmarks.record import Recorder, read_events
 from benchmarks.running import Settings
@@ -251,6 +252,28 @@ def sharing(
 
 
 @app.command()
+def layers(
+    builds: Annotated[
+        list[Path], typer.Argument(help="Builds with INT8 engines.", metavar="BUILD...")
+    ],
+    rounds: Rounds = 10,
+    threads: Threads = None,
+    seed: Seed = 0,
+    out: Out = RESULTS,
+) -> None:
+    """Each layer of the builds' INT8 engines against this machine's ceilings, in both runtimes.
+
+    Example: python -m benchmarks layers build/resnet18 build/resnet50
+    """
+    from benchmarks import layers as profiles
+
+    settings = _settings(threads, seed)
+    raw = _free(out / "raw", profiles.KIND, settings)
+    profiles.measure(builds, rounds, settings, raw, _progress())
+    _finish(raw, out)
+
+
+@app.command()
 def analyse(
     raw: Annotated[Path, typer.Argument(help="A raw/NAME.jsonl of an earlier run.")],
     out: Out = RESULTS,
@@ -270,10 +293,16 @@ def show(
 @app.command()
 def page(
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("docs/results.md"),
+    performance: Annotated[
+        Path, typer.Option(help="The page whose tables of layers to write.")
+    ] = Path("docs/performance.md"),
 ) -> None:
-    """Write the page of all kept results: docs/results.md; nothing is measured."""
+    """Write the page of all kept results and the tables of layers; nothing is measured."""
     write_whole(out, results_page(RESULTS))
-    _console().print(escape(str(out)), soft_wrap=True)
+    text = performance.read_text(encoding="utf-8")
+    write_whole(performance, with_tables(text, RESULTS))
+    for path in (out, performance):
+        _console().print(escape(str(path)), soft_wrap=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -36,7 +36,7 @@ def draw(found: Mapping[str, Any], stem: Path) -> list[Path]:
         figures = [("overhead", _overheads(found))]
     elif found["kind"] == "scaling":
         figures = [(axis, _scaling(axis, one)) for axis, one in found["axes"].items()]
-    elif found["kind"] in ("sharing", "throughput"):
+    elif found["kind"] in ("sharing", "throughput", "layers"):
         figures = []  # a few rows; the report draws throughput
     else:
         figures = [("roofline", _roofline(found))] if found["layers"] else []

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from benchmarks import (
     analysis,
     ceilings,
+    layers,
     residual_cost,
     scaling,
     serving_tables,
@@ -32,6 +33,7 @@ KINDS: Final[Mapping[str, tuple[Analyse, Show]]] = {
     sharing.KIND: (sharing.analyse, serving_tables.sharing),
     throughput.KIND: (throughput.analyse, serving_tables.throughput),
     ceilings.GROUP: (ceilings.analyse, tables.ceilings_alone),
+    layers.KIND: (layers.analyse, tables.layers),
 }
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.table import Table
 
+from benchmarks.layer_page import SUMMARY, summary
 from benchmarks.machine import BUSY
 from benchmarks.suite import Role
 from exporter.targets import MachineKind
@@ -130,6 +131,15 @@ def ceilings_alone(found: Mapping[str, Any], console: Console) -> None:
     console.print(headline(found))
     console.print(_ceilings(found["ceilings"]))
     missing_and_busy(found, console)
+
+
+def layers(found: Mapping[str, Any], console: Console) -> None:
+    """A row for each engine; its layers are in the page (`layer_page`)."""
+    console.print(headline(found))
+    table = Table(*SUMMARY)
+    for row in summary(found):
+        table.add_row(*map(escape, row))
+    console.print(table)
 
 
 def residual(found: Mapping[str, Any], console: Console) -> None:

@@ -24,13 +24,20 @@ class Precision(StrEnum):
     FP32 = "fp32"
     FP16 = "fp16"
     BF16 = "bf16"
+    MIXED = "mixed"
+    """INT8 but for the blocks that a search keeps in FP32 (`exporter/search/`)."""
     INT8 = "int8"
     FP8 = "fp8"  # E4M3
 
     @property
     def quantized(self) -> bool:
         """Whether its graphs have Q/DQ, whose scales calibration finds."""
-        return self in (Precision.INT8, Precision.FP8)
+        return self in (Precision.MIXED, Precision.INT8, Precision.FP8)
+
+    @property
+    def base(self) -> Precision:
+        """What targets build it as, and whose limits hold: INT8 for what is mixed, else itself."""
+        return Precision.INT8 if self is Precision.MIXED else self
 
 
 class Dialect(StrEnum):

@@ -17,19 +17,26 @@ from exporter.builds.run import Run
 from exporter.errors import BuildError
 from exporter.graph.bake import bake
 from exporter.graph.files import save
-from exporter.graph.lower import LEAVE_FLOATS, Lowering, lower
+from exporter.graph.lower import LEAVE_FLOATS, Keep, Lowering, lower
 from exporter.graph.optimize import OptimizedModel
 from exporter.passes.qdq.ranges import Ranges
 from exporter.prove.failed_gates import notes_of
 from exporter.quantize.calibrate import calibrate
 from exporter.quantize.correct import CORRECTIONS, correct
+from exporter.search.record import MixedSearch
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
     from exporter.images.samples import Samples
 
-Key = tuple[Precision, Dialect]
+Key = tuple[Precision, Dialect, str]
+"""Precision, dialect, and the target whose own it is; "": all targets' of that dialect."""
+
+
+def key_of(target: str, precision: Precision, dialect: Dialect) -> Key:
+    """Names a lowered graph; one in `mixed` is of the target on which its blocks were timed."""
+    return precision, dialect, target if precision is Precision.MIXED else ""
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,10 @@ class LoweredGraph:
     path: Path
     notes: tuple[str, ...]
     """What the lowering left alone or lost, in words."""
+    kept: Keep = ()
+    """What a receipt must find in FP32, besides what the request keeps."""
+    search: MixedSearch | None = None
+    """How that was found."""
 
 
 Lowerings = dict[Key, LoweredGraph | BuildError]
@@ -46,34 +57,37 @@ Lowerings = dict[Key, LoweredGraph | BuildError]
 
 
 def make_lowerings(
-    run: Run, network: OptimizedModel, calibration: Samples, wanted: Iterable[Key]
+    run: Run,
+    network: OptimizedModel,
+    calibration: Samples,
+    ranges: Ranges | BuildError | None,
+    wanted: Iterable[Key],
 ) -> Lowerings:
-    """The lowered graphs of these precisions and dialects, each written to the scratch folder."""
+    """The lowered graphs of these precisions and dialects, each written to the scratch folder.
+
+    Of `mixed` it is what a search starts from: all in INT8, and nothing baked.
+    """
     keys = list(dict.fromkeys(wanted))
     made: Lowerings = {}
-    ranges: Ranges | BuildError | None = None
-    if any(precision.quantized for precision, _ in keys):
-        ranges = _ranges(run, network.graph, calibration)
-    for precision, dialect in keys:
+    lowered: dict[tuple[Precision, Dialect], tuple[ir.Model, tuple[PassReport, ...]]] = {}
+    for key in keys:
+        precision, dialect, _ = key
         if precision.quantized and isinstance(ranges, BuildError):
-            made[precision, dialect] = ranges
+            made[key] = ranges
             continue
         try:
-            graph, reports = _lower(run, network.graph, precision, dialect, ranges)
-            if precision.quantized:
-                with run.clock.time("correct"):
-                    how = dict(CORRECTIONS[run.request.correction])
-                    if precision is Precision.FP8:  # its steps differ from code to code
-                        how["rounding"] = False
-                    graph = correct(graph, network.graph, calibration, run.progress, **how)
-            if run.request.bake_preprocess:
+            base = precision.base, dialect
+            if base not in lowered:
+                lowered[base] = _corrected(run, network.graph, *base, ranges, calibration)
+            graph, reports = lowered[base]
+            if run.request.bake_preprocess and precision is not Precision.MIXED:
                 graph, baked = bake(network.model, graph, network.graph)
                 reports = (*reports, baked)
             path = run.scratch / f"{precision}.{dialect}.onnx"
             save(graph, path)
-            made[precision, dialect] = LoweredGraph(path, notes_of(reports))
+            made[key] = LoweredGraph(path, notes_of(reports))
         except BuildError as error:
-            made[precision, dialect] = error
+            made[key] = error
     return made
 
 
@@ -93,7 +107,12 @@ def save_portable_files(run: Run, graph: ir.Model) -> None:
     save(half, run.folder.portable_path(Precision.FP16))
 
 
-def _ranges(run: Run, graph: ir.Model, calibration: Samples) -> Ranges | BuildError:
+def calibrate_ranges(
+    run: Run, graph: ir.Model, calibration: Samples, wanted: Iterable[Key]
+) -> Ranges | BuildError | None:
+    """The ranges that all 8-bit graphs share; None where none of those wanted is in 8 bits."""
+    if not any(precision.quantized for precision, _, _ in wanted):
+        return None
     try:
         with run.clock.time("calibrate"):
             return calibrate(
@@ -107,24 +126,35 @@ def _ranges(run: Run, graph: ir.Model, calibration: Samples) -> Ranges | BuildEr
         return error
 
 
-def _lower(
+def lowered_to(
+    run: Run, precision: Precision, dialect: Dialect, ranges: Ranges | BuildError | None
+) -> Lowering:
+    """What the request makes of a precision in a dialect."""
+    request = run.request
+    return Lowering(
+        precision,
+        dialect,
+        ranges=ranges if isinstance(ranges, Ranges) else None,
+        keep=request.keep,
+        float_type=request.between if dialect in LEAVE_FLOATS else Precision.FP32,
+        reduce_range=request.reduce_range,
+    )
+
+
+def _corrected(
     run: Run,
     graph: ir.Model,
     precision: Precision,
     dialect: Dialect,
     ranges: Ranges | BuildError | None,
+    calibration: Samples,
 ) -> tuple[ir.Model, tuple[PassReport, ...]]:
-    request = run.request
-    float_type = request.between if dialect in LEAVE_FLOATS else Precision.FP32
     with run.clock.time("lower"), run.progress.stage(f"lower to {precision} {dialect}"):
-        return lower(
-            graph,
-            Lowering(
-                precision,
-                dialect,
-                ranges=ranges if isinstance(ranges, Ranges) else None,
-                keep=request.keep,
-                float_type=float_type,
-                reduce_range=request.reduce_range,
-            ),
-        )
+        lowered, reports = lower(graph, lowered_to(run, precision, dialect, ranges))
+    if precision.quantized:
+        with run.clock.time("correct"):
+            how = dict(CORRECTIONS[run.request.correction])
+            if precision is Precision.FP8:  # its steps differ from code to code
+                how["rounding"] = False
+            lowered = correct(lowered, graph, calibration, run.progress, **how)
+    return lowered, reports

@@ -1,7 +1,7 @@
 """The line from a model to a proved, measured build; read this first.
 
-    plan -> define -> data -> export -> optimize -> reference -> lower -> build -> prove ->
-    measure -> keep -> describe -> report
+    plan -> define -> data -> export -> optimize -> reference -> lower -> search -> build ->
+    prove -> measure -> keep -> describe -> report
 
 This is the only file that knows the order. An engine that fails at any step costs itself alone: it
 is kept under no release name, the manifest says what failed, and the command ends with exit code 1
@@ -43,9 +43,17 @@ from exporter.graph.optimize import OptimizedModel, optimize
 from exporter.graph.to_onnx import export
 from exporter.images.contract import with_contract
 from exporter.images.samples import Samples, compared_on, open_data
-from exporter.lowerings import LoweredGraph, Lowerings, make_lowerings, save_portable_files
+from exporter.lowerings import (
+    LoweredGraph,
+    Lowerings,
+    calibrate_ranges,
+    key_of,
+    make_lowerings,
+    save_portable_files,
+)
 from exporter.measure.stage import measure_engines
 from exporter.measure.timing import MachineCeilings
+from exporter.mixing import search_mixed
 from exporter.models.live_module import LiveModule, from_module
 from exporter.models.sources import define
 from exporter.passes.blocks import GraphFacts, find_residual_blocks
@@ -109,8 +117,13 @@ def export_model(
         save_portable_files(run, network.graph)
         network, reference = make_goldens(run, network, data.evaluation)
         calibration = data.calibration.take(request.calibration_samples)
-        keys = [(precision, target.dialect(precision)) for target, precision in planned.pairs]
-        lowerings = make_lowerings(run, network, calibration, keys)
+        wanted = [
+            key_of(target.name, precision, target.dialect(precision.base))
+            for target, precision in planned.pairs
+        ]
+        ranges = calibrate_ranges(run, network.graph, calibration, wanted)
+        lowerings = make_lowerings(run, network, calibration, ranges, wanted)
+        lowerings = search_mixed(run, network, ranges, reference, planned.pairs, lowerings)
         built = [
             build_engine(run, network, target, precision, lowerings)
             for target, precision in planned.pairs
@@ -217,10 +230,11 @@ def build_engine(
 ) -> EngineRecord | FailedEngine:
     """One engine with its receipt, or why there is none."""
     identity = f"{target.name}.{precision}"
-    dialect = target.dialect(precision)
-    lowered = lowerings[precision, dialect]
+    dialect = target.dialect(precision.base)
+    lowered = lowerings[key_of(target.name, precision, dialect)]
     if isinstance(lowered, BuildError):
-        return FailedEngine(identity, target.name, precision, "lower", str(lowered))
+        stage = "search" if precision is Precision.MIXED else "lower"
+        return FailedEngine(identity, target.name, precision, stage, str(lowered))
     with run.clock.time("build"), run.progress.stage(f"build {identity}"):
         out = run.folder.engine(target.name, precision)
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -231,12 +245,13 @@ def build_engine(
             report=run.progress.detail,
         )
         try:
-            built = target.build(lowered.path, precision, out, options)
+            built = target.build(lowered.path, precision.base, out, options)
         except BuildError as error:
             return FailedEngine(identity, target.name, precision, "build", str(error))
         files = run.folder.share_portable(built.files, precision)
-        receipt = receipt_of(network.facts, target, precision, files[0], run.request.keep)
-        predicted, advice = target.predict(files[0], precision, run.request.batches)
+        kept = (*run.request.keep, *lowered.kept)
+        receipt = receipt_of(network.facts, target, precision, files[0], kept)
+        predicted, advice = target.predict(files[0], precision.base, run.request.batches)
     return EngineRecord(
         id=identity,
         target=target.name,
@@ -249,6 +264,7 @@ def build_engine(
         parity=Skipped("not checked"),
         notes=(*lowered.notes, *advice),
         predicted=predicted,
+        search=lowered.search,
     )
 
 
@@ -263,7 +279,7 @@ def prove_engines(
     of_graphs: dict[Path, Proof] = {}
     for engine in engines:
         target = get_target(engine.target)
-        lowered = lowerings[engine.precision, engine.dialect]
+        lowered = lowerings[key_of(engine.target, engine.precision, engine.dialect)]
         assert isinstance(lowered, LoweredGraph)
         with run.clock.time("validate"):
             if target.runs_here() is None:
@@ -351,11 +367,12 @@ def keep_lowered_files(
     present = {sha256_of(path): path for path in sorted(folder.root.glob("[!.]*/**/*.onnx"))[::-1]}
     kept = []
     for engine in engines:
-        lowered = lowerings[engine.precision, engine.dialect]
+        lowered = lowerings[key_of(engine.target, engine.precision, engine.dialect)]
         assert isinstance(lowered, LoweredGraph)
         digest = sha256_of(lowered.path)
         if digest not in present:
-            path = folder.lowered_path(engine.precision, engine.dialect)
+            _, _, own = key_of(engine.target, engine.precision, engine.dialect)
+            path = folder.lowered_path(engine.precision, engine.dialect, own)
             present[digest] = Path(shutil.copyfile(lowered.path, path))
         relative = present[digest].relative_to(folder.root).as_posix()
         kept.append(replace(engine, built_from=relative))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from exporter import host
 from exporter.artifact import Precision
+from exporter.builds.asked_budget import asked_budget
 from exporter.builds.records import FailedEngine
 from exporter.builds.request import ExportRequest
 from exporter.builds.unused import refuse_unused
@@ -46,7 +47,14 @@ def plan(request: ExportRequest) -> Plan:
             setting), or an option that nothing of it uses.
         MissingDependencyError: the library or the hardware of all targets is missing.
     """
+    budget = asked_budget(request)
+    if Precision.MIXED in request.precisions and budget is None:
+        raise UsageError(
+            "the precision mixed needs a budget; give --max-drop, --min-sqnr or --min-agreement"
+        )
     planned = _asked_for(request) if request.targets else _default(request)
+    if budget is not None:
+        planned = _with_mixed(planned)
     targets = {target.name: target for target, _ in planned.pairs}
     families = {target.family for target in targets.values()}
     absent = {engine.target.partition(":")[0] for engine in planned.failed}
@@ -65,6 +73,16 @@ def plan(request: ExportRequest) -> Plan:
     return planned
 
 
+def _with_mixed(planned: Plan) -> Plan:
+    """The plan with an engine in `mixed` behind those of each target that has it and runs here."""
+    pairs = list(planned.pairs)
+    for target in {target.name: target for target, _ in planned.pairs}.values():
+        if target.mixes and target.runs_here() is None and (target, Precision.MIXED) not in pairs:
+            last = max(i for i, (one, _) in enumerate(pairs) if one.name == target.name)
+            pairs.insert(last + 1, (target, Precision.MIXED))
+    return replace(planned, pairs=tuple(pairs))
+
+
 def _asked_for(request: ExportRequest) -> Plan:
     pairs: list[Pair] = []
     failed: list[FailedEngine] = []
@@ -76,7 +94,9 @@ def _asked_for(request: ExportRequest) -> Plan:
             failed += [_failed(name, precision, str(error)) for precision in precisions]
             continue
         for precision in request.precisions or target.precisions:
-            target.dialect(precision)  # which says why it does not have the precision
+            if precision is Precision.MIXED:
+                _check_mixes(target)
+            target.dialect(precision.base)  # which says why it does not have the precision
             missing = _missing_tool(target, precision)
             if missing is None:
                 pairs.append((target, precision))
@@ -85,6 +105,18 @@ def _asked_for(request: ExportRequest) -> Plan:
     if not pairs:
         raise _nothing_left(failed)
     return Plan(tuple(pairs), failed=tuple(failed))
+
+
+def _check_mixes(target: Target) -> None:
+    """Raises UsageError where a target has no engines in `mixed`, or cannot time their blocks."""
+    if not target.mixes:
+        names = " or ".join(family for family in TARGETS if target_class(family).mixes)
+        raise UsageError(f"target {target.name} has no engines in mixed; use --target {names}")
+    absent = target.runs_here()
+    if absent is not None:
+        raise UsageError(
+            f"{target.name}.mixed cannot be made here, for its blocks are timed: {absent.skipped}"
+        )
 
 
 def _failed(target: str, precision: Precision, reason: str) -> FailedEngine:
@@ -102,7 +134,7 @@ def _default(request: ExportRequest) -> Plan:
     left_out: dict[str, str] = {}
     unfit: dict[Precision, str] = {}
     for family in TARGETS:
-        for variant, precision in target_class(family).default_for(kind):
+        for variant, precision in _default_for(target_class(family), kind, request):
             if request.precisions and precision not in request.precisions:
                 continue
             try:
@@ -113,7 +145,7 @@ def _default(request: ExportRequest) -> Plan:
             missing = _missing_tool(target, precision)
             if missing is not None:
                 left_out[f"{target.name}.{precision}"] = missing
-            elif lacking := [f for f in target.needed_cpu_flags(precision) if f not in flags]:
+            elif lacking := [f for f in target.needed_cpu_flags(precision.base) if f not in flags]:
                 name = f"{target.name}.{precision}"
                 unfit[precision] = f"{name} needs a CPU with {', '.join(lacking)}"
             else:
@@ -124,6 +156,16 @@ def _default(request: ExportRequest) -> Plan:
     return Plan(
         tuple(pairs), tuple(f"{name} is left out: {reason}" for name, reason in left_out.items())
     )
+
+
+def _default_for(
+    cls: type[Target], kind: MachineKind, request: ExportRequest
+) -> tuple[tuple[str, Precision], ...]:
+    """A target's default list, with `mixed` where that was asked for by name."""
+    pairs = cls.default_for(kind)
+    if Precision.MIXED in request.precisions and cls.mixes and pairs:
+        return (*pairs, ("", Precision.MIXED))
+    return pairs
 
 
 def _check_offered(
@@ -138,6 +180,8 @@ def _check_offered(
     """
     classes = [target_class(family) for family in TARGETS]
     offered = {precision for cls in classes for _, precision in cls.default_for(kind)}
+    if any(cls.mixes and cls.default_for(kind) for cls in classes):
+        offered.add(Precision.MIXED)
     for precision in asked:
         if precision not in planned and precision in unfit:
             raise UsageError(f"{unfit[precision]}, which this one has not; leave out {precision}")

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from os import PathLike
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Final, Literal, TypeVar
 
 from exporter.artifact import CalibrationMethod, Channels, Interpolation, Precision
 from exporter.errors import UsageError, unknown_name
@@ -23,6 +23,8 @@ from exporter.targets.target import MachineKind
 
 T = TypeVar("T")
 Member = TypeVar("Member", bound=StrEnum)
+MOST_DECIBELS: Final = 120.0
+"""About what FP32 itself reaches; no set of INT8 and FP32 blocks is nearer to the reference."""
 FloatPrecision = Literal[Precision.FP32, Precision.FP16]
 
 
@@ -202,6 +204,48 @@ def share(given: str | float) -> str:
     if not 0 < found < 0.5:
         raise UsageError(f"{given!r} is no budget: give a share above 0 and below 50 %, as in 0.5%")
     return f"{100 * found:.6g}%"
+
+
+def budgeted_drop(given: str | float | None) -> str | None:
+    """A share as `share` reads it, or nothing."""
+    return None if given is None else share(given)
+
+
+def budgeted_agreement(given: str | float | None) -> str | None:
+    """A share of the images as its percentage: "99%", which may be given as 0.99, too.
+
+    Raises:
+        UsageError: no number, or not between half of them and all.
+    """
+    if given is None:
+        return None
+    found = fraction(given)
+    if not 0.5 < found < 1:
+        raise UsageError(
+            f"--min-agreement {given!r} is no budget: give a share above 50 % and below 100 %, "
+            "as in 99%"
+        )
+    return f"{100 * found:.6g}%"
+
+
+def budgeted_decibels(given: float | None) -> float | None:
+    """Decibels above 0, at most MOST_DECIBELS, or nothing.
+
+    Raises:
+        UsageError: no number, or not in that range.
+    """
+    if given is None:
+        return None
+    if (
+        isinstance(given, bool)
+        or not isinstance(given, int | float)
+        or not (0 < given <= MOST_DECIBELS)
+    ):
+        raise UsageError(
+            f"--min-sqnr {given!r} is no budget: give decibels above 0 and at most "
+            f"{MOST_DECIBELS:g}, as in 30"
+        )
+    return float(given)
 
 
 def confidence(given: str | float) -> float:

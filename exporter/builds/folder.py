@@ -88,9 +88,10 @@ class BuildFolder:
         """The portable ONNX file of a precision."""
         return self.root / "onnx" / f"{self.model}.{precision}.onnx"
 
-    def lowered_path(self, precision: Precision, dialect: Dialect) -> Path:
-        """A lowered graph that no engine's file already is."""
-        return self.root / "onnx" / f"{self.model}.{precision}.{dialect}.onnx"
+    def lowered_path(self, precision: Precision, dialect: Dialect, target: str = "") -> Path:
+        """A lowered graph that no engine's file already is; `target`: the one that it is for."""
+        own = f".{folder_name(target)}" if target else ""
+        return self.root / "onnx" / f"{self.model}.{precision}{own}.{dialect}.onnx"
 
     def engine(self, target: str, precision: Precision) -> Path:
         """The engine's file, without its suffix."""

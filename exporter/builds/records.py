@@ -25,6 +25,7 @@ from exporter.measure.timing import (
 )
 from exporter.prove.certificate import Accuracy, Parity, Receipt
 from exporter.prove.gate_record import Gate
+from exporter.search.record import MixedSearch
 from exporter.targets import MachineKind, Prediction, device_of
 
 NOT_MEASURED: Final = "nothing was measured"
@@ -51,6 +52,8 @@ class EngineRecord(Engine):
     """Each gate that it failed, and the stage in which it broke; then it is rejected."""
     bound: LowerBound | Skipped = Skipped("no GPU was measured")
     """The least time that its kernels can take on the GPU that was measured."""
+    search: MixedSearch | None = None
+    """How the blocks that it keeps in FP32 were found; of engines in `mixed`."""
 
     @property
     def passed(self) -> bool:
@@ -102,7 +105,8 @@ class FailedEngine:
     target: str
     precision: Precision
     stage: str
-    """Where it failed: "plan" (its library or hardware is missing), "lower", "build" or "prove"."""
+    """Where it failed: "plan" (its library or hardware is missing), "lower", "search" (of its
+    blocks), "build" or "prove"."""
     reason: str
 
 

@@ -28,6 +28,7 @@ class Panel(StrEnum):
     """The parts of `exporter export --help`, after the first."""
 
     INT8 = "INT8"
+    MIXED = "Mixed precision: INT8 with as many blocks in FP32 as one of these needs"
     MEASUREMENT = "Measurement"
     THROUGHPUT = "Throughput"
     PREPROCESSING = "Preprocessing: how pictures become the input (default: as the model's own)"
@@ -39,6 +40,7 @@ class Concern(StrEnum):
     """What an option may be about, and that it is missing (`unused.py` decides when it is)."""
 
     INT8 = "INT8, which is not built"
+    MIXED = "mixed precision, which no target that is built has"
     REDUCED = "precisions below FP32, which are not built"
     FLOAT_BETWEEN = "INT8 in the form that leaves tensors unquantized, which is not built"
     PROFILES = "targets with optimization profiles that no --setting gives, of which none is built"
@@ -290,6 +292,33 @@ class ExportRequest:
             concerns=Concern.FLOAT_BETWEEN,
         ),
     ] = field(default=Precision.FP32, converter=converters.float_precision)
+    max_drop: Annotated[
+        str | None,
+        Option(
+            metavar="SHARE",
+            help="The accuracy that `mixed` may lose on labelled images: 0.5%.",
+            panel=Panel.MIXED,
+            concerns=Concern.MIXED,
+        ),
+    ] = field(default=None, converter=converters.budgeted_drop)
+    min_sqnr: Annotated[
+        float | None,
+        Option(
+            metavar="DB",
+            help="The least signal to quantization noise that `mixed` may have.",
+            panel=Panel.MIXED,
+            concerns=Concern.MIXED,
+        ),
+    ] = field(default=None, converter=converters.budgeted_decibels)
+    min_agreement: Annotated[
+        str | None,
+        Option(
+            metavar="SHARE",
+            help="The share of images that `mixed` must give the reference's class: 99%.",
+            panel=Panel.MIXED,
+            concerns=Concern.MIXED,
+        ),
+    ] = field(default=None, converter=converters.budgeted_agreement)
     settings: Annotated[
         Mapping[str, Mapping[str, str]],
         Option(

@@ -33,8 +33,9 @@ def _concerns(request: ExportRequest, pairs: Sequence[tuple[Target, Precision]])
     found = {
         Concern.INT8: bool(in_8_bits),
         Concern.REDUCED: any(precision is not Precision.FP32 for _, precision in pairs),
+        Concern.MIXED: any(precision is Precision.MIXED for _, precision in pairs),
         Concern.FLOAT_BETWEEN: any(
-            target.dialect(precision) in LEAVE_FLOATS for target, precision in in_8_bits
+            target.dialect(precision.base) in LEAVE_FLOATS for target, precision in in_8_bits
         ),
         Concern.PROFILES: any(
             target.has_profiles and "profile" not in request.settings.get(target.family, {})
@@ -56,6 +57,8 @@ def _remedy(concern: Concern) -> str:
             return "add int8 to --precision"
         case Concern.REDUCED:
             return "add fp16 or int8 to --precision"
+        case Concern.MIXED:
+            families = [family for family, cls in classes.items() if cls.mixes]
         case Concern.FLOAT_BETWEEN:
             return "add a --target of such a runtime, in int8"
         case Concern.PROFILES:

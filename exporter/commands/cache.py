@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 KINDS: Final[Mapping[str, str]] = {
     "ranges": "calibrated ranges of INT8",
+    "search": "measured sets of blocks in FP32",
     "timing": "times of TensorRT's kernels",
 }
 

@@ -14,6 +14,7 @@ ROUNDING: Final[Mapping[Precision, float]] = {
     Precision.FP32: 1e-5,
     Precision.FP16: 5e-3,
     Precision.BF16: 3e-2,
+    Precision.MIXED: 3e-2,
     Precision.INT8: 3e-2,
     Precision.FP8: 0.1,
 }

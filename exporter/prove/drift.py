@@ -155,7 +155,7 @@ def engine_drift(
         answers = place.run(copy, by_name(inputs, given))
     with target.open(place.folder / engine.path, place.threads) as release:
         served = place.run(release, by_name(inputs, given))
-    tolerance = target.copy_tolerance(engine.precision)
+    tolerance = target.copy_tolerance(engine.precision.base)
     for final in finals:
         _check_copy(engine.id, served[final], answers[final], tolerance)
 
@@ -207,7 +207,7 @@ def _built(graph: ir.Model, target: Target, engine: Engine, place: _Place, name:
     path = out.with_suffix(".graph.onnx")
     save(graph, path)
     options = BuildOptions(allow_fallback=bool(engine.requires.get("allow_fallback")))
-    built = target.build(path, engine.precision, out, options)
+    built = target.build(path, engine.precision.base, out, options)
     return target.open(built.files[0], place.threads)
 
 

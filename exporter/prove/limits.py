@@ -28,8 +28,11 @@ _ANSWERS: Final[Mapping[Precision, Mapping[str, float]]] = MappingProxyType(
 )
 LIMITS: Final[Mapping[tuple[Precision, bool], Mapping[str, float]]] = MappingProxyType(
     {
-        (precision, trained): {**errors, **(_ANSWERS[precision] if trained else {})}
-        for precision, errors in _ERRORS.items()
+        (precision, trained): {
+            **_ERRORS[precision.base],
+            **(_ANSWERS[precision.base] if trained else {}),
+        }
+        for precision in Precision
         for trained in (False, True)
     }
 )

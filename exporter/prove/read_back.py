@@ -17,6 +17,7 @@ def receipt_of(
     facts: GraphFacts, target: Target, precision: Precision, path: Path, kept: tuple[str, ...]
 ) -> Receipt:
     """What the runtime made of the graph; `unverified` with the reason where it does not say."""
+    precision = precision.base
     facts = replace(facts, activations=target.activations(precision))
     expected = target.expected(precision)
     try:

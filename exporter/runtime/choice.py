@@ -23,7 +23,7 @@ from exporter.runtime.machine import cpu_flags, saturates_u8s8
 from exporter.runtime.sessions import backend_of, is_installed
 
 DEVICES: Final = ("auto", "cpu", "cuda")
-_UNMEASURED: Final = ("int8", "bf16", "fp32", "fp16")
+_UNMEASURED: Final = ("int8", "mixed", "bf16", "fp32", "fp16")
 _DISTRIBUTIONS: Final = {"onnxruntime": ("onnxruntime", "onnxruntime-gpu")}
 
 Reasons = list[tuple[str, str]]
@@ -85,7 +85,7 @@ def why_not(entry: EngineEntry, device: str) -> str | None:
 
 
 def _rank(entry: EngineEntry) -> tuple[bool, bool, float, int]:
-    slow_int8 = entry.precision == "int8" and saturates_u8s8(cpu_flags())
+    slow_int8 = entry.precision in ("int8", "mixed") and saturates_u8s8(cpu_flags())
     backend = backend_of(entry.target)
     assert backend is not None, "a candidate has one"
     return (

@@ -127,6 +127,8 @@ class Target(ABC):
     """Whether an inference of its engines can be captured in a CUDA graph, and is where timed."""
     builder_image: ClassVar[str] = ""
     """NVIDIA's image with what builds its engines again, of the same tags as Triton's; "": none."""
+    mixes: ClassVar[bool] = False
+    """Whether blocks of INT8 engines may stay in FP32 at little cost: it has engines in `mixed`."""
     prediction_example: ClassVar[str] = ""
     """Options of `export` that build an engine whose cost `predict` tells; "": it tells none."""
 

@@ -52,6 +52,7 @@ class OpenVino(Target):
     family = name = library = triton_backend = "openvino"
     runs_on = MachineKind.CPU
     mark = Mark.SQUARE
+    mixes = True
 
     def __init__(self, variant: str = "") -> None:
         if variant:

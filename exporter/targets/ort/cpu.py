@@ -62,6 +62,7 @@ class OrtCpu(Target):
     library = triton_backend = "onnxruntime"
     runs_on = MachineKind.CPU
     mark = Mark.CIRCLE
+    mixes = True
 
     def __init__(self, variant: str = "") -> None:
         if variant not in ("", "amx"):

@@ -1,0 +1,237 @@
+"""Mixed precision: searches which blocks each `mixed` engine keeps in FP32, and lowers it so.
+
+Every set is lowered from one calibration, with the corrections of the all-INT8 graph.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from exporter import host
+from exporter.artifact import Dialect, PassReport, Precision
+from exporter.builds.asked_budget import asked_budget
+from exporter.builds.run import Run
+from exporter.errors import BuildError
+from exporter.graph.bake import bake
+from exporter.graph.files import load, save, serialize
+from exporter.graph.lower import lower
+from exporter.graph.optimize import OptimizedModel
+from exporter.lowerings import LoweredGraph, Lowerings, key_of, lowered_to
+from exporter.passes.qdq.ranges import Ranges
+from exporter.passes.values import is_inside
+from exporter.plan import Pair
+from exporter.prove.failed_gates import notes_of
+from exporter.prove.reference import Reference
+from exporter.quantize.transplant import transplant
+from exporter.search.budget import Budget
+from exporter.search.greedy import Found, search
+from exporter.search.points import Kept, PointFile, front
+from exporter.search.record import FrontPoint, MixedSearch
+from exporter.search.split import Split, split
+from exporter.search.times import PairedTimes
+from exporter.search.trials import Trials
+from exporter.search.units import kept_names, units_of
+from exporter.targets import BuildOptions, Target
+
+_ALGORITHM = 1
+"""Part of the names of kept points; raised when the same set would have other figures."""
+
+
+def search_mixed(
+    run: Run,
+    network: OptimizedModel,
+    ranges: Ranges | BuildError | None,
+    reference: Reference,
+    pairs: Iterable[Pair],
+    lowerings: Lowerings,
+) -> Lowerings:
+    """The lowered graphs, those in `mixed` with the blocks in FP32 that the budget needs.
+
+    A search that finds no such set costs its engine alone, and says what the best set reaches.
+
+    Raises:
+        UsageError: the evaluation inputs cannot tell whether the budget holds.
+    """
+    budget = asked_budget(run.request)
+    targets = [target for target, precision in pairs if precision is Precision.MIXED]
+    if budget is None or not targets:
+        return lowerings
+    parts = split(reference, budget)
+    made = dict(lowerings)
+    for target in targets:
+        key = key_of(target.name, Precision.MIXED, target.dialect(Precision.INT8))
+        start = lowerings[key]
+        if isinstance(start, BuildError):
+            continue
+        assert isinstance(ranges, Ranges)
+        space = Space(run, network, ranges, target, start)
+        try:
+            made[key] = _found(space, budget, parts)
+        except BuildError as error:
+            made[key] = error
+    return made
+
+
+@dataclass(frozen=True)
+class Space:
+    """The engines of one target that differ in which units they keep in FP32."""
+
+    run: Run
+    network: OptimizedModel
+    ranges: Ranges
+    target: Target
+    start: LoweredGraph
+    """All in INT8 and corrected, nothing baked."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.target.name}.{Precision.MIXED}"
+
+    @property
+    def dialect(self) -> Dialect:
+        return self.target.dialect(Precision.INT8)
+
+    def lowered(self, kept: Kept, path: Path) -> LoweredGraph:
+        """Writes the graph that keeps these units in FP32.
+
+        Raises:
+            BuildError: nothing is left to quantize, or the graph is not valid.
+        """
+        network, run = self.network, self.run
+        units = {unit.name: unit for unit in units_of(network.graph, network.facts.blocks)}
+        keep, counted = kept_names(units, kept)
+        to = lowered_to(run, Precision.INT8, self.dialect, self.ranges)
+        graph, reports = lower(network.graph, replace(to, keep=(*to.keep, *keep)))
+        reports = tuple(_but_for(report, keep) for report in reports)
+        transplant(load(self.start.path), graph)
+        if run.request.bake_preprocess:
+            graph, baked = bake(network.model, graph, network.graph)
+            reports = (*reports, baked)
+        save(graph, path)
+        return LoweredGraph(path, notes_of(reports), kept=counted)
+
+    def built(self, kept: Kept) -> Path:
+        """Builds that engine, in the place of the one before, and opens nothing.
+
+        Raises:
+            BuildError: see `lowered`; or the target refuses the graph.
+        """
+        scratch = self.run.scratch
+        name = "base" if not kept else "candidate"
+        lowered = self.lowered(kept, scratch / f"{name}.graph.onnx")
+        return self.target.build(
+            lowered.path, Precision.INT8, scratch / name, BuildOptions()
+        ).files[0]
+
+    @contextmanager
+    def trials(self, parts: Split) -> Iterator[Trials]:
+        """What is tried of them, kept for a search that goes on after an interruption."""
+        units = [unit.name for unit in units_of(self.network.graph, self.network.facts.blocks)]
+        folder, conditions = host.cache_folder("search"), self.run.conditions
+        path = None if folder is None else folder / f"{self._key(parts)}.jsonl"
+        with PairedTimes(
+            self.target.name,
+            lambda: self.built(()),
+            self.network.model.spec.inputs,
+            conditions,
+        ) as times:
+            file = PointFile(path, self.run.progress)
+            yield Trials(units, self, parts, times, file, conditions.threads)
+
+    def _key(self, parts: Split) -> str:
+        """Names what was measured by all that it depends on."""
+        here, request = host.describe_host(), self.run.request
+        told = [
+            str(_ALGORITHM),
+            self.target.name,
+            str(sorted(host.versions().items())),
+            here.cpu,
+            str((self.run.conditions.threads, request.batches, request.keep)),
+            str(request.bake_preprocess),
+            hashlib.sha256(serialize(self.network.graph)).hexdigest(),
+            hashlib.sha256(self.start.path.read_bytes()).hexdigest(),
+            parts.searched.inputs.sha256,
+            parts.held_out.inputs.sha256,
+            hashlib.sha256(parts.searched.outputs.tobytes()).hexdigest(),
+        ]
+        return hashlib.sha256("\n".join(told).encode()).hexdigest()
+
+
+def _found(space: Space, budget: Budget, parts: Split) -> LoweredGraph:
+    """The lowered graph with the units in FP32 that the budget needs."""
+    run = space.run
+    with space.trials(parts) as trials, run.clock.time("search"):
+        count = 1 + len(trials.units)
+        title = f"search {space.name} for {budget.option}"
+        with run.progress.stage(title, count) as advance:
+            found = search(trials, budget, advance)
+        _check_reached(found, budget)
+        record = _record(space, found, trials, budget, parts)
+    path = run.scratch / f"{space.name.replace(':', '-')}.onnx"
+    lowered = space.lowered(record.kept, path)
+    return replace(lowered, notes=(*lowered.notes, _in_words(record, budget)), search=record)
+
+
+def _but_for(report: PassReport, kept: Iterable[str]) -> PassReport:
+    """A report without what was left in float because the search keeps it."""
+    refused = [one for one in report.refused if not any(is_inside(one[0], name) for name in kept)]
+    return replace(report, refused=tuple(refused))
+
+
+def _in_words(record: MixedSearch, budget: Budget) -> str:
+    """What was found, for people."""
+    kept = ", ".join(record.kept) or "no block"
+    return (
+        f"keeps {kept} in FP32: {budget.in_words(record.found)} on {record.held_out} held-out "
+        f"inputs for {budget.option}, {record.ms:.2f} ms where INT8 takes {record.int8_ms:.2f} "
+        f"({record.tried} sets tried)"
+    )
+
+
+def _check_reached(found: Found, budget: Budget) -> None:
+    if found.chosen is not None:
+        return
+    best = found.best
+    reached = budget.in_words(budget.of(best.figures))
+    kept = ", ".join(best.kept) or "none"
+    raise BuildError(
+        f"no set of blocks in FP32 keeps {budget.option}: the best, {reached} at {best.ms:.2f} ms, "
+        f"keeps {kept}; lower the budget, or build fp32"
+    )
+
+
+def _record(
+    space: Space, found: Found, trials: Trials, budget: Budget, parts: Split
+) -> MixedSearch:
+    chosen, held_out = found.chosen, found.held_out
+    assert chosen is not None
+    assert held_out is not None
+    units = {u.name: u for u in units_of(space.network.graph, space.network.facts.blocks)}
+    return MixedSearch(
+        budget=budget.kind,
+        limit=budget.limit,
+        found=budget.of(held_out),
+        kept=chosen.kept,
+        keep=kept_names(units, chosen.kept)[0],
+        searched=parts.searched.inputs.count,
+        held_out=parts.held_out.inputs.count,
+        looks=found.looks,
+        int8_ms=trials.at(()).ms,
+        ms=chosen.ms,
+        tried=len(trials.points),
+        front=tuple(
+            FrontPoint(
+                kept=point.kept,
+                ms=point.ms,
+                rel_l2=point.figures.rel_l2,
+                sqnr_db=point.figures.sqnr_db,
+                agreement=point.figures.agreement,
+                drop=point.figures.drop,
+            )
+            for point in front(trials.points)
+        ),
+    )

@@ -1,0 +1,161 @@
+"""Which units to keep in FP32: greedily by error gained per measured millisecond, then pruned.
+
+1. Each unit is kept alone once: what it gains in error and costs in time are its estimates.
+2. The set grows by one unit at a time. Costs do not add up: a unit beside one that is kept already
+   saves the conversions between the two. So in each step the MEASURED_A_STEP units with the best
+   estimates are measured anew in the set as it is, and the neighbours of the unit that came last.
+3. Where the budget holds on the inputs that guide the search, units that became needless are given
+   back, those that cost most first; then the fastest set of all that were measured and hold is held
+   against the inputs that were held out. If the budget fails there, the set goes on growing.
+
+What a decision hangs on is timed twice, and the second time counts: of many that were timed once,
+the one that looks fastest had the most luck.
+
+For the same points the outcome is the same: ties fall to the unit that comes first in the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from exporter.errors import BuildError
+from exporter.search.budget import Budget, Figures
+from exporter.search.points import Kept, Point
+from exporter.search.trials import Trials
+
+MEASURED_A_STEP: Final = 2
+"""How many units are measured anew before one is taken, besides neighbours."""
+MOST_GIVEN_BACK: Final = 8
+"""How many units of a set are tried without at most, once the budget holds."""
+LEAST_COST: Final = 0.005
+"""A cost below this part of the all-INT8 engine's time cannot be told from none; of sets that are
+so near to the fastest, the one that keeps the fewest units is taken."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search ended with."""
+
+    chosen: Point | None
+    """The fastest set that keeps the budget; None: no set that was tried does."""
+    best: Point
+    """The set that came nearest to the budget, or furthest inside."""
+    held_out: Figures | None
+    """The chosen set's answers to the inputs that guided nothing."""
+    looks: int
+    """How many sets were held against those inputs."""
+
+
+class BudgetNotReachedError(BuildError):
+    """No set of kept blocks keeps the budget; the message says what the best one reaches."""
+
+
+def search(
+    trials: Trials, budget: Budget, advance: Callable[[int], None] = lambda _steps: None
+) -> Found:
+    """The units to keep; `advance` is called with 1 for each unit that was kept alone.
+
+    Raises:
+        BuildError: an engine cannot be built, run or timed.
+    """
+    return _Search(trials, budget).run(advance)
+
+
+class _Search:
+    def __init__(self, trials: Trials, budget: Budget) -> None:
+        self.trials = trials
+        self.budget = budget
+        self.seen: dict[Kept, Point] = {}
+        self.gained: dict[str, float] = {}
+        """By unit: the error that it takes away per millisecond, as measured last."""
+        self.failed: set[Kept] = set()
+        """Sets whose held-out answers do not keep the budget."""
+        self.looks = 0
+        self.timed_twice: set[Kept] = set()
+
+    def run(self, advance: Callable[[int], None]) -> Found:
+        current = self.at(())
+        advance(1)
+        for unit in self.trials.units:
+            self.gain(unit, current)
+            advance(1)
+        last: str | None = None
+        while True:
+            if self.budget.holds(current.figures):
+                self.give_back(current)
+                chosen = self.confirmed()
+                if chosen is not None:
+                    held_out = self.trials.held_out(chosen.kept)
+                    return Found(chosen, chosen, held_out, self.looks)
+            # Something must be left that computes in 8 bits.
+            if len(current.kept) >= len(self.trials.units) - 1:
+                best = min(
+                    self.seen.values(),
+                    key=lambda point: (self.budget.short_by(point.figures), point.ms),
+                )
+                return Found(None, best, None, self.looks)
+            last = self.next_unit(current, last)
+            current = self.at((*current.kept, last))
+
+    def at(self, units: Iterable[str]) -> Point:
+        point = self.trials.at(units)
+        self.seen[point.kept] = point
+        return point
+
+    def timed_again(self, point: Point) -> Point:
+        self.seen[point.kept] = point = self.trials.timed_again(point.kept)
+        self.timed_twice.add(point.kept)
+        return point
+
+    def gain(self, unit: str, current: Point, *, again: bool = False) -> None:
+        """Measures what one more unit brings; `again`: its time once more."""
+        grown = self.at((*current.kept, unit))
+        if again:
+            grown = self.timed_again(grown)
+        gained = current.figures.error - grown.figures.error
+        lost_ms = max(grown.ms - current.ms, LEAST_COST * self.at(()).ms)
+        # What gains nothing is better the less time it takes, not the more.
+        self.gained[unit] = gained / lost_ms if gained > 0 else gained * lost_ms
+
+    def next_unit(self, current: Point, last: str | None) -> str:
+        units = self.trials.units
+        free = [unit for unit in units if unit not in current.kept]
+        fresh = sorted(free, key=lambda unit: -self.gained[unit])[:MEASURED_A_STEP]
+        if last is not None:
+            place = units.index(last)
+            fresh += [unit for unit in units[max(0, place - 1) : place + 2] if unit in free]
+        for unit in dict.fromkeys(fresh):
+            self.gain(unit, current, again=not current.kept)  # then it was measured already
+        return max(dict.fromkeys(fresh), key=lambda unit: self.gained[unit])
+
+    def give_back(self, current: Point) -> None:
+        """Measures the set without each unit that it can spare, those that cost most first."""
+        kept = list(current.kept)
+        costly = sorted(kept, key=lambda unit: -self.at((unit,)).ms)[:MOST_GIVEN_BACK]
+        for unit in costly:
+            without = [other for other in kept if other != unit]
+            if self.budget.holds(self.at(without).figures):
+                kept = without
+
+    def confirmed(self) -> Point | None:
+        """The fastest set that holds, if it holds on held-out inputs as well."""
+        holding = [
+            point
+            for point in self.seen.values()
+            if self.budget.holds(point.figures) and point.kept not in self.failed
+        ]
+        if not holding:
+            return None
+        least = min(point.ms for point in holding) + LEAST_COST * self.at(()).ms
+        alike = [point for point in holding if point.ms <= least]
+        fastest = min(alike, key=lambda point: (len(point.kept), point.figures.error, point.kept))
+        if fastest.kept and fastest.kept not in self.timed_twice:
+            self.timed_again(fastest)
+            return self.confirmed()
+        self.looks += 1
+        if self.budget.holds(self.trials.held_out(fastest.kept)):
+            return fastest
+        self.failed.add(fastest.kept)
+        return None

@@ -1,0 +1,75 @@
+"""What a search keeps in FP32 or not: each residual block, what is before them, and behind.
+
+A layer between two blocks, and each layer of a network without blocks, is a unit of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from exporter.passes.blocks import ResidualBlock, block_of_nodes
+from exporter.passes.values import is_inside, is_op
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+STEM: Final = "stem"
+HEAD: Final = "head"
+_LAYERS: Final = ("Conv", "Gemm")
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Nodes that stay in FP32 together."""
+
+    name: str
+    """The block's, "stem", "head", or the layer's."""
+    keep: tuple[str, ...]
+    """Names of its nodes, or of the module that holds them and no others: as for `--keep`."""
+    counted: tuple[str, ...]
+    """Of these, what a receipt must find in FP32: the layers and sums, or the module."""
+
+
+def units_of(graph: ir.Model, blocks: Sequence[ResidualBlock]) -> tuple[Unit, ...]:
+    """The units of an optimized graph, in its order; each has a Conv or Gemm."""
+    owner = block_of_nodes(blocks)
+    nodes = list(graph.graph)
+    inside = [index for index, node in enumerate(nodes) if str(node.name) in owner]
+    first, last = (inside[0], inside[-1]) if inside else (len(nodes), -1)
+    members: dict[str, list[ir.Node]] = {}
+    for index, node in enumerate(nodes):
+        name = owner.get(str(node.name))
+        if name is None and blocks:
+            name = STEM if index < first else HEAD if index > last else None
+        if name is None:
+            if not is_op(node, *_LAYERS):
+                continue
+            name = str(node.name)
+        members.setdefault(name, []).append(node)
+    names = [str(node.name) for node in nodes]
+    return tuple(
+        _unit(name, own, names)
+        for name, own in members.items()
+        if any(is_op(node, *_LAYERS) for node in own)
+    )
+
+
+def _unit(name: str, nodes: Sequence[ir.Node], names: Iterable[str]) -> Unit:
+    own = [str(node.name) for node in nodes]
+    if name not in (STEM, HEAD) and {n for n in names if is_inside(n, name)} == set(own):
+        return Unit(name, (name,), (name,))
+    counted = tuple(str(node.name) for node in nodes if is_op(node, *_LAYERS))
+    return Unit(name, tuple(own), counted)
+
+
+def kept_names(
+    units: Mapping[str, Unit], kept: Iterable[str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What to keep of some units, and what a receipt is to count of it."""
+    chosen = [units[name] for name in kept]
+    return (
+        tuple(name for unit in chosen for name in unit.keep),
+        tuple(name for unit in chosen for name in unit.counted),
+    )

@@ -17,9 +17,8 @@ def receipt_of(
     facts: GraphFacts, target: Target, precision: Precision, path: Path, kept: tuple[str, ...]
 ) -> Receipt:
     """What the runtime made of the graph; `unverified` with the reason where it does not say."""
-    precision = precision.base
-    facts = replace(facts, activations=target.activations(precision))
-    expected = target.expected(precision)
+    facts = replace(facts, activations=target.activations(precision.base))
+    expected = target.expected(precision.base)
     try:
         kernels, source = target.kernels(path)
     except (UnreadableKernels, BuildError) as error:
@@ -29,7 +28,7 @@ def receipt_of(
         source,
         graph_facts=facts,
         precision=precision,
-        dialect=target.dialect(precision),
+        dialect=target.dialect(precision.base),
         expected=expected,
         kept=kept,
     )

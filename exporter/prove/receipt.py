@@ -12,7 +12,8 @@ Verdict `fused`, for all precisions: every residual sum is inside a convolution 
     runtime is not known to fuse (`unfusable.py` tells them from the graph), and
     FP32, FP16, BF16  every convolution computes in that type;
     INT8, FP8         every convolution computes in 8 bits of that type;
-    and what was to be kept in float32 does not compute in the reduced precision.
+    and what was to be kept in float32 does not compute in the reduced precision;
+    mixed             the same as INT8, and no other matrix product than those kept is in float.
 What is unfusable is counted as what it is, is named with the reason, and lowers nothing.
 A sum that was itself to be kept in higher precision is counted as what it is, fused or not, and
 leaves the verdict alone: ONNX Runtime cannot fuse it where its shortcut comes dequantized.
@@ -52,6 +53,7 @@ _POINTWISE: Final = frozenset(
 """Operations that should be inside the kernel of a convolution."""
 _CAN_BE_KEPT: Final = frozenset({Operation.CONV, Operation.GEMM, Operation.ADD})
 """Operations that a user may keep in higher precision."""
+_LAYERS: Final = frozenset({Operation.CONV, Operation.GEMM})
 _EIGHT_BITS: Final = frozenset({ElementType.INT8, ElementType.FP8})
 _FLOAT_POOLS: Final = (Dialect.S8_SYMMETRIC, Dialect.E4M3_SYMMETRIC)
 Leftover = tuple[str, str, str]
@@ -73,6 +75,8 @@ def make_receipt(
     `kept` are the module paths that were to stay in higher precision.
     """
     account = _Account(kernels, graph_facts, kept)
+    chosen = precision is Precision.MIXED
+    precision = precision.base
     left_over = account.leftovers(precision, dialect)
     leftovers = tuple(left_over.values())
     excused = account.unfusable_among(left_over)
@@ -86,6 +90,7 @@ def make_receipt(
         *_first_of([left for index, left in left_over.items() if index not in excused]),
         *account.quantized_main_branches(),
         *(f"{name} {reason}" for name, _, reason in not_kept),
+        *(account.float_products() if chosen else ()),
     ]
     batchnorms = sum(kernel.does.count(Operation.BATCHNORM) for kernel in kernels)
     batchnorms -= sum(node.op == "BatchNormalization" for node in graph_facts.nodes)
@@ -200,6 +205,16 @@ class _Account:
             if count
         ]
 
+    def float_products(self) -> list[str]:
+        """The matrix products that compute in float and were not to be kept."""
+        return [
+            f"{kernel.name} computes in {kernel.dtype} and was not to be kept"
+            for kernel in self.kernels
+            if Operation.GEMM in kernel.does
+            and kernel.dtype not in _EIGHT_BITS
+            and not self._is_kept(kernel)
+        ]
+
     def block_receipt(self, block: ResidualBlock) -> BlockReceipt:
         """What became of one block, with the reason where its sum is not fused."""
         kernels = self.graph.of_block(block.name)
@@ -285,11 +300,23 @@ class _Account:
         how = "is quantized" if precision.quantized else f"computes in {own}"
         reason = f"was to be kept in higher precision and {how}"
         return tuple(
-            (kernel.name, ", ".join(blocks), reason)
-            for kernel, blocks in zip(self.kernels, self.graph.blocks, strict=True)
+            (kernel.name, ", ".join(self.graph.blocks[index]), reason)
+            for index, kernel in enumerate(self.kernels)
             if kernel.dtype is own
             and not _CAN_BE_KEPT.isdisjoint(kernel.does)
             and self._is_kept(kernel)
+            and not self._sums_in_float(index)
+        )
+
+    def _sums_in_float(self, index: int) -> bool:
+        """Whether a kernel only sums, and takes a convolution's result in float.
+
+        What it writes may be in 8 bits all the same, where the next block reads 8 bits.
+        """
+        return _LAYERS.isdisjoint(self.kernels[index].does) and any(
+            Operation.CONV in self.kernels[writer].does
+            and self.kernels[writer].dtype not in _EIGHT_BITS
+            for writer in self.graph.before(index)
         )
 
     def leftovers(self, precision: Precision, dialect: Dialect) -> dict[int, Leftover]:

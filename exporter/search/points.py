@@ -49,15 +49,21 @@ class PointFile:
         self._path = path
         self._progress = progress
         self.points: dict[Kept, Point] = {}
+        self.timed_twice: set[Kept] = set()
         self.held_out: dict[Kept, Figures] = {}
         for line in self._lines():
             self._read(line)
 
     def add(self, point: Point) -> None:
-        """Keeps a point."""
-        self.points[point.kept] = point
+        """Keeps a point; of one that is there the time was measured again."""
+        self._put(point)
         figures = _described(point.figures)
         self._append({"kept": point.kept, "ms": point.ms, "figures": figures})
+
+    def _put(self, point: Point) -> None:
+        if point.kept in self.points:
+            self.timed_twice.add(point.kept)
+        self.points[point.kept] = point
 
     def add_held_out(self, kept: Kept, figures: Figures) -> None:
         """Keeps what was found on held-out inputs."""
@@ -77,7 +83,7 @@ class PointFile:
             if "held_out" in entry:
                 self.held_out[kept] = _figures(entry["held_out"])
             else:
-                self.points[kept] = Point(kept, _figures(entry["figures"]), float(entry["ms"]))
+                self._put(Point(kept, _figures(entry["figures"]), float(entry["ms"])))
         except (ValueError, TypeError, KeyError):
             return  # the line that an interruption cut: it is measured again
 

@@ -62,12 +62,12 @@ class Trials:
         return self._file.points[kept]
 
     def timed_again(self, kept: Kept) -> Point:
-        """The same with its time measured once more, which replaces the one before.
+        """The same with its time measured a second time, which replaces the first.
 
         Of many times that were measured once, the shortest is the luckiest.
         """
         point = self.at(kept)
-        if kept:
+        if kept and kept not in self._file.timed_twice:
             self._file.add(replace(point, ms=self._ms(kept, self._engines.built(kept))))
         return self._file.points[kept]
 

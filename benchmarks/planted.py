@@ -22,7 +22,11 @@ DECADES: Final = 2.0
 
 
 def rescaled(
-    state: Mapping[str, torch.Tensor], block: str = BLOCK, *, decades: float = DECADES, seed: int = 0
+    state: Mapping[str, torch.Tensor],
+    block: str = BLOCK,
+    *,
+    decades: float = DECADES,
+    seed: int = 0,
 ) -> dict[str, torch.Tensor]:
     """The weights of the same function, with one BasicBlock's inner channels rescaled."""
     import torch

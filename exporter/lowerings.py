@@ -46,6 +46,8 @@ class LoweredGraph:
     path: Path
     notes: tuple[str, ...]
     """What the lowering left alone or lost, in words."""
+    unbaked: Path
+    """The same before it takes images; where nothing is baked, it is `path`."""
     kept: Keep = ()
     """What a receipt must find in FP32, besides what the request keeps."""
     search: MixedSearch | None = None
@@ -65,7 +67,7 @@ def make_lowerings(
 ) -> Lowerings:
     """The lowered graphs of these precisions and dialects, each written to the scratch folder.
 
-    Of `mixed` it is what a search starts from: all in INT8, and nothing baked.
+    Of `mixed` it is what a search starts from: all in INT8.
     """
     keys = list(dict.fromkeys(wanted))
     made: Lowerings = {}
@@ -79,16 +81,32 @@ def make_lowerings(
             base = precision.base, dialect
             if base not in lowered:
                 lowered[base] = _corrected(run, network.graph, *base, ranges, calibration)
-            graph, reports = lowered[base]
-            if run.request.bake_preprocess and precision is not Precision.MIXED:
-                graph, baked = bake(network.model, graph, network.graph)
-                reports = (*reports, baked)
             path = run.scratch / f"{precision}.{dialect}.onnx"
-            save(graph, path)
-            made[key] = LoweredGraph(path, notes_of(reports))
+            made[key] = save_lowered(run, network, *lowered[base], path)
         except BuildError as error:
             made[key] = error
     return made
+
+
+def save_lowered(
+    run: Run,
+    network: OptimizedModel,
+    graph: ir.Model,
+    reports: tuple[PassReport, ...],
+    path: Path,
+) -> LoweredGraph:
+    """Writes a lowered graph, with the preprocessing in it where that is asked for.
+
+    Raises BuildError where it has no valid form with it.
+    """
+    unbaked = path
+    if run.request.bake_preprocess:
+        unbaked = path.with_suffix(".unbaked.onnx")
+        save(graph, unbaked)
+        graph, baked = bake(network.model, graph, network.graph)
+        reports = (*reports, baked)
+    save(graph, path)
+    return LoweredGraph(path, notes_of(reports), unbaked)
 
 
 def save_portable_files(run: Run, graph: ir.Model) -> None:

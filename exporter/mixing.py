@@ -14,28 +14,30 @@ from pathlib import Path
 from exporter import host
 from exporter.artifact import Dialect, PassReport, Precision
 from exporter.builds.asked_budget import asked_budget
+from exporter.builds.records import EngineRecord
 from exporter.builds.run import Run
-from exporter.errors import BuildError
-from exporter.graph.bake import bake
-from exporter.graph.files import load, save, serialize
+from exporter.errors import BuildError, UsageError
+from exporter.graph.files import load, serialize
 from exporter.graph.lower import lower
 from exporter.graph.optimize import OptimizedModel
-from exporter.lowerings import LoweredGraph, Lowerings, key_of, lowered_to
+from exporter.lowerings import LoweredGraph, Lowerings, key_of, lowered_to, save_lowered
 from exporter.passes.qdq.ranges import Ranges
 from exporter.passes.values import is_inside
 from exporter.plan import Pair
-from exporter.prove.failed_gates import notes_of
+from exporter.prove.certificate import Parity
+from exporter.prove.limits import LIMITS
 from exporter.prove.reference import Reference
 from exporter.quantize.transplant import transplant
-from exporter.search.budget import Budget
+from exporter.search.budget import Budget, BudgetKind
 from exporter.search.greedy import Found, search
+from exporter.search.hint import find_hint
 from exporter.search.points import Kept, PointFile, front
 from exporter.search.record import FrontPoint, MixedSearch
 from exporter.search.split import Split, split
 from exporter.search.times import PairedTimes
 from exporter.search.trials import Trials
 from exporter.search.units import kept_names, units_of
-from exporter.targets import BuildOptions, Target
+from exporter.targets import BuildOptions, Target, get_target
 
 _ALGORITHM = 1
 """Part of the names of kept points; raised when the same set would have other figures."""
@@ -76,6 +78,40 @@ def search_mixed(
     return made
 
 
+def with_repair_hint(
+    run: Run,
+    network: OptimizedModel,
+    ranges: Ranges | BuildError | None,
+    reference: Reference,
+    engine: EngineRecord,
+    lowerings: Lowerings,
+) -> EngineRecord:
+    """An engine; where it is in INT8 and failed parity on trained weights, with what would mend it.
+
+    Not where the blocks of its target cannot be timed here, or a budget was given already.
+    """
+    failed = isinstance(engine.parity, Parity) and not engine.parity.passed
+    if engine.precision is not Precision.INT8 or not engine.trained or not failed:
+        return engine
+    target = get_target(engine.target)
+    if not target.mixes or target.runs_here() is not None or asked_budget(run.request) is not None:
+        return engine
+    start = lowerings[key_of(engine.target, engine.precision, engine.dialect)]
+    assert isinstance(start, LoweredGraph)
+    assert isinstance(ranges, Ranges)
+    limits = LIMITS[engine.precision, engine.trained]
+    space = Space(run, network, ranges, target, start)
+    try:
+        parts = split(reference, Budget(BudgetKind.MIN_SQNR, limits["sqnr_db"]))
+        with space.trials(parts) as trials, run.clock.time("search"):
+            title = f"find what {engine.id} loses"
+            with run.progress.stage(title, len(trials.units)) as advance:
+                hint = find_hint(trials, limits, advance).in_words
+    except (BuildError, UsageError) as error:
+        hint = f"which blocks its error comes from was not found: {error}"
+    return replace(engine, notes=(*engine.notes, hint))
+
+
 @dataclass(frozen=True)
 class Space:
     """The engines of one target that differ in which units they keep in FP32."""
@@ -85,7 +121,7 @@ class Space:
     ranges: Ranges
     target: Target
     start: LoweredGraph
-    """All in INT8 and corrected, nothing baked."""
+    """All in INT8 and corrected."""
 
     @property
     def name(self) -> str:
@@ -107,12 +143,8 @@ class Space:
         to = lowered_to(run, Precision.INT8, self.dialect, self.ranges)
         graph, reports = lower(network.graph, replace(to, keep=(*to.keep, *keep)))
         reports = tuple(_but_for(report, keep) for report in reports)
-        transplant(load(self.start.path), graph)
-        if run.request.bake_preprocess:
-            graph, baked = bake(network.model, graph, network.graph)
-            reports = (*reports, baked)
-        save(graph, path)
-        return LoweredGraph(path, notes_of(reports), kept=counted)
+        transplant(load(self.start.unbaked), graph)
+        return replace(save_lowered(run, network, graph, reports, path), kept=counted)
 
     def built(self, kept: Kept) -> Path:
         """Builds that engine, in the place of the one before, and opens nothing.
@@ -153,7 +185,7 @@ class Space:
             str((self.run.conditions.threads, request.batches, request.keep)),
             str(request.bake_preprocess),
             hashlib.sha256(serialize(self.network.graph)).hexdigest(),
-            hashlib.sha256(self.start.path.read_bytes()).hexdigest(),
+            hashlib.sha256(self.start.unbaked.read_bytes()).hexdigest(),
             parts.searched.inputs.sha256,
             parts.held_out.inputs.sha256,
             hashlib.sha256(parts.searched.outputs.tobytes()).hexdigest(),

@@ -53,7 +53,7 @@ from exporter.lowerings import (
 )
 from exporter.measure.stage import measure_engines
 from exporter.measure.timing import MachineCeilings
-from exporter.mixing import search_mixed
+from exporter.mixing import search_mixed, with_repair_hint
 from exporter.models.live_module import LiveModule, from_module
 from exporter.models.sources import define
 from exporter.passes.blocks import GraphFacts, find_residual_blocks
@@ -136,6 +136,10 @@ def export_model(
         try:
             for engine in prove_engines(run, engines, reference, lowerings):
                 proved.append(engine)
+            proved = [
+                with_repair_hint(run, network, ranges, reference, engine, lowerings)
+                for engine in proved
+            ]
             proved, ceilings = measure_build(run, network.model, proved)
         except KeyboardInterrupt:
             if not proved:

@@ -24,6 +24,8 @@ from benchmarks.record import Recorder, read_events
 from benchmarks.running import Settings
 from benchmarks.sampling import Conditions
 from benchmarks.suite import FULL, ON_GPU, QUICK, choose
+from exporter.artifact import Precision
+from exporter.builds.request import DEFAULT_MODEL, ExportRequest
 from exporter.disk.writing import write_whole
 from exporter.errors import InputError, unknown_name, unused_option
 from exporter.host import usable_threads
@@ -248,6 +250,44 @@ def sharing(
     settings = _settings(cores, seed)
     raw = _free(out / "raw", shares.KIND, settings)
     shares.measure(build, rounds, settings, raw, _progress())
+    _finish(raw, out)
+
+
+@app.command("mixed-search")
+def mixed_search(
+    model: Annotated[str, typer.Argument(help="What is exported.")] = DEFAULT_MODEL,
+    weights: Annotated[
+        str, typer.Option(help="As of an export; auto: of the digits those that INT8 hurts.")
+    ] = "auto",
+    data: Annotated[Path | None, typer.Option(help="As of an export.")] = None,
+    targets: Annotated[str, typer.Option(help="Targets that have mixed engines.")] = "ort-cpu",
+    max_drop: Annotated[str | None, typer.Option(help="As of an export.")] = None,
+    min_sqnr: Annotated[float | None, typer.Option(help="As of an export.")] = None,
+    draws: Annotated[int, typer.Option(min=0, help="Random sets to compare with.")] = 200,
+    threads: Threads = None,
+    seed: Seed = 0,
+    out: Out = RESULTS,
+) -> None:
+    """What a search for mixed precision finds, against random sets under the same budget.
+
+    Example: python -m benchmarks mixed-search --max-drop 1%
+    """
+    from benchmarks import mixed_search as searches
+
+    settings = _settings(threads, seed)
+    request = ExportRequest(
+        model,
+        weights=weights,
+        data=data,
+        targets=_words(targets),
+        precisions=(Precision.MIXED,),
+        max_drop=max_drop,
+        min_sqnr=min_sqnr,
+        threads=settings.threads,
+        seed=seed,
+    )
+    raw = _free(out / "raw", searches.KIND, settings)
+    searches.measure(request, draws, settings, raw, _progress())
     _finish(raw, out)
 
 

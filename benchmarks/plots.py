@@ -36,7 +36,7 @@ def draw(found: Mapping[str, Any], stem: Path) -> list[Path]:
         figures = [("overhead", _overheads(found))]
     elif found["kind"] == "scaling":
         figures = [(axis, _scaling(axis, one)) for axis, one in found["axes"].items()]
-    elif found["kind"] in ("sharing", "throughput", "layers"):
+    elif found["kind"] in ("layers", "mixed_search", "sharing", "throughput"):
         figures = []  # a few rows; the report draws throughput
     else:
         figures = [("roofline", _roofline(found))] if found["layers"] else []

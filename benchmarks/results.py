@@ -9,6 +9,7 @@ from benchmarks import (
     analysis,
     ceilings,
     layers,
+    mixed_search,
     residual_cost,
     scaling,
     serving_tables,
@@ -28,6 +29,7 @@ Show = Callable[[Mapping[str, Any], "Console"], None]
 
 KINDS: Final[Mapping[str, tuple[Analyse, Show]]] = {
     BENCHMARK: (analysis.analyse, tables.suite),
+    mixed_search.KIND: (mixed_search.analyse, tables.mixed_search),
     residual_cost.KIND: (residual_cost.analyse, tables.residual),
     scaling.KIND: (scaling.analyse, tables.scaling),
     sharing.KIND: (sharing.analyse, serving_tables.sharing),

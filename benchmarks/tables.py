@@ -172,6 +172,41 @@ def residual(found: Mapping[str, Any], console: Console) -> None:
     missing_and_busy(found, console)
 
 
+def mixed_search(found: Mapping[str, Any], console: Console) -> None:
+    """What each search chose, what it met, and how the fastest random sets compare."""
+    console.print(headline(found))
+    table = Table("target", "budget", "kept in FP32", "held out", title_justify="left")
+    for heading in (
+        "ms (INT8)",
+        "search s",
+        "sets",
+        "front",
+        "random within",
+        "best random / ours",
+    ):
+        table.add_column(heading, justify="right")
+    for row in found["searches"]:
+        point, held_out = row["chosen"] or row["best"], row["held_out"]
+        int8 = next(one["ms"] for one in row["points"] if not one["kept"])
+        met = "not met" if held_out is None else f"{held_out['sqnr_db']:.1f} dB"
+        if held_out is not None and isinstance(held_out["drop"], float):
+            met += f", drop {held_out['drop']:.2%}"
+        duels = [one["over_chosen"] for one in row["duels"]]
+        table.add_row(
+            escape(row["target"]),
+            row["budget"],
+            escape(", ".join(point["kept"])) or "nothing",
+            met,
+            f"{point['ms']:.2f} ({int8:.2f})",
+            f"{row['seconds']:.0f}",
+            str(len(row["points"])),
+            str(len(row["front"])),
+            f"{row['drawn_within']} of {row['drawn']}",
+            f"{min(duels):.3f}" if duels else "",
+        )
+    console.print(table)
+
+
 def scaling(found: Mapping[str, Any], console: Console) -> None:
     """Two tables an axis: times with the fitted line and its bend, and throughputs."""
     console.print(headline(found))

@@ -146,14 +146,14 @@ class Space:
         transplant(load(self.start.unbaked), graph)
         return replace(save_lowered(run, network, graph, reports, path), kept=counted)
 
-    def built(self, kept: Kept) -> Path:
-        """Builds that engine, in the place of the one before, and opens nothing.
+    def built(self, kept: Kept, name: str = "") -> Path:
+        """Builds that engine; without a `name` of its own in the place of the one before.
 
         Raises:
             BuildError: see `lowered`; or the target refuses the graph.
         """
         scratch = self.run.scratch
-        name = "base" if not kept else "candidate"
+        name = name or ("candidate" if kept else "base")
         lowered = self.lowered(kept, scratch / f"{name}.graph.onnx")
         return self.target.build(
             lowered.path, Precision.INT8, scratch / name, BuildOptions()

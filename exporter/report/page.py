@@ -34,6 +34,7 @@ from exporter.report.advice import advise, limits
 from exporter.report.engines import views
 from exporter.report.gpu_bounds import bound_rows, gpu_ceilings_of
 from exporter.report.load import load_chart
+from exporter.report.mixed_fronts import front_panels
 from exporter.report.roofline import ceilings_of, roofline_panels, why_no_roofline
 from exporter.report.traced import FILTERS, Traced, images_per_second, is_skipped
 from exporter.targets import TARGETS, target_class
@@ -79,6 +80,7 @@ def _fill(template: str, manifest: Manifest) -> str:
             speeds=charts.speed_charts(engines),
             latency=charts.latency_chart(engines),
             scatter=charts.scatter_chart(engines),
+            fronts=front_panels(engines),
             panels=charts.drift_panels(engines),
             roofline=roofline_panels(traced, engines),
             why_no_roofline=why_no_roofline(manifest),

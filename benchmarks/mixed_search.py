@@ -118,7 +118,7 @@ def _on_target(
             units=trials.units,
             chosen=None if found.chosen is None else asdict(found.chosen),
             best=asdict(found.best),
-            held_out=None if found.held_out is None else asdict(found.held_out),
+            held_out=asdict(found.held_out),
             looks=found.looks,
             inputs={"searched": parts.searched.inputs.count, "held": parts.held_out.inputs.count},
             points=[asdict(point) for point in trials.points],

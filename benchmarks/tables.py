@@ -188,8 +188,8 @@ def mixed_search(found: Mapping[str, Any], console: Console) -> None:
     for row in found["searches"]:
         point, held_out = row["chosen"] or row["best"], row["held_out"]
         int8 = next(one["ms"] for one in row["points"] if not one["kept"])
-        met = "not met" if held_out is None else f"{held_out['sqnr_db']:.1f} dB"
-        if held_out is not None and isinstance(held_out["drop"], float):
+        met = f"{held_out['sqnr_db']:.1f} dB{'' if row['chosen'] else ' (not met)'}"
+        if isinstance(held_out["drop"], float):
             met += f", drop {held_out['drop']:.2%}"
         duels = [one["over_chosen"] for one in row["duels"]]
         table.add_row(

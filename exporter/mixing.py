@@ -228,25 +228,23 @@ def _check_reached(found: Found, budget: Budget) -> None:
     if found.chosen is not None:
         return
     best = found.best
-    reached = budget.in_words(budget.of(best.figures))
+    reached = budget.in_words(budget.of(found.held_out))
     kept = ", ".join(best.kept) or "none"
     raise BuildError(
-        f"no set of blocks in FP32 keeps {budget.option}: the best, {reached} at {best.ms:.2f} ms, "
-        f"keeps {kept}; lower the budget, or build fp32"
+        f"no set of blocks in FP32 keeps {budget.option}: the best one tried reaches {reached} on "
+        f"held-out inputs at {best.ms:.2f} ms, with {kept} in FP32; relax the budget, or build fp32"
     )
 
 
 def _record(
     space: Space, found: Found, trials: Trials, budget: Budget, parts: Split
 ) -> MixedSearch:
-    chosen, held_out = found.chosen, found.held_out
-    assert chosen is not None
-    assert held_out is not None
+    chosen = found.best
     units = {u.name: u for u in units_of(space.network.graph, space.network.facts.blocks)}
     return MixedSearch(
         budget=budget.kind,
         limit=budget.limit,
-        found=budget.of(held_out),
+        found=budget.of(found.held_out),
         kept=chosen.kept,
         keep=kept_names(units, chosen.kept)[0],
         searched=parts.searched.inputs.count,

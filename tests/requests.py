@@ -1,4 +1,4 @@
-"""Requests of any content, drawn from their declarations: a new option needs no word here."""
+"""Requests of any content, drawn from their declarations: an option with bounds is named here."""
 
 from __future__ import annotations
 
@@ -18,10 +18,17 @@ WORDS = st.text("abz059._+ '\"$&*;|=:-/é", min_size=1, max_size=12).filter(
     lambda text: text == text.strip() and not text.startswith("-")
 )
 NAMES = st.text("abz059_-", min_size=1, max_size=8)
+BOUNDED: Mapping[str, st.SearchStrategy[Any]] = {
+    "max_drop": st.integers(1, 49).map(lambda percent: f"{percent}%"),
+    "min_agreement": st.integers(51, 99).map(lambda percent: f"{percent}%"),
+    "min_sqnr": st.integers(1, 120).map(float),
+}
 
 
 def values(declared: Declaration) -> st.SearchStrategy[Any]:
     """What an option may hold."""
+    if declared.name in BOUNDED:
+        return BOUNDED[declared.name]
     if declared.item is not None:
         return st.lists(_of(declared.item, 1), unique=True, max_size=3).map(tuple)
     if declared.is_nested:

@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from exporter.errors import BuildError
 from exporter.search.budget import Budget, Figures
 from exporter.search.points import Kept, Point
 from exporter.search.trials import Trials
@@ -41,15 +40,11 @@ class Found:
     chosen: Point | None
     """The fastest set that keeps the budget; None: no set that was tried does."""
     best: Point
-    """The set that came nearest to the budget, or furthest inside."""
-    held_out: Figures | None
-    """The chosen set's answers to the inputs that guided nothing."""
+    """The chosen set; where there is none, the one that comes nearest."""
+    held_out: Figures
+    """The best set's answers to the inputs that guided nothing."""
     looks: int
-    """How many sets were held against those inputs."""
-
-
-class BudgetNotReachedError(BuildError):
-    """No set of kept blocks keeps the budget; the message says what the best one reaches."""
+    """How many sets were held against those inputs, and against the budget."""
 
 
 def search(
@@ -82,22 +77,36 @@ class _Search:
             self.gain(unit, current)
             advance(1)
         last: str | None = None
-        while True:
+        chosen: Point | None = None
+        while chosen is None:
             if self.budget.holds(current.figures):
                 self.give_back(current)
                 chosen = self.confirmed()
-                if chosen is not None:
-                    held_out = self.trials.held_out(chosen.kept)
-                    return Found(chosen, chosen, held_out, self.looks)
             # Something must be left that computes in 8 bits.
             if len(current.kept) >= len(self.trials.units) - 1:
-                best = min(
-                    self.seen.values(),
-                    key=lambda point: (self.budget.short_by(point.figures), point.ms),
-                )
-                return Found(None, best, None, self.looks)
-            last = self.next_unit(current, last)
-            current = self.at((*current.kept, last))
+                break
+            if chosen is None:
+                last = self.next_unit(current, last)
+                current = self.at((*current.kept, last))
+        while chosen is None and self.holding():
+            chosen = self.confirmed()
+        best = chosen or self.nearest()
+        return Found(chosen, best, self.trials.held_out(best.kept), self.looks)
+
+    def holding(self) -> list[Point]:
+        """The sets that hold where they were measured, and did not fail where they were not."""
+        return [
+            point
+            for point in self.seen.values()
+            if self.budget.holds(point.figures) and point.kept not in self.failed
+        ]
+
+    def nearest(self) -> Point:
+        """The set that comes nearest to the budget."""
+        return min(
+            self.seen.values(),
+            key=lambda point: (self.budget.short_by(point.figures), point.ms, point.kept),
+        )
 
     def at(self, units: Iterable[str]) -> Point:
         point = self.trials.at(units)
@@ -141,11 +150,7 @@ class _Search:
 
     def confirmed(self) -> Point | None:
         """The fastest set that holds, if it holds on held-out inputs as well."""
-        holding = [
-            point
-            for point in self.seen.values()
-            if self.budget.holds(point.figures) and point.kept not in self.failed
-        ]
+        holding = self.holding()
         if not holding:
             return None
         least = min(point.ms for point in holding) + LEAST_COST * self.at(()).ms

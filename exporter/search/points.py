@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -51,13 +52,13 @@ class PointFile:
         self.points: dict[Kept, Point] = {}
         self.timed_twice: set[Kept] = set()
         self.held_out: dict[Kept, Figures] = {}
-        for line in self._lines():
+        for line in filter(None, self._lines()):
             self._read(line)
 
     def add(self, point: Point) -> None:
         """Keeps a point; of one that is there the time was measured again."""
         self._put(point)
-        figures = _described(point.figures)
+        figures = asdict(point.figures)
         self._append({"kept": point.kept, "ms": point.ms, "figures": figures})
 
     def _put(self, point: Point) -> None:
@@ -68,7 +69,7 @@ class PointFile:
     def add_held_out(self, kept: Kept, figures: Figures) -> None:
         """Keeps what was found on held-out inputs."""
         self.held_out[kept] = figures
-        self._append({"kept": kept, "held_out": _described(figures)})
+        self._append({"kept": kept, "held_out": asdict(figures)})
 
     def _lines(self) -> list[str]:
         try:
@@ -93,7 +94,7 @@ class PointFile:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(entry) + "\n")
+                file.write("\n" + json.dumps(entry))  # behind a line that was cut, too
         except OSError as error:
             self._progress.note(
                 f"an interrupted search would start again: {self._path.parent} cannot be written "
@@ -102,17 +103,14 @@ class PointFile:
             self._path = None
 
 
-def _described(figures: Figures) -> dict[str, Any]:
-    return {
-        name: None if isinstance(value, dict) else value for name, value in asdict(figures).items()
-    }
-
-
-def _figures(entry: dict[str, Any]) -> Figures:
-    absent = Skipped("not obtained")
+def _figures(entry: Mapping[str, Any]) -> Figures:
     return Figures(
         rel_l2=float(entry["rel_l2"]),
         sqnr_db=float(entry["sqnr_db"]),
-        agreement=absent if entry["agreement"] is None else float(entry["agreement"]),
-        drop=absent if entry["drop"] is None else float(entry["drop"]),
+        agreement=_or_skipped(entry["agreement"]),
+        drop=_or_skipped(entry["drop"]),
     )
+
+
+def _or_skipped(value: Any) -> float | Skipped:
+    return Skipped(value["skipped"]) if isinstance(value, dict) else float(value)

@@ -1,0 +1,103 @@
+"""The search on real engines, with costs that are given: what it chooses, and that it is the same."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+
+from exporter.progress import Silent
+from exporter.search.budget import Budget, BudgetKind
+from exporter.search.greedy import Found, search
+from exporter.search.points import PointFile, front
+from tests.search.engines import BASE_MS, COSTS, HURT, Engines, Times
+
+LIMIT_DB = 20.0
+
+
+def sqnr(limit_db: float) -> Budget:
+    return Budget(BudgetKind.MIN_SQNR, limit_db)
+
+
+def found_for(engines: Engines, limit_db: float) -> Found:
+    return search(engines.trials(limit_db, PointFile(None, Silent())), sqnr(limit_db))
+
+
+def test_it_keeps_the_block_that_int8_hurts_and_no_other(engines: Engines) -> None:
+    found = found_for(engines, LIMIT_DB)
+    assert found.chosen is not None
+    assert found.chosen.kept == (HURT,)
+    assert found.chosen.ms == pytest.approx(BASE_MS + COSTS[HURT])
+    assert found.held_out.sqnr_db >= LIMIT_DB
+    assert found.looks == 1
+
+
+def test_no_set_that_keeps_the_budget_is_cheaper(engines: Engines) -> None:
+    trials = engines.trials(LIMIT_DB, PointFile(None, Silent()))
+    found = search(trials, sqnr(LIMIT_DB))
+    assert found.chosen is not None
+    units = list(COSTS)
+    every = [trials.at(kept) for size in range(3) for kept in combinations(units, size)]
+    holding = [point.ms for point in every if sqnr(LIMIT_DB).holds(point.figures)]
+    assert found.chosen.ms == min(holding)
+
+
+def test_a_stricter_budget_takes_more_blocks_and_gives_none_back_that_it_needs(
+    engines: Engines,
+) -> None:
+    budget = sqnr(35.0)
+    trials = engines.trials(35.0, PointFile(None, Silent()))
+    found = search(trials, budget)
+    assert found.chosen is not None
+    assert len(found.chosen.kept) > 1
+    for unit in found.chosen.kept:
+        without = trials.at(other for other in found.chosen.kept if other != unit)
+        assert not budget.holds(without.figures)
+    assert len(front(trials.points)) >= 4
+
+
+def test_the_same_costs_give_the_same_search(engines: Engines) -> None:
+    assert found_for(engines, 35.0) == found_for(engines, 35.0)
+
+
+def test_int8_is_chosen_where_it_keeps_the_budget_itself(engines: Engines) -> None:
+    found = found_for(engines, 0.1)
+    assert found.chosen is not None
+    assert found.chosen.kept == ()
+
+
+def test_a_budget_out_of_reach_names_the_nearest_set(engines: Engines) -> None:
+    found = found_for(engines, 119.0)
+    assert found.chosen is None
+    assert found.looks == 0
+    assert len(found.best.kept) == len(COSTS) - 1
+    assert found.held_out.sqnr_db < 119
+
+
+class Stopped(Exception):
+    """As Ctrl-C, in the middle of a search."""
+
+
+class StoppingTimes(Times):
+    """Times that stop the search at one set."""
+
+    def ratio(self, kept: tuple[str, ...], engine: Path) -> float:
+        if len(self.timed) == 4:
+            raise Stopped
+        return super().ratio(kept, engine)
+
+
+def test_a_search_that_was_stopped_goes_on_where_it_was(engines: Engines, tmp_path: Path) -> None:
+    path, uninterrupted, after = tmp_path / "points.jsonl", Times(), Times()
+    whole = search(engines.trials(35.0, PointFile(None, Silent()), uninterrupted), sqnr(35.0))
+    stopping = StoppingTimes()
+    with pytest.raises(Stopped):
+        search(engines.trials(35.0, PointFile(path, Silent()), stopping), sqnr(35.0))
+    with path.open("a") as file:
+        file.write('{"kept": ["stem"')  # what a process that was killed leaves
+    assert search(engines.trials(35.0, PointFile(path, Silent()), after), sqnr(35.0)) == whole
+    assert stopping.timed + after.timed == uninterrupted.timed
+    again = Times()
+    assert search(engines.trials(35.0, PointFile(path, Silent()), again), sqnr(35.0)) == whole
+    assert again.timed == []

@@ -1,4 +1,4 @@
-"""What each search for mixed precision found: error against time of the sets worth choosing from."""
+"""What each search for mixed precision found: error against time of the sets to choose from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The search on real engines, with costs that are given: what it chooses, and that it is the same."""
+"""The search on real engines, with costs that are given: what it chooses, each time the same."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_budget_out_of_reach_names_the_nearest_set(engines: Engines) -> None:
     assert found.held_out.sqnr_db < 119
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     """As Ctrl-C, in the middle of a search."""
 
 
@@ -84,7 +84,7 @@ class StoppingTimes(Times):
 
     def ratio(self, kept: tuple[str, ...], engine: Path) -> float:
         if len(self.timed) == 4:
-            raise Stopped
+            raise StoppedError
         return super().ratio(kept, engine)
 
 
@@ -92,10 +92,10 @@ def test_a_search_that_was_stopped_goes_on_where_it_was(engines: Engines, tmp_pa
     path, uninterrupted, after = tmp_path / "points.jsonl", Times(), Times()
     whole = search(engines.trials(35.0, PointFile(None, Silent()), uninterrupted), sqnr(35.0))
     stopping = StoppingTimes()
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         search(engines.trials(35.0, PointFile(path, Silent()), stopping), sqnr(35.0))
     with path.open("a") as file:
-        file.write('{"kept": ["stem"')  # what a process that was killed leaves
+        file.write('\n{"kept": ["stem"')  # what a process that was killed leaves
     assert search(engines.trials(35.0, PointFile(path, Silent()), after), sqnr(35.0)) == whole
     assert stopping.timed + after.timed == uninterrupted.timed
     again = Times()

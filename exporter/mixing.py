@@ -201,7 +201,8 @@ def _found(space: Space, budget: Budget, parts: Split) -> LoweredGraph:
         title = f"search {space.name} for {budget.option}"
         with run.progress.stage(title, count) as advance:
             found = search(trials, budget, advance)
-        _check_reached(found, budget)
+        if found.chosen is None:
+            raise BuildError(found.shortfall(budget))
         record = _record(space, found, trials, budget, parts)
     path = run.scratch / f"{space.name.replace(':', '-')}.onnx"
     lowered = space.lowered(record.kept, path)
@@ -221,18 +222,6 @@ def _in_words(record: MixedSearch, budget: Budget) -> str:
         f"keeps {kept} in FP32: {budget.in_words(record.found)} on {record.held_out} held-out "
         f"inputs for {budget.option}, {record.ms:.2f} ms where INT8 takes {record.int8_ms:.2f} "
         f"({record.tried} sets tried)"
-    )
-
-
-def _check_reached(found: Found, budget: Budget) -> None:
-    if found.chosen is not None:
-        return
-    best = found.best
-    reached = budget.in_words(budget.of(found.held_out))
-    kept = ", ".join(best.kept) or "none"
-    raise BuildError(
-        f"no set of blocks in FP32 keeps {budget.option}: the best one tried reaches {reached} on "
-        f"held-out inputs at {best.ms:.2f} ms, with {kept} in FP32; relax the budget, or build fp32"
     )
 
 

@@ -244,3 +244,39 @@ def test_a_profile_is_for_the_targets_that_have_them(machine: pytest.MonkeyPatch
     absent(machine, "tensorrt-rtx")
     with pytest.raises(UsageError, match="--profile concerns targets with optimization profiles"):
         plan(ExportRequest(profile="1:4:16"))
+
+
+def test_a_budget_adds_mixed_to_each_target_that_has_it(machine: pytest.MonkeyPatch) -> None:
+    assert names(ExportRequest(min_sqnr=30)) == [
+        *[name for name in CPU_DEFAULT if name.startswith("ort-cpu")],
+        "ort-cpu.mixed",
+        *[name for name in CPU_DEFAULT if name.startswith("openvino")],
+        "openvino.mixed",
+        *[name for name in CPU_DEFAULT if name.startswith("tensorrt")],
+    ]
+    only = ExportRequest(precisions=("mixed",), max_drop="1%")
+    assert names(only) == ["ort-cpu.mixed", "openvino.mixed"]
+    assert names(attrs.evolve(only, targets=("openvino",))) == ["openvino.mixed"]
+    assert "ort-cpu:amx.mixed" not in names(ExportRequest(targets=("ort-cpu:amx",), min_sqnr=30))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"precisions": ("mixed",)}, "the precision mixed needs a budget; give --max-drop"),
+        ({"max_drop": "1%", "min_sqnr": 30}, "--max-drop and --min-sqnr are a budget each"),
+        (
+            {"targets": ("tensorrt-rtx:sm75",), "precisions": ("mixed",), "min_sqnr": 30},
+            "target tensorrt-rtx:sm75 has no engines in mixed; use --target ort-cpu or openvino",
+        ),
+        (
+            {"targets": ("ort-cpu:amx",), "precisions": ("mixed",), "min_sqnr": 30},
+            "ort-cpu:amx.mixed cannot be made here, for its blocks are timed",
+        ),
+    ],
+)
+def test_a_budget_that_cannot_be_searched_for_is_refused(
+    machine: pytest.MonkeyPatch, given: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        plan(ExportRequest(**given))

@@ -46,6 +46,16 @@ class Found:
     looks: int
     """How many sets were held against those inputs, and against the budget."""
 
+    def shortfall(self, budget: Budget) -> str:
+        """What the best set reaches, where none keeps the budget, in words."""
+        reached = budget.in_words(budget.of(self.held_out))
+        kept = ", ".join(self.best.kept) or "no block"
+        return (
+            f"no set of blocks in FP32 keeps {budget.option}: the best one tried reaches {reached} "
+            f"on held-out inputs at {self.best.ms:.2f} ms, with {kept} in FP32; relax the budget, "
+            "or build fp32"
+        )
+
 
 def search(
     trials: Trials, budget: Budget, advance: Callable[[int], None] = lambda _steps: None

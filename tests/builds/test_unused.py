@@ -42,6 +42,8 @@ GIVEN: dict[str, Any] = {
     "profile": "1:8:32",
     "allow_fallback": True,
 }
+BUDGETS: dict[str, Any] = {"max_drop": "1%", "min_sqnr": 30.0, "min_agreement": "99%"}
+"""Each asks for an engine in `mixed`, which is its use, where a target has one."""
 LEAST = ExportRequest(targets=("ort-cpu",), precisions=(Precision.FP32,), measure=False)
 """Nothing is quantized, has a profile, runs on a GPU or is measured."""
 
@@ -53,7 +55,7 @@ def target(kind: type[Target]) -> Target:
 
 def test_every_option_that_is_about_something_is_tried() -> None:
     about = [one.name for one in declarations(ExportRequest) if one.option.concerns is not None]
-    assert sorted(GIVEN) == sorted(about)
+    assert sorted([*GIVEN, *BUDGETS]) == sorted(about)
 
 
 @pytest.mark.parametrize("name", GIVEN)
@@ -64,12 +66,22 @@ def test_an_option_without_a_use_is_refused(name: str) -> None:
         plan(attrs.evolve(LEAST, **{name: GIVEN[name]}))
 
 
+@pytest.mark.parametrize("name", BUDGETS)
+def test_a_budget_needs_a_target_that_has_mixed_engines(name: str) -> None:
+    request = attrs.evolve(LEAST, **{name: BUDGETS[name]})
+    assert [precision for _, precision in plan(request).pairs] == [FP32, MIXED]
+    flag = f"--{name.replace('_', '-')}"
+    with pytest.raises(UsageError, match=f"{flag} concerns mixed precision, .*add ort-cpu or"):
+        refuse_unused(request, [(target(TensorRtRtx), FP16)])
+
+
 def test_what_is_malformed_and_unused_is_unused() -> None:
     with pytest.raises(UsageError, match="--profile concerns targets with optimization profiles"):
         plan(attrs.evolve(LEAST, profile="nonsense"))
 
 
 FP32, FP16, INT8 = Precision.FP32, Precision.FP16, Precision.INT8
+MIXED = Precision.MIXED
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ from exporter.builds.asked_budget import asked_budget
 from exporter.builds.request import DEFAULT_MODEL, ExportRequest
 from exporter.images.samples import open_data
 from exporter.lowerings import LoweredGraph, calibrate_ranges, key_of, make_lowerings
-from exporter.mixing import Space
+from exporter.mixing.space import Space
 from exporter.passes.qdq.ranges import Ranges
 from exporter.progress import Clock, Progress
 from exporter.search.budget import Budget

@@ -53,7 +53,7 @@ from exporter.lowerings import (
 )
 from exporter.measure.stage import measure_engines
 from exporter.measure.timing import MachineCeilings
-from exporter.mixing import search_mixed, with_repair_hint
+from exporter.mixing.stage import search_mixed, with_repair_hint
 from exporter.models.live_module import LiveModule, from_module
 from exporter.models.sources import define
 from exporter.passes.blocks import GraphFacts, find_residual_blocks

@@ -309,10 +309,7 @@ class _Account:
         )
 
     def _sums_in_float(self, index: int) -> bool:
-        """Whether a kernel only sums, and takes a convolution's result in float.
-
-        What it writes may be in 8 bits all the same, where the next block reads 8 bits.
-        """
+        """Whether a kernel only sums, of a float convolution; it may write 8 bits all the same."""
         return _LAYERS.isdisjoint(self.kernels[index].does) and any(
             Operation.CONV in self.kernels[writer].does
             and self.kernels[writer].dtype not in _EIGHT_BITS

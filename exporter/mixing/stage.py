@@ -1,46 +1,32 @@
-"""Mixed precision: searches which blocks each `mixed` engine keeps in FP32, and lowers it so.
-
-Every set is lowered from one calibration, with the corrections of the all-INT8 graph.
-"""
+"""Which blocks each `mixed` engine keeps in FP32, and what would mend a failed INT8 engine."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Iterable
+from dataclasses import replace
 
-from exporter import host
-from exporter.artifact import Dialect, PassReport, Precision
+from exporter.artifact import Precision
 from exporter.builds.asked_budget import asked_budget
 from exporter.builds.records import EngineRecord
 from exporter.builds.run import Run
 from exporter.errors import BuildError, UsageError
-from exporter.graph.files import load, serialize
-from exporter.graph.lower import lower
 from exporter.graph.optimize import OptimizedModel
-from exporter.lowerings import LoweredGraph, Lowerings, key_of, lowered_to, save_lowered
+from exporter.lowerings import LoweredGraph, Lowerings, key_of
+from exporter.mixing.space import Space
 from exporter.passes.qdq.ranges import Ranges
-from exporter.passes.values import is_inside
 from exporter.plan import Pair
 from exporter.prove.certificate import Parity
 from exporter.prove.limits import LIMITS
 from exporter.prove.reference import Reference
-from exporter.quantize.transplant import transplant
 from exporter.search.budget import Budget, BudgetKind
 from exporter.search.greedy import Found, search
 from exporter.search.hint import find_hint
-from exporter.search.points import Kept, PointFile, front
+from exporter.search.points import front
 from exporter.search.record import FrontPoint, MixedSearch
 from exporter.search.split import Split, split
-from exporter.search.times import PairedTimes
 from exporter.search.trials import Trials
-from exporter.search.units import kept_names, units_of
-from exporter.targets import BuildOptions, Target, get_target
-
-_ALGORITHM = 1
-"""Part of the names of kept points; raised when the same set would have other figures."""
+from exporter.search.units import kept_names
+from exporter.targets import get_target
 
 
 def search_mixed(
@@ -112,87 +98,6 @@ def with_repair_hint(
     return replace(engine, notes=(*engine.notes, hint))
 
 
-@dataclass(frozen=True)
-class Space:
-    """The engines of one target that differ in which units they keep in FP32."""
-
-    run: Run
-    network: OptimizedModel
-    ranges: Ranges
-    target: Target
-    start: LoweredGraph
-    """All in INT8 and corrected."""
-
-    @property
-    def name(self) -> str:
-        return f"{self.target.name}.{Precision.MIXED}"
-
-    @property
-    def dialect(self) -> Dialect:
-        return self.target.dialect(Precision.INT8)
-
-    def lowered(self, kept: Kept, path: Path) -> LoweredGraph:
-        """Writes the graph that keeps these units in FP32.
-
-        Raises:
-            BuildError: nothing is left to quantize, or the graph is not valid.
-        """
-        network, run = self.network, self.run
-        units = {unit.name: unit for unit in units_of(network.graph, network.facts.blocks)}
-        keep, counted = kept_names(units, kept)
-        to = lowered_to(run, Precision.INT8, self.dialect, self.ranges)
-        graph, reports = lower(network.graph, replace(to, keep=(*to.keep, *keep)))
-        reports = tuple(_but_for(report, keep) for report in reports)
-        transplant(load(self.start.unbaked), graph)
-        return replace(save_lowered(run, network, graph, reports, path), kept=counted)
-
-    def built(self, kept: Kept, name: str = "") -> Path:
-        """Builds that engine; without a `name` of its own in the place of the one before.
-
-        Raises:
-            BuildError: see `lowered`; or the target refuses the graph.
-        """
-        scratch = self.run.scratch
-        name = name or ("candidate" if kept else "base")
-        lowered = self.lowered(kept, scratch / f"{name}.graph.onnx")
-        return self.target.build(
-            lowered.path, Precision.INT8, scratch / name, BuildOptions()
-        ).files[0]
-
-    @contextmanager
-    def trials(self, parts: Split) -> Iterator[Trials]:
-        """What is tried of them, kept for a search that goes on after an interruption."""
-        units = [unit.name for unit in units_of(self.network.graph, self.network.facts.blocks)]
-        folder, conditions = host.cache_folder("search"), self.run.conditions
-        path = None if folder is None else folder / f"{self._key(parts)}.jsonl"
-        with PairedTimes(
-            self.target.name,
-            lambda: self.built(()),
-            self.network.model.spec.inputs,
-            conditions,
-        ) as times:
-            file = PointFile(path, self.run.progress)
-            yield Trials(units, self, parts, times, file, conditions.threads)
-
-    def _key(self, parts: Split) -> str:
-        """Names what was measured by all that it depends on."""
-        here, request = host.describe_host(), self.run.request
-        told = [
-            str(_ALGORITHM),
-            self.target.name,
-            str(sorted(host.versions().items())),
-            here.cpu,
-            str((self.run.conditions.threads, request.batches, request.keep)),
-            str(request.bake_preprocess),
-            hashlib.sha256(serialize(self.network.graph)).hexdigest(),
-            hashlib.sha256(self.start.unbaked.read_bytes()).hexdigest(),
-            parts.searched.inputs.sha256,
-            parts.held_out.inputs.sha256,
-            hashlib.sha256(parts.searched.outputs.tobytes()).hexdigest(),
-        ]
-        return hashlib.sha256("\n".join(told).encode()).hexdigest()
-
-
 def _found(space: Space, budget: Budget, parts: Split) -> LoweredGraph:
     """The lowered graph with the units in FP32 that the budget needs."""
     run = space.run
@@ -209,12 +114,6 @@ def _found(space: Space, budget: Budget, parts: Split) -> LoweredGraph:
     return replace(lowered, notes=(*lowered.notes, _in_words(record, budget)), search=record)
 
 
-def _but_for(report: PassReport, kept: Iterable[str]) -> PassReport:
-    """A report without what was left in float because the search keeps it."""
-    refused = [one for one in report.refused if not any(is_inside(one[0], name) for name in kept)]
-    return replace(report, refused=tuple(refused))
-
-
 def _in_words(record: MixedSearch, budget: Budget) -> str:
     """What was found, for people."""
     kept = ", ".join(record.kept) or "no block"
@@ -229,13 +128,12 @@ def _record(
     space: Space, found: Found, trials: Trials, budget: Budget, parts: Split
 ) -> MixedSearch:
     chosen = found.best
-    units = {u.name: u for u in units_of(space.network.graph, space.network.facts.blocks)}
     return MixedSearch(
         budget=budget.kind,
         limit=budget.limit,
         found=budget.of(found.held_out),
         kept=chosen.kept,
-        keep=kept_names(units, chosen.kept)[0],
+        keep=kept_names(space.units, chosen.kept)[0],
         searched=parts.searched.inputs.count,
         held_out=parts.held_out.inputs.count,
         looks=found.looks,

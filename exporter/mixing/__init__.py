@@ -1,0 +1,1 @@
+"""The stage that searches for mixed precision: `exporter/search/` on the engines of a build."""

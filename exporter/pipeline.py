@@ -53,7 +53,7 @@ from exporter.lowerings import (
 )
 from exporter.measure.stage import measure_engines
 from exporter.measure.timing import MachineCeilings
-from exporter.mixing.stage import search_mixed, with_repair_hint
+from exporter.mixing.stage import check_searchable, search_mixed, with_repair_hint
 from exporter.models.live_module import LiveModule, from_module
 from exporter.models.sources import define
 from exporter.passes.blocks import GraphFacts, find_residual_blocks
@@ -116,6 +116,7 @@ def export_model(
         check_kept(network.graph, request.keep)
         save_portable_files(run, network.graph)
         network, reference = make_goldens(run, network, data.evaluation)
+        check_searchable(request, reference)
         calibration = data.calibration.take(request.calibration_samples)
         wanted = [
             key_of(target.name, precision, target.dialect(precision.base))

@@ -207,8 +207,11 @@ def share(given: str | float) -> str:
 
 
 def budgeted_drop(given: str | float | None) -> str | None:
-    """A share as `share` reads it, or nothing."""
-    return None if given is None else share(given)
+    """A share as `share` reads it, or nothing; an error names the option."""
+    try:
+        return None if given is None else share(given)
+    except UsageError as error:
+        raise UsageError(f"--max-drop {error}") from None
 
 
 def budgeted_agreement(given: str | float | None) -> str | None:

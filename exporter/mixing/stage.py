@@ -8,6 +8,7 @@ from dataclasses import replace
 from exporter.artifact import Precision
 from exporter.builds.asked_budget import asked_budget
 from exporter.builds.records import EngineRecord
+from exporter.builds.request import ExportRequest
 from exporter.builds.run import Run
 from exporter.errors import BuildError, UsageError
 from exporter.graph.optimize import OptimizedModel
@@ -29,6 +30,17 @@ from exporter.search.units import kept_names
 from exporter.targets import get_target
 
 
+def check_searchable(request: ExportRequest, reference: Reference) -> None:
+    """Refuses a budget early, before anything is lowered.
+
+    Raises:
+        UsageError: the evaluation inputs cannot tell whether it holds.
+    """
+    budget = asked_budget(request)
+    if budget is not None:
+        split(reference, budget)
+
+
 def search_mixed(
     run: Run,
     network: OptimizedModel,
@@ -40,9 +52,6 @@ def search_mixed(
     """The lowered graphs, those in `mixed` with the blocks in FP32 that the budget needs.
 
     A search that finds no such set costs its engine alone, and says what the best set reaches.
-
-    Raises:
-        UsageError: the evaluation inputs cannot tell whether the budget holds.
     """
     budget = asked_budget(run.request)
     targets = [target for target, precision in pairs if precision is Precision.MIXED]

@@ -56,7 +56,7 @@ def split(reference: Reference, budget: Budget) -> Split:
         raise UsageError(
             f"{budget.option} needs {needed} held-out inputs to be told apart from none, and of "
             f"{count} that engines are compared on {len(held_out)} are held out; give --samples "
-            f"{2 * needed} or more, with as much --data"
+            f"{needed + min(needed, SEARCHED)} or more, with as much --data"
         )
     return Split(_part(reference, searched), _part(reference, held_out))
 

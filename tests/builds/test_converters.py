@@ -61,7 +61,7 @@ def test_what_is_given_becomes_what_is_held(name: str, given: Any, held: Any) ->
         ("batches", [0], "batches .0.: give positive numbers"),
         ("batches", [1.5], "batches .1.5.: give positive numbers"),
         ("batches", "1,x", "batches '1,x': give positive numbers"),
-        ("max_drop", "0%", "'0%' is no budget: give a share above 0 and below 50 %"),
+        ("max_drop", "0%", "--max-drop '0%' is no budget: give a share above 0 and below 50 %"),
         ("max_drop", "50%", "'50%' is no budget"),
         ("max_drop", "much", "'much' is no budget"),
         ("min_sqnr", 0, "--min-sqnr 0 is no budget: give decibels above 0 and at most 120"),

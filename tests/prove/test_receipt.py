@@ -334,6 +334,40 @@ def test_int8_a_kept_sum_leaves_the_verdict_alone_and_is_counted() -> None:
     assert judge_int8(kernels, kept=("layer1.10.add",)).verdict is Verdict.PARTIAL
 
 
+def block_in_float() -> list[Kernel]:
+    """As OpenVINO makes it: the sum takes a float and an 8-bit operand, and writes 8 bits."""
+    kernels = swap(
+        quantized(),
+        3,
+        kernel("dequantize", "dq1", "t0", "f0"),
+        kernel("conv relu", "layer1.1.conv1", "f0", "t1"),
+    )
+    kernels[5] = kernel("conv", "layer1.1.conv2", "t1", "t2")
+    kernels[6] = replace(kernels[6], op="Eltwise")
+    return kernels
+
+
+def test_int8_a_kept_sum_that_takes_float_may_write_8_bits() -> None:
+    found = judge_int8(block_in_float(), kept=("layer1.1",))
+    assert found.verdict is Verdict.FUSED, found.reason
+    both = swap(block_in_float(), 5, kernel("conv", "layer1.1.conv2", "t1", "t2", "int8"))
+    found = judge_int8(both, kept=("layer1.1",))
+    assert "layer1.1.add_kernel was to be kept in higher precision and is quantized" in str(
+        found.reason
+    )
+
+
+def test_mixed_is_int8_with_no_other_product_in_float() -> None:
+    def judged(kept: tuple[str, ...]) -> Receipt:
+        return judge(block_in_float(), Precision.MIXED, Dialect.U8_ASYMMETRIC, kept=kept)
+
+    assert judge_int8(block_in_float(), kept=("layer1.1",)).verdict is Verdict.FUSED
+    assert judged(("layer1.1", "fc")).verdict is Verdict.FUSED
+    found = judged(("layer1.1",))
+    assert found.verdict is Verdict.PARTIAL
+    assert found.reason == "fc_kernel computes in fp32 and was not to be kept"
+
+
 @pytest.mark.parametrize(
     ("kept", "block"),
     [

@@ -50,6 +50,8 @@ from exporter.prove.certificate import (
     Scope,
 )
 from exporter.prove.gate_record import Decision, Decoders, Gate, GatedEngine, GateFlip
+from exporter.search.budget import BudgetKind
+from exporter.search.record import FrontPoint, MixedSearch
 from exporter.targets import Prediction
 
 BLOCKS = tuple(
@@ -440,6 +442,31 @@ def gated() -> Manifest:
                 ("x.png cannot be read as a picture",), ("a note",),
                 Decoders("Pillow", "OpenCV", 538, 2, 7, 0.96, 0.95, (flip,)))  # fmt: skip
     return replace(resnet50(), gate=gate)
+
+
+def mixed(kind: BudgetKind = BudgetKind.MIN_SQNR) -> Manifest:
+    """`resnet50` with an engine whose blocks in FP32 were searched for."""
+    limit, found = (30.0, 31.2) if kind is BudgetKind.MIN_SQNR else (0.01, 0.0035)
+    labelled = kind is BudgetKind.MAX_DROP
+    points = [
+        FrontPoint(
+            kept, ms, rel_l2=10 ** (-decibels / 20), sqnr_db=decibels, agreement=0.99,
+            drop=0.002 if labelled else Skipped("the inputs have no labels"),
+        )
+        for kept, ms, decibels in (
+            ((), 11.0, 26.7), (("stem",), 11.2, 27.1), (("layer1.0",), 11.9, 29.3),
+            (("layer1.0", "head"), 12.0, 31.5),
+        )
+    ]  # fmt: skip
+    search = MixedSearch(
+        kind, limit, found, ("layer1.0", "head"), ("layer1.0", "fc"), 32, 32, 1, 11.0, 12.0, 31,
+        tuple(points),
+    )  # fmt: skip
+    manifest = resnet50()
+    int8 = manifest.engine("ort-cpu.int8")
+    assert int8 is not None
+    engine = replace(int8, id="ort-cpu.mixed", precision=Precision.MIXED, search=search)
+    return replace(manifest, engines=(*manifest.engines, engine))
 
 
 HOSTILE = "</title><script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{ 7*7 }}&amp;"

@@ -21,6 +21,7 @@ from exporter.measure.timing import BlockTime, Profile
 from exporter.prove.certificate import Parity
 from exporter.report import render
 from exporter.report.page import drift_bucket, time_width
+from exporter.search.budget import BudgetKind
 from tests import gpu_manifests, manifests
 from tests.manifests import HOSTILE, latency, record
 from tests.pages import Page, lookup
@@ -40,6 +41,8 @@ MANIFESTS: dict[str, Callable[[], Manifest]] = {
     "a gpu": gpu_manifests.a_gpus_build,
     "two devices": gpu_manifests.both_devices,
     "under load": manifests.under_load,
+    "mixed": manifests.mixed,
+    "mixed, with labels": lambda: manifests.mixed(BudgetKind.MAX_DROP),
     "gated": manifests.gated,
     "under load, limited": lambda: manifests.under_load(30.0),
 }

@@ -120,17 +120,7 @@ def _found(space: Space, budget: Budget, parts: Split) -> LoweredGraph:
         record = _record(space, found, trials, budget, parts)
     path = run.scratch / f"{space.name.replace(':', '-')}.onnx"
     lowered = space.lowered(record.kept, path)
-    return replace(lowered, notes=(*lowered.notes, _in_words(record, budget)), search=record)
-
-
-def _in_words(record: MixedSearch, budget: Budget) -> str:
-    """What was found, for people."""
-    kept = ", ".join(record.kept) or "no block"
-    return (
-        f"keeps {kept} in FP32: {budget.in_words(record.found)} on {record.held_out} held-out "
-        f"inputs for {budget.option}, {record.ms:.2f} ms where INT8 takes {record.int8_ms:.2f} "
-        f"({record.tried} sets tried)"
-    )
+    return replace(lowered, notes=(*lowered.notes, record.in_words), search=record)
 
 
 def _record(

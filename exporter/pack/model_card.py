@@ -35,6 +35,7 @@ def model_card(release: Release) -> str:
         labels=release.labels[:5],
         batch=_batch(release.engines),
         machines=_machines(manifest),
+        mixed=[(engine.id, engine.search.in_words) for engine in release.engines if engine.search],
         rows=[_row(engine) for engine in release.engines],
         under_load=None if isinstance(manifest.throughput, Skipped) else manifest.throughput,
         gate=None if isinstance(manifest.gate, Skipped) else manifest.gate,

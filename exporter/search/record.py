@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from exporter.artifact import Skipped
-from exporter.search.budget import BudgetKind
+from exporter.search.budget import Budget, BudgetKind
 
 
 @dataclass(frozen=True)
@@ -47,3 +47,14 @@ class MixedSearch:
     """Sets that were built, run and timed."""
     front: tuple[FrontPoint, ...]
     """The fastest first."""
+
+    @property
+    def in_words(self) -> str:
+        """What was found, for people."""
+        budget = Budget(self.budget, self.limit)
+        kept = ", ".join(self.kept) or "no block"
+        return (
+            f"keeps {kept} in FP32: {budget.in_words(self.found)} on {self.held_out} held-out "
+            f"inputs for {budget.option}, {self.ms:.2f} ms where INT8 takes {self.int8_ms:.2f} "
+            f"({self.tried} sets tried)"
+        )

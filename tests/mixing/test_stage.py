@@ -105,6 +105,8 @@ def test_it_is_packed(exports: Exports, kind: str, tmp_path: Path) -> None:
     request = PackRequest(exports.mixed.folder, format=kind, out=out)
     assert ID in pack(request, Silent()).engines
     if kind == "bundle":
+        card = (out / "MODEL_CARD.md").read_text(encoding="utf-8")
+        assert f"`{ID}` keeps {HURT} in FP32: " in card
         engine = load(out, engine=ID)
         image = np.zeros((1, 3, SIZE, SIZE), np.float32)
         assert engine.run(image).shape == (1, 5)

@@ -9,6 +9,9 @@ Data goes one way: `suite` (what is measured, as a table) -> `artifacts` (the fi
 `throughput` and `sharing` put processes of a build under load: the layouts of one engine, and
 processes that compute on the same cores (`python -m benchmarks sharing build/resnet50`).
 
+`mixed_search` holds what a search for mixed precision finds against random sets
+(`python -m benchmarks mixed-search --max-drop 1%`).
+
 Beside it, questions of their own, each `python -m benchmarks.NAME --help`:
 
     int8_accuracy       how far INT8 is from float32, ours against the peers', on a model of yours

@@ -29,8 +29,12 @@ _QUANTIZED = (
     "ConvInteger", "MatMulInteger",
 )  # fmt: skip
 """Operators of graphs that are quantized already."""
+_QDQ = ("QuantizeLinear", "DequantizeLinear")
+"""Those that say where 8 bits are and leave the arithmetic to the runtime."""
 _IMAGE_TYPES: Mapping[int, str] = {TensorProto.FLOAT: "float32", TensorProto.UINT8: "uint8"}
 """The types that an input may have, by numpy's name."""
+_LOWERED_TYPES: Mapping[int, str] = {**_IMAGE_TYPES, TensorProto.FLOAT16: "float16"}
+"""Those of a graph in a lower precision."""
 _EXPECTED = "a batch of images, float32 or uint8, (N, C, H, W) or (N, H, W, C)"
 
 
@@ -57,8 +61,10 @@ def check_text(message: Message, name: str) -> None:
                 raise InputError(f"{name}: the name {item!r} is not UTF-8 text; is it damaged?")
 
 
-def check_structure(model: onnx.ModelProto, name: str) -> None:
+def check_structure(model: onnx.ModelProto, name: str, *, lowered: bool = False) -> None:
     """Refuses what the rest of the compiler does not expect in a graph.
+
+    A graph that somebody `lowered` to 8 bits has Q/DQ.
 
     Raises:
         InputError: no graph, local functions, subgraphs, unknown operators or domains, an opset
@@ -78,7 +84,7 @@ def check_structure(model: onnx.ModelProto, name: str) -> None:
         raise InputError(f"{name} has sparse weights; store them as dense ones")
     version = _opset(model, name)
     for node in graph.node:
-        _check_node(node, version, name)
+        _check_node(node, version, name, lowered=lowered)
 
 
 def _opset(model: onnx.ModelProto, name: str) -> int:
@@ -94,7 +100,7 @@ def _opset(model: onnx.ModelProto, name: str) -> int:
     return int(versions[0])
 
 
-def _check_node(node: onnx.NodeProto, version: int, name: str) -> None:
+def _check_node(node: onnx.NodeProto, version: int, name: str, *, lowered: bool) -> None:
     this = f"{name}: node {label(node)!r}"
     if node.domain not in ("", "ai.onnx"):
         operator = f"{node.domain}.{node.op_type}"
@@ -104,8 +110,13 @@ def _check_node(node: onnx.NodeProto, version: int, name: str) -> None:
         )
     if not onnx.defs.has(node.op_type, version, ""):
         raise InputError(f"{this} is {node.op_type!r}, an operator that opset {version} has not")
-    if node.op_type in _QUANTIZED:
+    if node.op_type in _QUANTIZED and not lowered:
         raise InputError(f"{this} is {node.op_type}: give the float32 model, not a quantized one")
+    if node.op_type in _QUANTIZED and node.op_type not in _QDQ:
+        raise InputError(
+            f"{this} is {node.op_type}, an operator that a runtime makes of Q/DQ; quantize with "
+            "QuantizeLinear and DequantizeLinear (ONNX Runtime: QuantFormat.QDQ)"
+        )
     for attribute in node.attribute:
         if attribute.HasField("g") or attribute.graphs:
             raise InputError(
@@ -167,8 +178,10 @@ def sort_nodes(graph: onnx.GraphProto, name: str) -> None:
         graph.node.extend(nodes)
 
 
-def check_interface(graph: onnx.GraphProto, name: str) -> Interface:
-    """The inputs and the outputs.
+def check_interface(
+    graph: onnx.GraphProto, name: str, *, lowered: bool = False
+) -> Interface:
+    """The inputs and the outputs; those of a `lowered` graph may be float16.
 
     Raises:
         InputError: no input, no output, an output that is listed twice, is a weight or an input
@@ -186,23 +199,26 @@ def check_interface(graph: onnx.GraphProto, name: str) -> Interface:
             raise InputError(f"{name} lists the output {output!r} twice")
         if output in weights or output in [value.name for value in inputs]:
             raise InputError(f"{name}: no node makes the output {output!r}; leave it out")
-    dtypes = tuple(_check_input(value, name, alone=len(inputs) == 1) for value in inputs)
+    types = _LOWERED_TYPES if lowered else _IMAGE_TYPES
+    dtypes = tuple(_check_input(value, name, types, alone=len(inputs) == 1) for value in inputs)
     if not any(len(value.type.tensor_type.shape.dim) == 4 for value in inputs):
         names = ", ".join(value.name for value in inputs)
         raise InputError(f"{name}: none of the inputs {names} is a batch of images, {_EXPECTED}")
     return Interface(tuple(inputs), tuple(graph.output), dtypes)
 
 
-def _check_input(value: onnx.ValueInfoProto, name: str, *, alone: bool) -> str:
+def _check_input(
+    value: onnx.ValueInfoProto, name: str, types: Mapping[int, str], *, alone: bool
+) -> str:
     """Numpy's name of an input's type. Beside an image, an input may be a vector, (N, K)."""
     image = value.type.tensor_type
     expected = _EXPECTED if alone else f"{_EXPECTED}, or vectors, float32 (N, K)"
-    if image.elem_type not in _IMAGE_TYPES:
-        types = TensorProto.DataType.items()
-        given = next((name for name, kind in types if kind == image.elem_type), "no tensor")
+    if image.elem_type not in types:
+        kinds = TensorProto.DataType.items()
+        given = next((name for name, kind in kinds if kind == image.elem_type), "no tensor")
         raise InputError(f"{name}: the input {value.name!r} is {given}, expected {expected}")
     sizes = [dim.dim_value if dim.HasField("dim_value") else None for dim in image.shape.dim]
-    dtype = _IMAGE_TYPES[image.elem_type]
+    dtype = types[image.elem_type]
     is_vector = not alone and len(sizes) == 2 and dtype == "float32"
     if len(sizes) != 4 and not is_vector:
         raise InputError(

@@ -48,15 +48,15 @@ def load_onnx(path: Path) -> Model:
         InputError: one line that says what is wrong with the file.
     """
     name = str(path)
-    given = _read(path, name)
-    model = _parse(given, name)
+    given = read_file(path, name)
+    model = parse(given, name)
     checks.check_text(model, name)
     checks.check_structure(model, name)
     inlined = inline_external_data(model, path.parent, name)
     check_tensors(model, name)
     checks.sort_nodes(model.graph, name)
     interface = checks.check_interface(model.graph, name)
-    batch_was_named = _name_batch(interface, name)
+    batch_was_named = name_batch(interface, name)
     if not batch_was_named or inlined:
         given = model.SerializeToString(deterministic=True)
     graph = ir.from_proto(_convert(model, interface, name))
@@ -80,7 +80,12 @@ def load_onnx(path: Path) -> Model:
     )
 
 
-def _read(path: Path, name: str) -> bytes:
+def read_file(path: Path, name: str) -> bytes:
+    """The bytes of an ONNX file.
+
+    Raises:
+        InputError: there is no such file, or one that cannot be read or cannot be ONNX.
+    """
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -94,7 +99,8 @@ def _read(path: Path, name: str) -> bytes:
         raise InputError(f"{name} cannot be read: {error.strerror or error}") from None
 
 
-def _parse(content: bytes, name: str) -> onnx.ModelProto:
+def parse(content: bytes, name: str) -> onnx.ModelProto:
+    """Raises InputError for what is not ONNX."""
     try:
         return onnx.load_model_from_string(content)
     except DecodeError:
@@ -173,7 +179,7 @@ def _infer(model: onnx.ModelProto, declared: Sequence[onnx.ValueInfoProto]) -> o
     return inferred
 
 
-def _name_batch(interface: checks.Interface, name: str) -> bool:
+def name_batch(interface: checks.Interface, name: str) -> bool:
     """Gives a dynamic batch without a name one, in place; whether all sizes were fit to be read.
 
     Some exporters write 0 or -1 for what is dynamic, which runtimes take for sizes. All inputs have
@@ -235,8 +241,8 @@ def _kept(graph: ir.Model, name: str) -> str | None:
 
 
 def _describe(graph: ir.Model, path: Path, dtypes: Sequence[str], given: bytes) -> ModelSpec:
-    inputs = [_tensor_spec(x, dtype) for x, dtype in zip(graph.graph.inputs, dtypes, strict=True)]
-    outputs = [_tensor_spec(y, "float32") for y in graph.graph.outputs]
+    inputs = [tensor_spec(x, dtype) for x, dtype in zip(graph.graph.inputs, dtypes, strict=True)]
+    outputs = [tensor_spec(y, "float32") for y in graph.graph.outputs]
     read = [str(y.name) for y in graph.graph.outputs if y.uses()]
     weights = [v.const_value for v in graph.graph.initializers.values()]
     return ModelSpec(
@@ -265,7 +271,7 @@ def _with_sizes(spec: ModelSpec, shapes: Mapping[str, tuple[int, ...]]) -> Model
     return replace(spec, output=outputs[0], other_outputs=tuple(outputs[1:]))
 
 
-def _tensor_spec(value: ir.Value, dtype: str) -> TensorSpec:
+def tensor_spec(value: ir.Value, dtype: str) -> TensorSpec:
     shape = tuple(BATCH if size is None else size for size in dims(value) or ())
     return TensorSpec(str(value.name), dtype, shape)
 

@@ -121,7 +121,7 @@ def _replace(body: ir.Graph, node: ir.Node, value: ir.Value) -> None:
     old = node.outputs[0]
     is_output = old.is_graph_output()
     old.replace_all_uses_with(value, replace_graph_outputs=True)
-    body.remove(node)
+    body.remove(node, safe=True)  # which leaves no use of what it read
     if is_output and value.producer() is not None:
         value.name = old.name
 

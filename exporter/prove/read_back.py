@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from exporter.artifact import Precision
+from exporter.artifact import Kernel, Precision
 from exporter.errors import BuildError
 from exporter.passes.blocks import GraphFacts
 from exporter.prove.certificate import Receipt
@@ -13,17 +13,32 @@ from exporter.prove.receipt import make_receipt, unverified_receipt
 from exporter.targets import Target, UnreadableKernels
 
 
+@dataclass(frozen=True)
+class ReadBack:
+    """The kernels of an engine in execution order, and what they amount to."""
+
+    kernels: tuple[Kernel, ...]
+    receipt: Receipt
+
+
 def receipt_of(
     facts: GraphFacts, target: Target, precision: Precision, path: Path, kept: tuple[str, ...]
 ) -> Receipt:
     """What the runtime made of the graph; `unverified` with the reason where it does not say."""
+    return read_back(facts, target, precision, path, kept).receipt
+
+
+def read_back(
+    facts: GraphFacts, target: Target, precision: Precision, path: Path, kept: tuple[str, ...]
+) -> ReadBack:
+    """The same with the kernels; none where the runtime does not say."""
     facts = replace(facts, activations=target.activations(precision.base))
     expected = target.expected(precision.base)
     try:
         kernels, source = target.kernels(path)
     except (UnreadableKernels, BuildError) as error:
-        return unverified_receipt(str(error), graph_facts=facts, expected=expected)
-    return make_receipt(
+        return ReadBack((), unverified_receipt(str(error), graph_facts=facts, expected=expected))
+    receipt = make_receipt(
         kernels,
         source,
         graph_facts=facts,
@@ -32,3 +47,4 @@ def receipt_of(
         expected=expected,
         kept=kept,
     )
+    return ReadBack(kernels, receipt)

@@ -55,7 +55,8 @@ _CAN_BE_KEPT: Final = frozenset({Operation.CONV, Operation.GEMM, Operation.ADD})
 """Operations that a user may keep in higher precision."""
 _LAYERS: Final = frozenset({Operation.CONV, Operation.GEMM})
 _EIGHT_BITS: Final = frozenset({ElementType.INT8, ElementType.FP8})
-_FLOAT_POOLS: Final = (Dialect.S8_SYMMETRIC, Dialect.E4M3_SYMMETRIC)
+FLOAT_POOLS: Final = (Dialect.S8_SYMMETRIC, Dialect.E4M3_SYMMETRIC)
+"""The dialects in which the average pool computes in float."""
 Leftover = tuple[str, str, str]
 """(kernel, its blocks, why it is left over)."""
 
@@ -350,7 +351,7 @@ class _Account:
         found = {}
         for index in self.graph.all_after(quantized) & self.graph.all_before(quantized):
             kernel = self.kernels[index]
-            by_design = dialect in _FLOAT_POOLS and Operation.AVGPOOL in kernel.does
+            by_design = dialect in FLOAT_POOLS and Operation.AVGPOOL in kernel.does
             integer = kernel.dtype.startswith("int") or kernel.dtype in _EIGHT_BITS
             if self._is_kept(kernel) or by_design or integer:
                 continue

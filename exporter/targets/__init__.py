@@ -15,6 +15,7 @@ from typing import Any
 from exporter import host
 from exporter.artifact import Skipped
 from exporter.errors import UsageError, unknown_name
+from exporter.targets.cause import Cause
 from exporter.targets.diagnosis import TargetDiagnosis
 from exporter.targets.target import (
     COPY_TOLERANCE,
@@ -41,6 +42,7 @@ __all__ = [
     "BuildOptions",
     "BuildResult",
     "CanProfile",
+    "Cause",
     "KernelTraffic",
     "MachineKind",
     "Mark",

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from exporter.artifact import Dialect, ElementType, Kernel, Precision, Skipped, Verdict
 from exporter.errors import UsageError
 from exporter.host import Host
+from exporter.targets.cause import EVERYWHERE, Cause
 from exporter.targets.diagnosis import TargetDiagnosis
 
 if TYPE_CHECKING:
@@ -220,6 +221,20 @@ class Target(ABC):
 
         Raises UnreadableKernels where they cannot be told; the receipt is then `unverified`.
         """
+
+    def causes(self) -> frozenset[Cause]:
+        """Why an engine of this runtime may be slower or less exact than it need be."""
+        return EVERYWHERE
+
+    def load_given(self, graph: Path, precision: Precision, out: Path) -> Path:
+        """The engine that the runtime makes of a graph as somebody wrote it: no form of ours.
+
+        `out` is the path of what has to be written for that, without suffix.
+
+        Raises:
+            BuildError: the runtime refuses the graph.
+        """
+        return self.build(graph, precision, out, BuildOptions()).files[0]
 
     def check_settings(self, settings: Mapping[str, str]) -> None:
         """Raises UsageError for a setting that it does not have, or a value that it cannot read."""

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -42,6 +43,9 @@ from exporter.targets.target import (
     TimedRun,
     UnreadableKernels,
 )
+
+if TYPE_CHECKING:
+    from exporter.targets.int8_forms import Form
 
 _COPY_TOLERANCES: Final = {Precision.FP16: 5e-3, Precision.BF16: 3e-2, Precision.INT8: 3e-2}
 
@@ -109,35 +113,25 @@ class OpenVino(Target):
             UsageError: a setting was given; this target has none.
             BuildError: OpenVINO refuses the graph, or a file cannot be written.
         """
-        import openvino as ov
-        from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-
         from exporter.targets import int8_forms
 
         self.check_settings(options.settings)
-        xml, weights = out.with_name(f"{out.name}.xml"), out.with_name(f"{out.name}.bin")
-        try:
-            content = graph.read_bytes()
-            in_int8 = precision is Precision.INT8
-            forms = int8_forms.OPENVINO if in_int8 else int8_forms.OPENVINO_FLOAT
-            content = int8_forms.rewritten(content, forms)
-            model = ov.Core().read_model(content, b"")
-            model.set_friendly_name(out.name)
-            _name_reproducibly(model, content)
-            model.set_rt_info(str(precision), PRECISION)
-            with whole_file(weights) as binary, whole_file(xml) as file:
-                ov.serialize(model, file, binary)
-                compile_model(ov.Core().read_model(file, binary), 1)
-        except (RuntimeError, OSError, DecodeError) as error:
-            reason = reason_of(error)
-            raise BuildError(
-                f"openvino {version()} does not build {graph.name}: {reason}"
-            ) from None
+        in_int8 = precision is Precision.INT8
+        forms = int8_forms.OPENVINO if in_int8 else int8_forms.OPENVINO_FLOAT
+        files = _write_ir(graph, precision, out, forms)
         requires = {
             "cpu_flags": list(self.needed_cpu_flags(precision)),
             "versions": {"openvino": version()},
         }
-        return BuildResult(files=(xml, weights), requires=requires)
+        return BuildResult(files=files, requires=requires)
+
+    def load_given(self, graph: Path, precision: Precision, out: Path) -> Path:
+        """The graph's IR, nothing rewritten.
+
+        Raises:
+            BuildError: OpenVINO refuses the graph.
+        """
+        return _write_ir(graph, precision, out, ())[0]
 
     def open(self, engine: Path, threads: int) -> OpenVinoSession:
         """Compiles an IR for this CPU, one stream on `threads` threads."""
@@ -207,6 +201,31 @@ class OpenVino(Target):
         # output of the graph cannot be overwritten, so there the copy sums apart and rounds once
         # more.
         return _COPY_TOLERANCES.get(precision, super().copy_tolerance(precision))
+
+
+def _write_ir(
+    graph: Path, precision: Precision, out: Path, forms: Sequence[Form]
+) -> tuple[Path, Path]:
+    """Writes `<out>.xml` and `<out>.bin` of a graph in these forms, which then compile here."""
+    import openvino as ov
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    from exporter.targets.int8_forms import rewritten
+
+    xml, weights = out.with_name(f"{out.name}.xml"), out.with_name(f"{out.name}.bin")
+    try:
+        content = rewritten(graph.read_bytes(), forms)
+        model = ov.Core().read_model(content, b"")
+        model.set_friendly_name(out.name)
+        _name_reproducibly(model, content)
+        model.set_rt_info(str(precision), PRECISION)
+        with whole_file(weights) as binary, whole_file(xml) as file:
+            ov.serialize(model, file, binary)
+            compile_model(ov.Core().read_model(file, binary), 1)
+    except (RuntimeError, OSError, DecodeError) as error:
+        reason = reason_of(error)
+        raise BuildError(f"openvino {version()} does not build {graph.name}: {reason}") from None
+    return xml, weights
 
 
 def _name_reproducibly(model: Any, content: bytes) -> None:

@@ -24,6 +24,7 @@ from exporter import host
 from exporter.artifact import Dialect, Kernel, Precision, Skipped, Verdict
 from exporter.disk.writing import write_whole
 from exporter.errors import BuildError, UsageError
+from exporter.targets.cause import EVERYWHERE, Cause
 from exporter.targets.diagnosis import Status, TargetDiagnosis, diagnose_library, require
 from exporter.targets.ort.session import (
     CONFIG_WITHOUT_VNNI,
@@ -114,6 +115,15 @@ class OrtCpu(Target):
         if self._amx and host.AMX_FLAG not in host.cpu_flags():
             return Skipped(f"built, not run here: this CPU has no AMX ({host.AMX_FLAG})")
         return None
+
+    def causes(self) -> frozenset[Cause]:
+        own = {Cause.SIGNED_ACTIVATIONS, Cause.BIAS_SCALE, Cause.SMALL_GROUPS}
+        return EVERYWHERE | own
+
+    def load_given(self, graph: Path, precision: Precision, out: Path) -> Path:  # noqa: ARG002
+        """The file itself, once it loads."""
+        make_session(graph, session_options(1))
+        return graph
 
     def build(
         self, graph: Path, precision: Precision, out: Path, options: BuildOptions

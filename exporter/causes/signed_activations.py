@@ -1,0 +1,84 @@
+"""Signed or symmetric activations: what ONNX Runtime's kernels for x86 do not fuse.
+
+A Relu is part of a kernel where the zero point behind it is the smallest code. With symmetric codes
+it is in the middle, so that the Relu stays, in float, and what is before it as well. With signed
+asymmetric codes ONNX Runtime makes unsigned ones of those pairs that have one reader, and does not
+fuse an operator that has both kinds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+import onnx_ir as ir
+
+from exporter.artifact import Operation
+from exporter.causes.case import (
+    Case,
+    computed_inputs,
+    counted,
+    is_dequantized,
+    producer,
+    readers,
+    zero_point,
+)
+from exporter.causes.finding import Claim
+from exporter.passes.values import is_op
+
+
+def find(case: Case, free: Collection[int]) -> Claim | None:
+    """Float kernels of operators whose inputs and results all have Q/DQ, of the wrong kind."""
+    seeds: set[int] = set()
+    for index in free:
+        nodes = [n for n in case.nodes_of(index) if not is_op(n, "Relu")]
+        nodes += [n for n in case.nodes_of(index) if is_op(n, "Relu") and _is_stuck(n)]
+        if any(_is_ready(n) and (_is_signed(n) or _is_stuck(n)) for n in nodes):
+            seeds.add(index)
+    layers = [*case.does(Operation.CONV, seeds), *case.does(Operation.ADD, seeds)]
+    if not layers:
+        return None
+    places = counted(case.place(n) for i in sorted(layers) for n in case.nodes_of(i)[:1])
+    return Claim(
+        f"{len(set(layers))} convolutions and sums compute in float although all of them have Q/DQ "
+        f"({places}): their activations are signed or symmetric, which ONNX Runtime does not fuse "
+        "on this CPU",
+        "quantize activations to unsigned asymmetric codes (quantize_static: "
+        "activation_type=QuantType.QUInt8 without ActivationSymmetric)",
+        frozenset(seeds),
+    )
+
+
+def _is_ready(node: ir.Node) -> bool:
+    """Whether 8 bits come in: a Relu is as ready as what is before it."""
+    if is_op(node, "Relu"):
+        before = producer(node)
+        return before is not None and _is_ready(before)
+    return all(is_dequantized(node, index) for index in computed_inputs(node)) and (
+        not is_op(node, "Conv") or is_dequantized(node, 1)
+    )
+
+
+def _is_signed(node: ir.Node) -> bool:
+    """Whether one of the activations around a node is in signed codes."""
+    pairs = [producer(node, index) for index in computed_inputs(node)]
+    pairs += [reader for reader in _behind(node) if is_op(reader, "QuantizeLinear")]
+    zeros = [zero_point(pair) for pair in pairs if pair is not None]
+    return any(zero is not None and zero.dtype == np.int8 for zero in zeros)
+
+
+def _is_stuck(node: ir.Node) -> bool:
+    """Whether a Relu stands behind a node whose zero point is not the smallest code."""
+    relus = [node] if is_op(node, "Relu") else [r for r in readers(node) if is_op(r, "Relu")]
+    for relu in relus:
+        for pair in readers(relu):
+            zero = zero_point(pair) if is_op(pair, "QuantizeLinear") else None
+            if zero is not None and zero.dtype.kind in "iu":
+                return bool((zero != np.iinfo(zero.dtype).min).any())
+    return False
+
+
+def _behind(node: ir.Node) -> list[ir.Node]:
+    """What reads a node, a Relu looked through."""
+    found = list(readers(node))
+    return [*found, *(r for relu in found if is_op(relu, "Relu") for r in readers(relu))]

@@ -51,6 +51,10 @@ CAUSES: Final[Mapping[Cause, Find]] = MappingProxyType(
 )
 
 
+_RIDES_ALONG: Final = NO_ARITHMETIC | {Operation.RELU, Operation.OTHER}
+"""What a kernel does that is there, or in float, because of those beside it."""
+
+
 def find_causes(case: Case, known: Collection[Cause], command: str) -> tuple[Finding, ...]:
     """The causes that a target knows, the most milliseconds to win first, then decibels.
 
@@ -87,7 +91,7 @@ def _around(case: Case, seeds: Collection[int], among: Collection[int]) -> set[i
 
 
 def _rides_along(case: Case, index: int) -> bool:
-    return NO_ARITHMETIC.union({Operation.RELU}).issuperset(case.kernels[index].does)
+    return _RIDES_ALONG.issuperset(case.kernels[index].does)
 
 
 def _finding(case: Case, cause: Cause, claim: Claim, command: str) -> Finding:

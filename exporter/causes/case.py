@@ -153,6 +153,16 @@ def is_dequantized(node: ir.Node, index: int) -> bool:
     return is_op(producer(node, index), "DequantizeLinear")
 
 
+def computed_in_float(node: ir.Node, index: int) -> list[ir.Node]:
+    """What computes an input that has no pair: a node, behind it a Relu perhaps."""
+    found = []
+    before = producer(node, index)
+    while before is not None and not is_op(before, "DequantizeLinear"):
+        found.append(before)
+        before = producer(before) if is_op(before, "Relu") else None
+    return found
+
+
 def computed_inputs(node: ir.Node) -> list[int]:
     """Which inputs of a node are computed from the network's input, weights left out."""
     return [0] if is_op(node, "Conv", "Gemm", "BatchNormalization") else list(

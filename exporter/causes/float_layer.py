@@ -7,7 +7,7 @@ from typing import Final
 
 import onnx_ir as ir
 
-from exporter.causes.case import Case, counted, is_dequantized
+from exporter.causes.case import Case, computed_in_float, counted, is_dequantized
 from exporter.causes.finding import Claim
 from exporter.passes.values import is_op
 
@@ -19,12 +19,14 @@ def find(case: Case, free: Collection[int]) -> Claim | None:
     """The float kernels of such convolutions, products and pools."""
     if not case.precision.quantized:
         return None
-    seeds: list[int] = []
+    seeds: set[int] = set()
     seen: list[str] = []
     for index in sorted(free):
         node = case.node_of(index, *_WEIGHTED, *_POOLS)
         if node is not None and not _is_quantized(node):
-            seeds.append(index)
+            seeds.add(index)
+            for before in computed_in_float(node, 0):
+                seeds |= case.kernels_of(before, free)
             seen.append(f"{node.op_type} {node.name}")
     if not seeds:
         return None

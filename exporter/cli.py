@@ -25,6 +25,7 @@ import exporter
 from exporter.builds import converters
 from exporter.builds.benchmark_request import BenchmarkRequest
 from exporter.builds.capacity_request import CapacityRequest
+from exporter.builds.explain_request import ExplainRequest
 from exporter.builds.gate_request import GateRequest
 from exporter.builds.option import Option, Values, arguments
 from exporter.builds.request import (
@@ -203,21 +204,22 @@ def benchmark(request: BenchmarkRequest, quiet: options.Quiet = False) -> None:
     app,
     teaching(
         "exporter explain resnet50",
-        f"exporter explain build/resnet50 --engine {next(iter(TARGETS))}.int8 --json",
+        "exporter explain build/resnet50 --error",
+        f"exporter explain quantized.onnx --target {next(iter(TARGETS))}",
     ),
 )
 def explain(
-    folder: Folder,
-    engine: Annotated[
-        str, Option(help=f"One engine's id, for example {next(iter(TARGETS))}.fp32.")
-    ] = "",
-    as_json: options.AsJson = False,
+    request: ExplainRequest, quiet: options.Quiet = False, as_json: options.AsJson = False
 ) -> None:
-    """Print the fusion receipts: what each runtime made of each residual block."""
-    from exporter.commands import explain as explaining
+    """Say what each runtime made of each residual block, and why it is not faster or more exact.
 
-    explanation = explaining.explain(exporter.open_build(folder).manifest, engine)
-    show(explanation, explaining.render, as_json, results())
+    Of an ONNX file that any tool made: what keeps it from being fast on a runtime, the most to win
+    first, and what our own build of the same network reaches.
+    """
+    from exporter.commands import explaining
+
+    shown = explaining.explain(request, progress_of(quiet))
+    show(shown, explaining.render, as_json, results())
 
 
 @command(app, teaching("exporter report resnet50"))

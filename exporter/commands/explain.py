@@ -1,8 +1,10 @@
-"""`exporter explain`: each engine's fusion receipt, residual block by residual block."""
+"""`exporter explain BUILD`: each engine's fusion receipt, block by block, and what it could win."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
@@ -11,6 +13,10 @@ from rich.table import Table
 from exporter.artifact import Skipped
 from exporter.builds.codec import json_text
 from exporter.builds.records import FailedEngine, Manifest
+from exporter.causes.finding import Finding
+from exporter.commands.engine_causes import Found
+from exporter.commands.explain_pairs import EnginePair, pairs, render_pairs
+from exporter.commands.findings_table import render_findings
 from exporter.commands.print_table import print_table
 from exporter.commands.tables import receipt_summary
 from exporter.errors import unknown_name
@@ -30,6 +36,8 @@ class ExplainedEngine:
     profile: Profile | Skipped
     """Where the time goes, block by block."""
     failures: tuple[str, ...]
+    findings: tuple[Finding, ...] | Skipped = Skipped("not looked for")
+    """Why it is not faster, the most to win first; empty: nothing to fix."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +47,20 @@ class Explanation:
     model: str
     engines: tuple[ExplainedEngine, ...]
     failed_engines: tuple[FailedEngine, ...]
+    pairs: tuple[EnginePair, ...] = ()
+    """Each target's precisions beside each other."""
 
     def to_json(self) -> str:
         """The same, for programs."""
         return json_text(self)
 
 
-def explain(manifest: Manifest, engine_id: str = "") -> Explanation:
+def explain(
+    manifest: Manifest, engine_id: str = "", causes: Mapping[str, Found] = MappingProxyType({})
+) -> Explanation:
     """The receipt of one engine, or of all where `engine_id` is empty.
+
+    `causes` are those that were found in the engines, by engine id.
 
     Raises:
         UsageError: no such engine was asked for when the build was made.
@@ -54,17 +68,28 @@ def explain(manifest: Manifest, engine_id: str = "") -> Explanation:
     explanation = Explanation(
         manifest.model.name,
         tuple(
-            ExplainedEngine(engine.id, engine.receipt, engine.profile, engine.failures)
+            ExplainedEngine(
+                engine.id,
+                engine.receipt,
+                engine.profile,
+                engine.failures,
+                causes.get(engine.id, Skipped("not looked for")),
+            )
             for engine in manifest.engines
             if engine_id in ("", engine.id)
         ),
         tuple(failed for failed in manifest.failed_engines if engine_id in ("", failed.id)),
+        () if engine_id else pairs(manifest.engines, _known(causes)),
     )
     if engine_id and not (explanation.engines or explanation.failed_engines):
         known = [engine.id for engine in manifest.engines]
         known += [failed.id for failed in manifest.failed_engines]
         raise unknown_name("engine", engine_id, known)
     return explanation
+
+
+def _known(causes: Mapping[str, Found]) -> dict[str, tuple[Finding, ...]]:
+    return {name: found for name, found in causes.items() if not isinstance(found, Skipped)}
 
 
 def render(explanation: Explanation, console: Console) -> None:
@@ -74,6 +99,7 @@ def render(explanation: Explanation, console: Console) -> None:
     for failed in explanation.failed_engines:
         reason = escape(failed.reason)
         console.print(f"[bold]{escape(failed.id)}[/]  [red]failed to {failed.stage}[/]: {reason}")
+    render_pairs(explanation.pairs, console)
 
 
 def _render_engine(engine: ExplainedEngine, console: Console) -> None:
@@ -101,6 +127,10 @@ def _render_engine(engine: ExplainedEngine, console: Console) -> None:
     console.print(f"  {escape(_source_of(profile))}")
     for kernel, block_name, reason in receipt.leftovers:
         console.print(f"  left over: {escape(f'{kernel} ({block_name}): {reason}')}")
+    if isinstance(engine.findings, Skipped):
+        console.print(f"  [dim]causes: {escape(engine.findings.skipped)}[/]")
+    else:
+        render_findings(engine.findings, console, indent="  ")
 
 
 def _time_of(block: BlockTime | None) -> str:

@@ -19,7 +19,6 @@ from exporter.builds.explain_request import ExplainRequest
 from exporter.causes.examine import Examined, Specimen, examine
 from exporter.commands.own_build import OwnBuild, build_own
 from exporter.commands.tables import receipt_summary
-from exporter.errors import UsageError
 from exporter.graph.files import save
 from exporter.measure.layers import layers_of
 from exporter.measure.profile import Network
@@ -53,15 +52,10 @@ def explain_file(request: ExplainRequest, progress: Progress) -> ExplainedFile:
     """Loads, reads back, profiles, looks for causes, and compares with our own build.
 
     Raises:
-        UsageError: no target is named, or it does not exist or has not the file's precision.
+        UsageError: there is no such target, or it has not the file's precision.
         InputError: the file cannot be used.
         BuildError: the target's runtime refuses it.
     """
-    if not request.target:
-        raise UsageError(
-            f"{request.build} is a file: say which runtime is to load it, for example "
-            f"--target {_EXAMPLE}"
-        )
     target = get_target(request.target)
     threads = request.threads or host.usable_threads()
     with progress.stage(f"read {request.build}"):
@@ -88,9 +82,6 @@ def explain_file(request: ExplainRequest, progress: Progress) -> ExplainedFile:
         if request.own_build:
             own = build_own(target, given.precision, network_path, engine, threads, progress)
     return ExplainedFile(str(request.build), target.name, given.precision, examined, own)
-
-
-_EXAMPLE = "ort-cpu"
 
 
 def _loaded(given: LoweredFile, target: Target, folder: Path) -> Path:

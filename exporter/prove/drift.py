@@ -64,16 +64,11 @@ def measure_drift(
     if not blocks:
         progress.note(f"{spec.name} has no residual blocks: there is no drift to tell")
         return Drift({}, ())
-    goldens = with_inputs_joined(read_arrays(folder / GOLDEN))
-    inputs, expected = goldens["inputs"], goldens["outputs"]
     tensors = sorted({tensor for block in blocks for tensor in (block.input, block.output)})
     found, failures = {}, []
     with tempfile.TemporaryDirectory(prefix="exporter-drift-") as scratch:
-        place = _Place(folder, Path(scratch), threads, spec.input.shape[0])
-        layout = layout_of(list(portable.graph.inputs[0].shape or ())[1:])
-        prepared = _prepared(inputs, spec.preprocessing, layout)
-        answers = _by_output(expected, portable, spec)
-        exact = _exact_values(portable, tensors, prepared, answers, place)
+        place = Place(folder, Path(scratch), threads, spec.input.shape[0])
+        inputs, exact = exact_values(portable, tensors, spec, place)
         for engine in engines:
             if engine.rejected or why_not_here(engine.target, engine.requires):
                 continue
@@ -96,7 +91,7 @@ class Drift:
 
 
 @dataclass(frozen=True)
-class _Place:
+class Place:
     """Where and how debug copies are built and run."""
 
     folder: Path
@@ -140,7 +135,7 @@ def engine_drift(
     blocks: tuple[ResidualBlock, ...],
     inputs: Array,
     exact: Exact,
-    place: _Place,
+    place: Place,
 ) -> tuple[BlockDrift, ...]:
     """The drift of one engine at every block.
 
@@ -182,10 +177,20 @@ def engine_drift(
     return tuple(drift)
 
 
-def _exact_values(
-    portable: ir.Model, tensors: list[str], inputs: Array, expected: Exact, place: _Place
-) -> Exact:
-    """The FP32 graph's own values of the given tensors, checked at its end against the goldens."""
+def exact_values(
+    portable: ir.Model, tensors: Sequence[str], spec: ModelSpec, place: Place
+) -> tuple[Array, Exact]:
+    """The golden inputs as engines take them, and the FP32 graph's own values of some tensors.
+
+    The graph's answers are checked against the goldens.
+
+    Raises:
+        BuildError: they are others.
+    """
+    goldens = with_inputs_joined(read_arrays(place.folder / GOLDEN))
+    layout = layout_of(list(portable.graph.inputs[0].shape or ())[1:])
+    inputs = _prepared(goldens["inputs"], spec.preprocessing, layout)
+    expected = _by_output(goldens["outputs"], portable, spec)
     copy = portable.clone()
     source, finals = _first_input(copy), _outputs(copy)
     feeds = by_name(inputs, source)
@@ -198,10 +203,10 @@ def _exact_values(
     for final in finals:
         _check_copy("the FP32 graph", expected[final], values[final], COPY_TOLERANCE)
     exact = {tensor: values[names[tensor]] for tensor in inner}
-    return {**exact, **feeds}
+    return goldens["inputs"], {**exact, **feeds}
 
 
-def _built(graph: ir.Model, target: Target, engine: Engine, place: _Place, name: str) -> Session:
+def _built(graph: ir.Model, target: Target, engine: Engine, place: Place, name: str) -> Session:
     """A debug copy, with the fallback that the engine's own build was allowed."""
     out = place.scratch / name
     path = out.with_suffix(".graph.onnx")

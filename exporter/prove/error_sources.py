@@ -1,0 +1,242 @@
+"""Where the error of an 8-bit engine comes from, residual block by residual block.
+
+Each block of the lowered graph is fed with the FP32 network's exact values and compared with it,
+ONNX Runtime's optimizations off: once as it is, and once with weights, activations or biases alone
+quantized. A tensor's rounding is counted in the block that writes it, so that a bad range is not
+charged to the block behind as well (the drift of `validate --blocks` charges both).
+
+What is odd is told of each tensor that a block writes: values beyond its range, a range that the
+values hardly use, channels far wider than the others; and of each weight, that it is not the
+network's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import onnx_ir as ir
+
+from exporter.artifact import ModelSpec
+from exporter.graph.files import load, save
+from exporter.passes.blocks import ResidualBlock, block_of_nodes, find_residual_blocks
+from exporter.passes.expose_tensors import isolate
+from exporter.passes.strip_quantization import dequantized_weight
+from exporter.passes.switch_quantization import Part, bypass_pair, switch_off
+from exporter.passes.values import constant, is_op
+from exporter.prove.distance import relative_l2, sqnr_db
+from exporter.prove.drift import Exact, Place, exact_values
+from exporter.targets import Array
+from exporter.targets.ort.session import open_graph
+
+CHANNELS_NAMED: Final = 4
+"""How many channels are named that carry the error."""
+_WIDE: Final = 8.0
+"""A channel so many times as wide as half of the others is an outlier."""
+_CLIPPED: Final = 0.02
+"""From this share of the values beyond the range on, they are clipped for no good reason: a range
+of least squared error leaves fewer out."""
+_UNUSED: Final = 4.0
+"""A range so many times as wide as what is seen was made for something else."""
+_NOT_ROUNDING: Final = 0.25
+"""Weights so far from the network's, relatively, are others: rounding to 8 bits moves them 1 %."""
+
+
+@dataclass(frozen=True)
+class Carrier:
+    """A channel of a block's output, and its share of the squared error."""
+
+    channel: int
+    share: float
+
+
+@dataclass(frozen=True)
+class BlockError:
+    """The error that one block adds, and where from."""
+
+    name: str
+    own_rel_l2: float
+    own_sqnr_db: float
+    parts: Mapping[Part, float]
+    """The error, ||difference|| / ||exact||, with one of the three quantized alone."""
+    channels: tuple[Carrier, ...]
+    """Those that carry the most of it."""
+    oddities: tuple[str, ...]
+    """What is odd about its ranges and weights, in words."""
+    mend: str
+    """What would mend it, in words."""
+
+
+def error_sources(
+    spec: ModelSpec, lowered_path: Path, place: Place
+) -> tuple[BlockError, ...]:
+    """Every block of a lowered graph, that with the largest error of its own first.
+
+    Raises:
+        BuildError: the FP32 graph of the build no longer answers as it did, or a graph does not
+            load.
+    """
+    portable = load(place.folder / "onnx" / f"{spec.name}.fp32.onnx")
+    lowered = load(lowered_path)
+    blocks = find_residual_blocks(portable)
+    ranges = _ranges_of(lowered, portable, blocks)
+    ends = [tensor for block in blocks for tensor in (block.input, block.output)]
+    inside = [one.tensor for every in ranges.values() for one in every]
+    _, exact = exact_values(portable, sorted({*ends, *inside}), spec, place)
+    as_it_is = _outputs(lowered, blocks, exact, place)
+    alone = {}
+    for part in Part:
+        copy = lowered.clone()
+        switch_off(copy, portable, [other for other in Part if other is not part])
+        alone[part] = _outputs(copy, blocks, exact, place)
+    weights = _changed_weights(lowered, portable, blocks)
+    found = []
+    for block in blocks:
+        truth = exact[block.output].astype(np.float64)
+        error = as_it_is[block.name] - truth
+        oddities = [*weights.get(block.name, ())]
+        oddities += [odd for one in ranges[block.name] for odd in _oddities(one, exact)]
+        found.append(
+            BlockError(
+                name=block.name,
+                own_rel_l2=relative_l2(error, truth),
+                own_sqnr_db=sqnr_db(error, truth),
+                parts={p: relative_l2(alone[p][block.name] - truth, truth) for p in Part},
+                channels=_carriers(error),
+                oddities=tuple(oddity.what for oddity in oddities),
+                mend=oddities[0].mend if oddities else f"keep it in float: --keep {block.name}",
+            )
+        )
+    return tuple(sorted(found, key=lambda block: -block.own_rel_l2))
+
+
+@dataclass(frozen=True)
+class _Oddity:
+    what: str
+    mend: str
+
+
+@dataclass(frozen=True)
+class _Range:
+    """What a quantized tensor can hold."""
+
+    tensor: str
+    block: str
+    low: float
+    high: float
+
+
+def _outputs(
+    graph: ir.Model, blocks: Sequence[ResidualBlock], exact: Exact, place: Place
+) -> dict[str, Array]:
+    """Each block's output when it is fed with exact values that nothing has rounded."""
+    copy = graph.clone()
+    isolate(copy, {block.name: (block.input, block.output) for block in blocks})
+    for value in copy.graph.inputs:
+        for reader in tuple(value.consumers()):
+            if is_op(reader, "QuantizeLinear"):
+                bypass_pair(reader)
+    names = [str(value.name) for value in copy.graph.outputs]
+    path = place.scratch / "alone.onnx"
+    save(copy, path)
+    feeds = {f"exact.{block.input}": exact[block.input] for block in blocks}
+    with open_graph(path, place.threads) as session:
+        answers = place.run(session, feeds)
+    return {block.name: answers[name] for block, name in zip(blocks, names, strict=True)}
+
+
+def _ranges_of(
+    lowered: ir.Model, portable: ir.Model, blocks: Sequence[ResidualBlock]
+) -> dict[str, list[_Range]]:
+    """The ranges of the tensors that each block writes."""
+    owner = block_of_nodes(blocks)
+    writer = {str(v.name): str(node.name) for node in portable.graph for v in node.outputs}
+    found: dict[str, list[_Range]] = {block.name: [] for block in blocks}
+    for node in lowered.graph:
+        if not is_op(node, "QuantizeLinear") or node.inputs[0] is None:
+            continue
+        tensor = str(node.inputs[0].name).removesuffix(".float")
+        block = owner.get(writer.get(tensor, ""))
+        scale, zero = constant(node.inputs[1]), constant(node.inputs[2])
+        if block is None or scale is None or zero is None or zero.dtype.kind not in "iu":
+            continue
+        codes = np.iinfo(zero.dtype)
+        low, high = ((code - int(zero)) * float(scale) for code in (codes.min, codes.max))
+        found[block].append(_Range(tensor, block, low, high))
+    return found
+
+
+def _oddities(range_: _Range, exact: Exact) -> Iterator[_Oddity]:
+    values = exact[range_.tensor]
+    seen = float(np.abs(values).max())
+    end = max(-range_.low, range_.high)
+    clipped = float(((values < range_.low * 1.01) | (values > range_.high * 1.01)).mean())
+    again = "calibrate on images like those that are served (--data)"
+    wide = _outlier(values)
+    if wide is not None:
+        channel, times = wide
+        yield _Oddity(
+            f"channel {channel} of {range_.tensor} reaches {times:.0f} times as far as half of the "
+            "channels do, and one scale serves them all",
+            f"keep it in float: --keep {range_.block}",
+        )
+    if clipped > _CLIPPED and seen > 1.5 * end:
+        yield _Oddity(
+            f"{clipped:.1%} of the values of {range_.tensor} are clipped: they reach {seen:.3g}, "
+            f"its range ends at {end:.3g}",
+            again,
+        )
+    elif end > _UNUSED * seen > 0:
+        yield _Oddity(
+            f"{range_.tensor} has a range to {end:.3g} and reaches {seen:.3g}: most codes are "
+            "never used",
+            again,
+        )
+
+
+def _outlier(values: Array) -> tuple[int, float] | None:
+    """The widest channel of (N, C, ...) where it is an outlier, and how wide it is."""
+    if values.ndim < 2 or values.shape[1] < 2:
+        return None
+    widths = np.abs(values).max(axis=tuple(a for a in range(values.ndim) if a != 1))
+    half = float(np.median(widths))
+    channel = int(widths.argmax())
+    return (channel, float(widths[channel]) / half) if widths[channel] > _WIDE * half > 0 else None
+
+
+def _changed_weights(
+    lowered: ir.Model, portable: ir.Model, blocks: Sequence[ResidualBlock]
+) -> dict[str, list[_Oddity]]:
+    """Block -> weights that are not the network's, which rounding does not explain."""
+    owner = block_of_nodes(blocks)
+    layers = {node.name: node for node in portable.graph if is_op(node, "Conv")}
+    found: dict[str, list[_Oddity]] = {}
+    for node in lowered.graph:
+        exact = constant(layers[node.name].inputs[1]) if node.name in layers else None
+        rounded = dequantized_weight(node.inputs[1]) if exact is not None else None
+        block = owner.get(str(node.name))
+        if exact is None or rounded is None or block is None:
+            continue
+        apart = relative_l2(rounded.astype(np.float64) - exact, exact)
+        if apart > _NOT_ROUNDING:
+            found.setdefault(block, []).append(
+                _Oddity(
+                    f"the weights of {node.name} are {apart:.0%} away from the network's, which no "
+                    "rounding explains",
+                    "they were changed after calibration: export the network that is meant again",
+                )
+            )
+    return found
+
+
+def _carriers(error: Array) -> tuple[Carrier, ...]:
+    """The channels of (N, C, ...) that carry the most of the squared error."""
+    if error.ndim < 2:
+        return ()
+    energy = np.square(error).sum(axis=tuple(a for a in range(error.ndim) if a != 1))
+    total = float(energy.sum()) or 1.0
+    most = np.argsort(-energy, kind="stable")[:CHANNELS_NAMED]
+    return tuple(Carrier(int(channel), float(energy[channel]) / total) for channel in most)

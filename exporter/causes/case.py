@@ -165,8 +165,8 @@ def computed_in_float(node: ir.Node, index: int) -> list[ir.Node]:
 
 def computed_inputs(node: ir.Node) -> list[int]:
     """Which inputs of a node are computed from the network's input, weights left out."""
-    return [0] if is_op(node, "Conv", "Gemm", "BatchNormalization") else list(
-        range(len(node.inputs))
+    return (
+        [0] if is_op(node, "Conv", "Gemm", "BatchNormalization") else list(range(len(node.inputs)))
     )
 
 

@@ -46,9 +46,7 @@ def find(case: Case, free: Collection[int]) -> Claim | None:
                 seeds |= case.kernels_of(node, free)
     if not seen:
         return None
-    needed = (
-        "both operands and the result" if both else "the shortcut alone, not the main branch,"
-    )
+    needed = "both operands and the result" if both else "the shortcut alone, not the main branch,"
     return Claim(
         f"{len(seen)} of {len(case.facts.blocks)} residual sums compute in float ({counted(seen)}):"
         f" {needed} should have Q/DQ there",
@@ -65,4 +63,3 @@ def _is_requantized(add: ir.Node) -> bool:
     if len(read_by) == 1 and is_op(read_by[0], "Relu"):
         read_by = readers(read_by[0])
     return bool(read_by) and all(is_op(node, "QuantizeLinear") for node in read_by)
-

@@ -94,4 +94,3 @@ class _Built:
         if not request.keep:
             return ""
         return shlex.join(["exporter", "export", *command_line(attrs.evolve(request, keep=()))])
-

@@ -1,4 +1,4 @@
-"""An ONNX file in any precision that any tool wrote, as it stands: what `exporter explain` looks into.
+"""An ONNX file in any precision that any tool wrote, as it stands: what `explain` looks into.
 
 It is checked before use as every file of others is (`onnx_checks.py`). Nothing about it changes but
 its names: what a runtime makes of it can only be found again by module path, so that its nodes and
@@ -23,7 +23,7 @@ from exporter.models.onnx_weights import check_tensors, inline_external_data
 from exporter.passes.blocks import GraphFacts, block_of_nodes, find_residual_blocks
 from exporter.passes.name_tensors import name_tensors
 from exporter.passes.strip_quantization import strip_quantization
-from exporter.passes.values import free_name, is_op
+from exporter.passes.values import is_op
 from exporter.runtime.errors import reason_of
 
 _NODE: Final = "exporter.node"
@@ -138,14 +138,14 @@ def _name_after(graph: ir.Model, network: ir.Model) -> None:
 
 def _precision_of(graph: ir.Model) -> Precision:
     """By its Q/DQ, else by the type of its convolutions."""
-    types = {
-        node.outputs[0].dtype for node in graph.graph if is_op(node, "QuantizeLinear")
-    }
+    types = {node.outputs[0].dtype for node in graph.graph if is_op(node, "QuantizeLinear")}
     if any(kind is not None and "FLOAT8" in kind.name for kind in types):
         return Precision.FP8
     if types or any(is_op(node, "DequantizeLinear") for node in graph.graph):
         return Precision.INT8
-    halves = [node.inputs[1].dtype for node in graph.graph if is_op(node, "Conv") and node.inputs[1]]
+    halves = [
+        node.inputs[1].dtype for node in graph.graph if is_op(node, "Conv") and node.inputs[1]
+    ]
     for kind, precision in (
         (ir.DataType.FLOAT16, Precision.FP16),
         (ir.DataType.BFLOAT16, Precision.BF16),

@@ -178,9 +178,7 @@ def sort_nodes(graph: onnx.GraphProto, name: str) -> None:
         graph.node.extend(nodes)
 
 
-def check_interface(
-    graph: onnx.GraphProto, name: str, *, lowered: bool = False
-) -> Interface:
+def check_interface(graph: onnx.GraphProto, name: str, *, lowered: bool = False) -> Interface:
     """The inputs and the outputs; those of a `lowered` graph may be float16.
 
     Raises:

@@ -117,7 +117,7 @@ def _dequantized(node: ir.Node, codes: Array) -> Array:
 
 
 def _replace(body: ir.Graph, node: ir.Node, value: ir.Value) -> None:
-    """Has everybody who reads a node's output read `value`; an output of the graph keeps its name."""
+    """Has what reads a node's output read `value`; an output of the graph keeps its name."""
     old = node.outputs[0]
     is_output = old.is_graph_output()
     old.replace_all_uses_with(value, replace_graph_outputs=True)

@@ -60,9 +60,7 @@ def bypass_pair(quantize: ir.Node) -> int:
         if pair.outputs[0].is_graph_output():
             identity = ir.node("Identity", [source])
             name = pair.outputs[0].name
-            pair.outputs[0].replace_all_uses_with(
-                identity.outputs[0], replace_graph_outputs=True
-            )
+            pair.outputs[0].replace_all_uses_with(identity.outputs[0], replace_graph_outputs=True)
             pair.graph.insert_after(pair, identity)  # type: ignore[union-attr]
             pair.outputs[0].name = f"{name}.unused"
             identity.outputs[0].name = name

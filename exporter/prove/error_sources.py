@@ -36,9 +36,9 @@ CHANNELS_NAMED: Final = 4
 """How many channels are named that carry the error."""
 _WIDE: Final = 8.0
 """A channel so many times as wide as half of the others is an outlier."""
-_CLIPPED: Final = 0.02
-"""From this share of the values beyond the range on, they are clipped for no good reason: a range
-of least squared error leaves fewer out."""
+_CLIPPED: Final = 10.0
+"""Clipping that makes so many times the noise of rounding is for no good reason: in a range of
+least squared error the two are about as large."""
 _UNUSED: Final = 4.0
 """A range so many times as wide as what is seen was made for something else."""
 _NOT_ROUNDING: Final = 0.25
@@ -70,9 +70,7 @@ class BlockError:
     """What would mend it, in words."""
 
 
-def error_sources(
-    spec: ModelSpec, lowered_path: Path, place: Place
-) -> tuple[BlockError, ...]:
+def error_sources(spec: ModelSpec, lowered_path: Path, place: Place) -> tuple[BlockError, ...]:
     """Every block of a lowered graph, that with the largest error of its own first.
 
     Raises:
@@ -173,7 +171,8 @@ def _oddities(range_: _Range, exact: Exact) -> Iterator[_Oddity]:
     values = exact[range_.tensor]
     seen = float(np.abs(values).max())
     end = max(-range_.low, range_.high)
-    clipped = float(((values < range_.low * 1.01) | (values > range_.high * 1.01)).mean())
+    beyond = values - np.clip(values, range_.low, range_.high)
+    rounding = ((range_.high - range_.low) / 255) ** 2 / 12
     again = "calibrate on images like those that are served (--data)"
     wide = _outlier(values)
     if wide is not None:
@@ -183,10 +182,10 @@ def _oddities(range_: _Range, exact: Exact) -> Iterator[_Oddity]:
             "channels do, and one scale serves them all",
             f"keep it in float: --keep {range_.block}",
         )
-    if clipped > _CLIPPED and seen > 1.5 * end:
+    if float(np.square(beyond, dtype=np.float64).mean()) > _CLIPPED * rounding:
         yield _Oddity(
-            f"{clipped:.1%} of the values of {range_.tensor} are clipped: they reach {seen:.3g}, "
-            f"its range ends at {end:.3g}",
+            f"{np.mean(beyond != 0):.1%} of the values of {range_.tensor} are clipped: they reach "
+            f"{seen:.3g}, its range ends at {end:.3g}",
             again,
         )
     elif end > _UNUSED * seen > 0:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 import torch
@@ -134,10 +135,10 @@ def array(node: ir.Node, index: int) -> Array:
     return found
 
 
-def set_array(graph: ir.Model, node: ir.Node, index: int, numbers: Array) -> None:
+def set_array(graph: ir.Model, node: ir.Node, index: int, numbers: npt.ArrayLike) -> None:
     """Gives a node a constant of its own."""
     name = f"{node.name}.{index}.planted"
-    node.replace_input_with(index, add_constant(graph.graph, name, numbers))
+    node.replace_input_with(index, add_constant(graph.graph, name, np.asarray(numbers)))
 
 
 def bypass(graph: ir.Model, node: ir.Node, index: int) -> None:
@@ -230,9 +231,7 @@ def batchnorm(graph: ir.Model) -> None:
 def cast_pair(graph: ir.Model) -> None:
     """Two casts behind one convolution."""
     conv = node_named(graph, CONV)
-    half = _insert(
-        graph, conv, "Cast", [], {"to": int(ir.DataType.FLOAT16)}, ir.DataType.FLOAT16
-    )
+    half = _insert(graph, conv, "Cast", [], {"to": int(ir.DataType.FLOAT16)}, ir.DataType.FLOAT16)
     _insert(graph, half, "Cast", [], {"to": int(ir.DataType.FLOAT)}, ir.DataType.FLOAT)
 
 

@@ -166,4 +166,3 @@ def test_what_openvino_fuses_all_the_same_is_not_claimed(
     graph = planted.ours(network)
     spoil(graph)
     assert findings(graph, tmp_path, OPENVINO) == ()
-

@@ -58,8 +58,8 @@ _RIDES_ALONG: Final = NO_ARITHMETIC | {Operation.RELU, Operation.OTHER}
 def find_causes(case: Case, known: Collection[Cause], command: str) -> tuple[Finding, ...]:
     """The causes that a target knows, the most milliseconds to win first, then decibels.
 
-    Where nothing is timed, the most kernels come first. `command` wins all of them at once: it is
-    the build of the float32 network.
+    Where nothing is timed, the most kernels come first; what no build mends comes last. `command`
+    wins all others at once: it is the build of the float32 network.
     """
     free = set(case.suspects)
     claims: dict[Cause, Claim] = {}
@@ -67,18 +67,15 @@ def find_causes(case: Case, known: Collection[Cause], command: str) -> tuple[Fin
         claim = find(case, free) if cause in known else None
         if claim is not None:
             claims[cause] = claim
-            free = _spread(case, free - claim.kernels, claim.kernels) - claim.kernels
+            free -= claim.kernels | _around(case, claim.kernels, free)
+    known_remedy = [claim.built_away for claim in claims.values()]
     findings = [_finding(case, cause, claim, command) for cause, claim in claims.items()]
-    return tuple(sorted(findings, key=_rank))
-
-
-def _spread(case: Case, free: set[int], seeds: Collection[int]) -> set[int]:
-    """What is still free once the conversions and Relus right beside the seeds are accounted for."""
-    return free - _around(case, seeds, free)
+    ranked = sorted(zip(known_remedy, findings, strict=True), key=lambda one: _rank(*one))
+    return tuple(finding for _, finding in ranked)
 
 
 def _around(case: Case, seeds: Collection[int], among: Collection[int]) -> set[int]:
-    """The kernels that only convert, or compute nothing but a Relu, from the seeds on both sides."""
+    """The kernels on both sides of the seeds that are there, or in float, because of them."""
     found: set[int] = set()
     waiting = list(seeds)
     while waiting:
@@ -102,15 +99,16 @@ def _finding(case: Case, cause: Cause, claim: Claim, command: str) -> Finding:
         cause=cause,
         what=claim.what,
         remedy=claim.remedy,
-        command=command,
+        command=command if claim.built_away else "",
         kernels=tuple(case.kernels[index].name for index in whole),
         milliseconds=None if time_us is None else time_us / 1000,
         decibels=claim.decibels,
     )
 
 
-def _rank(finding: Finding) -> tuple[float, float, float]:
+def _rank(has_remedy: bool, finding: Finding) -> tuple[bool, float, float, float]:
     return (
+        not has_remedy,
         -(finding.milliseconds or 0.0),
         -float(len(finding.kernels)),
         -(finding.decibels or 0.0),

@@ -9,7 +9,7 @@ from statistics import median
 
 import onnx_ir as ir
 
-from exporter.artifact import Precision, Skipped
+from exporter.artifact import Precision, Skipped, Verdict
 from exporter.causes import find_causes
 from exporter.causes.case import Case
 from exporter.causes.finding import Finding
@@ -19,7 +19,7 @@ from exporter.measure.timing import Profile
 from exporter.passes.blocks import GraphFacts
 from exporter.prove.certificate import Receipt
 from exporter.prove.read_back import read_back
-from exporter.targets import CanProfile, Target, TimedRun, UnreadableKernels
+from exporter.targets import CanProfile, Cause, Target, TimedRun, UnreadableKernels
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,10 @@ def examine(target: Target, specimen: Specimen, network: Network, threads: int) 
         times_us={} if isinstance(runs, Skipped) else runs.times_us,
         kept=specimen.kept,
     )
-    return Examined(read.receipt, profile, find_causes(case, target.causes(), specimen.command))
+    known = target.causes()
+    if target.expected(precision) is not Verdict.FUSED:
+        known -= {Cause.UNEXPLAINED}  # it is not known to do better
+    return Examined(read.receipt, profile, find_causes(case, known, specimen.command))
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ class Claim:
     """Of the case, by index."""
     decibels: float | None = None
     """By how much the noise would fall; None: it is time that would be won."""
+    built_away: bool = True
+    """Whether a build of the float32 network, for the same target and precision, has it no more."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Finding:
     what: str
     remedy: str
     command: str
-    """What would win it with this tool."""
+    """What would win it with this tool; "": nothing would."""
     kernels: tuple[str, ...]
     """Those that would go or be faster, what converts around them included."""
     milliseconds: float | None

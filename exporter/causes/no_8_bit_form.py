@@ -1,4 +1,4 @@
-"""Operators that no runtime is expected to compute in 8 bits or to fuse: gates, other activations."""
+"""Operators that no runtime is expected to fuse or to compute in 8 bits: gates, activations."""
 
 from __future__ import annotations
 
@@ -23,4 +23,5 @@ def find(case: Case, free: Collection[int]) -> Claim | None:
         f"{len(seeds)} kernels do what the runtime is not known to fuse ({counted(reasons)})",
         "no command wins this: another activation or no gate would, and is trained, not compiled",
         frozenset(seeds),
+        built_away=False,
     )

@@ -22,4 +22,5 @@ def find(case: Case, free: Collection[int]) -> Claim | None:
         "choose INT8, or BF16 where the runtime and the CPU have it; the file is smaller, not "
         "faster",
         frozenset(free),
+        built_away=False,
     )

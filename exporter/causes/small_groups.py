@@ -1,4 +1,4 @@
-"""Grouped convolutions of few channels, of which ONNX Runtime multiplies one small matrix a group."""
+"""Grouped convolutions of few channels: ONNX Runtime multiplies one small matrix a group."""
 
 from __future__ import annotations
 

@@ -19,4 +19,5 @@ def find(case: Case, free: Collection[int]) -> Claim | None:
         f"{len(seeds)} kernels are apart or in a wider type for no reason known here ({names})",
         "compare with what our own build makes of the network",
         frozenset(seeds),
+        built_away=False,
     )

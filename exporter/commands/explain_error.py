@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
@@ -26,6 +26,10 @@ from exporter.prove.error_sources import BlockError, error_sources
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+_NAMED: Final = 0.02
+"""Channels with less of a block's squared error are not worth a name."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,7 @@ def render(explanation: ErrorExplanation, console: Console) -> None:
                 f"{block.own_sqnr_db:.1f}",
                 *(f"{block.parts[part]:.2e}" for part in Part),
                 f"{built_up[block.name]:.2e}" if block.name in built_up else "-",
-                ", ".join(f"{one.channel} ({one.share:.0%})" for one in block.channels),
+                _carriers(block),
             )
         print_table(table, console)
         if isinstance(engine.drift, Skipped):
@@ -140,6 +144,11 @@ def render(explanation: ErrorExplanation, console: Console) -> None:
             first = engine.blocks[0]
             console.print(f"  what mends the most: {escape(first.mend)} ({escape(first.name)})")
             console.print(f"  {escape(engine.command)}", soft_wrap=True)
+
+
+def _carriers(block: BlockError) -> str:
+    named = [one for one in block.channels if one.share >= _NAMED]
+    return ", ".join(f"{one.channel} ({one.share:.0%})" for one in named) or "none above others"
 
 
 def _built_up(engine: EngineError) -> Mapping[str, float]:

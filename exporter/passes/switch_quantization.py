@@ -1,20 +1,20 @@
-"""Take the quantization of weights, activations or biases out of a lowered graph.
+"""Leave one thing of a lowered graph quantized: its activations, its weights or its biases.
 
-With one of the three left, the error is that one's alone. Weights and biases become those of the
-float32 network that the graph was lowered from, where they are found by the layer's name.
+The error is then that one's alone. What is float32 again is as in the network that the graph was
+lowered from, found by the layer's name. Weights keep the biases that correct their rounding
+(`quantize/correct.py`); of the biases themselves what is left is the rounding of the network's own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from enum import StrEnum
-from typing import Final
 
 import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
 from exporter.artifact import PassReport
+from exporter.passes.qdq.nodes import is_quantized
 from exporter.passes.qdq.tensors import channel_axis
 from exporter.passes.values import Array, add_constant, constant, is_op
 
@@ -27,28 +27,25 @@ class Part(StrEnum):
     BIASES = "biases"
 
 
-_INPUT: Final = {Part.WEIGHTS: 1, Part.BIASES: 2}
-
-
-def switch_off(graph: ir.Model, network: ir.Model, parts: Collection[Part]) -> PassReport:
-    """Makes some parts float32 again, in place; `network` is what the graph was lowered from."""
+def leave_only(graph: ir.Model, network: ir.Model, part: Part) -> PassReport:
+    """Makes all but one part float32 again, in place; `network` is what the graph came from."""
     body = graph.graph
     fired = 0
-    if Part.ACTIVATIONS in parts:
+    if part is not Part.ACTIVATIONS:
         for node in [node for node in body if is_op(node, "QuantizeLinear")]:
             fired += bypass_pair(node)
     layers = {node.name: node for node in network.graph if is_op(node, "Conv", "Gemm")}
     for node in [node for node in body if node.name in layers]:
-        for part in parts:
-            index = _INPUT.get(part)
-            if index is not None and len(node.inputs) > index:
-                exact = _exact(layers[node.name], index)
-                if exact is not None:
-                    value = add_constant(body, f"{node.name}.{part}.exact", exact)
-                    node.replace_input_with(index, value)
-                    fired += 1
+        layer = layers[node.name]
+        weight = constant(layer.inputs[1])
+        if weight is not None and part is not Part.WEIGHTS:
+            fired += _put(body, node, 1, weight)
+        bias = _bias(layer, weight)
+        if bias is not None and len(node.inputs) > 2 and part is not Part.WEIGHTS:
+            rounded = _rounded(node, bias) if part is Part.BIASES else bias
+            fired += _put(body, node, 2, rounded)
     common.RemoveUnusedNodesPass()(graph)
-    return PassReport("switch_off", fired)
+    return PassReport("leave_only", fired)
 
 
 def bypass_pair(quantize: ir.Node) -> int:
@@ -70,12 +67,25 @@ def bypass_pair(quantize: ir.Node) -> int:
     return len(pairs)
 
 
-def _exact(layer: ir.Node, index: int) -> Array | None:
-    """The network's own numbers; a bias that lowering added is zero. None: they are computed."""
-    found = constant(layer.inputs[index]) if index < len(layer.inputs) else None
-    if found is not None:
-        return found.astype(np.float32)
-    weight = constant(layer.inputs[1])
-    if weight is None or index < len(layer.inputs):
-        return None
-    return np.zeros(weight.shape[channel_axis(layer)], np.float32)
+def _put(body: ir.Graph, node: ir.Node, index: int, numbers: Array) -> int:
+    value = add_constant(body, f"{node.name}.{index}.float", numbers.astype(np.float32))
+    node.replace_input_with(index, value)
+    return 1
+
+
+def _bias(layer: ir.Node, weight: Array | None) -> Array | None:
+    """The network's own; zeros where it has none and lowering added one. None: it is computed."""
+    if len(layer.inputs) > 2 and layer.inputs[2] is not None:
+        return constant(layer.inputs[2])
+    return None if weight is None else np.zeros(weight.shape[channel_axis(layer)], np.float32)
+
+
+def _rounded(node: ir.Node, bias: Array) -> Array:
+    """A bias in the steps that the lowered one has; as it is where that is float."""
+    value = node.inputs[2]
+    pair = value.producer() if value is not None else None
+    scale = constant(pair.inputs[1]) if pair is not None and is_quantized(value) else None
+    if scale is None:
+        return bias
+    rounded: Array = np.rint(bias.astype(np.float64) / scale) * scale
+    return rounded

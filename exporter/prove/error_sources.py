@@ -25,7 +25,7 @@ from exporter.graph.files import load, save
 from exporter.passes.blocks import ResidualBlock, block_of_nodes, find_residual_blocks
 from exporter.passes.expose_tensors import isolate
 from exporter.passes.strip_quantization import dequantized_weight
-from exporter.passes.switch_quantization import Part, bypass_pair, switch_off
+from exporter.passes.switch_quantization import Part, bypass_pair, leave_only
 from exporter.passes.values import constant, is_op
 from exporter.prove.distance import relative_l2, sqnr_db
 from exporter.prove.drift import Exact, Place, exact_values
@@ -61,7 +61,8 @@ class BlockError:
     own_rel_l2: float
     own_sqnr_db: float
     parts: Mapping[Part, float]
-    """The error, ||difference|| / ||exact||, with one of the three quantized alone."""
+    """The error, ||difference|| / ||exact||, with one of the three quantized alone; weights with the
+    biases that correct them."""
     channels: tuple[Carrier, ...]
     """Those that carry the most of it."""
     oddities: tuple[str, ...]
@@ -88,7 +89,7 @@ def error_sources(spec: ModelSpec, lowered_path: Path, place: Place) -> tuple[Bl
     alone = {}
     for part in Part:
         copy = lowered.clone()
-        switch_off(copy, portable, [other for other in Part if other is not part])
+        leave_only(copy, portable, part)
         alone[part] = _outputs(copy, blocks, exact, place)
     weights = _changed_weights(lowered, portable, blocks)
     found = []

@@ -61,8 +61,8 @@ class BlockError:
     own_rel_l2: float
     own_sqnr_db: float
     parts: Mapping[Part, float]
-    """The error, ||difference|| / ||exact||, with one of the three quantized alone; weights with the
-    biases that correct them."""
+    """||difference|| / ||exact|| with one of the three quantized alone; weights with the biases that
+    correct them."""
     channels: tuple[Carrier, ...]
     """Those that carry the most of it."""
     oddities: tuple[str, ...]

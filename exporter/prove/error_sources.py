@@ -61,8 +61,7 @@ class BlockError:
     own_rel_l2: float
     own_sqnr_db: float
     parts: Mapping[Part, float]
-    """||difference|| / ||exact|| with one of the three quantized alone; weights with the biases that
-    correct them."""
+    """The same with one of the three quantized alone, weights with the biases that correct them."""
     channels: tuple[Carrier, ...]
     """Those that carry the most of it."""
     oddities: tuple[str, ...]

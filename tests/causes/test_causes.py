@@ -166,3 +166,13 @@ def test_what_openvino_fuses_all_the_same_is_not_claimed(
     graph = planted.ours(network)
     spoil(graph)
     assert findings(graph, tmp_path, OPENVINO) == ()
+
+
+def test_nothing_is_claimed_of_nncfs_graph_on_openvino() -> None:
+    """`nncf.quantize` of `planted.network()` with `planted.IMAGES`, as NNCF 3.4.0 wrote it."""
+    path = Path(__file__).parent / "data" / "nncf-3.4.0.onnx"
+    request = ExplainRequest(path, target=OPENVINO, own_build=False, threads=1)
+    assert explain_file(request, Silent()).engine.findings == ()
+    on_ort = ExplainRequest(path, target=ORT, own_build=False, threads=1)
+    found = {finding.cause for finding in explain_file(on_ort, Silent()).engine.findings}
+    assert found == {Cause.SIGNED_ACTIVATIONS, Cause.BIAS_SCALE}  # which is why it is slow there

@@ -31,7 +31,7 @@ from exporter.commands.calls import (
 )
 from exporter.errors import UnknownEngineError, unknown_name, unused_option
 from exporter.pack.request import PackRequest
-from exporter.progress import text_console
+from exporter.progress import Silent, text_console
 
 if TYPE_CHECKING:
     import torch
@@ -269,16 +269,22 @@ class Build(Mapping[str, EngineRecord]):
         refuse_unusable(request)
         return pack(request, shown(call.progress))
 
-    def explain(self, engine: str = "") -> str:
-        """The fusion receipt of one engine, or of all, as a text: what became of each block.
+    def explain(self, engine: str = "", *, error: bool = False) -> str:
+        """What became of each block in one engine, or in all, and why it is not faster, as a text.
+
+        Args:
+            engine: one engine's id.
+            error: where the error of 8-bit engines comes from, instead.
 
         Raises:
-            UsageError: the build has no such engine.
+            UsageError: the build has no such engine, or none in 8 bits where `error` is asked for.
         """
-        from exporter.commands.explain import explain, render
+        from exporter.builds.explain_request import ExplainRequest
+        from exporter.commands.explaining import explain, render
 
         console, text = text_console()
-        render(explain(self._manifest, engine), console)
+        request = ExplainRequest(self.path, engine=engine, error=error)
+        render(explain(request, Silent()), console)
         return text.getvalue()
 
     def __repr__(self) -> str:

@@ -45,20 +45,26 @@ class OwnBuild:
 
     receipt: Receipt
     given_ms: float | None
-    """The given engine's median; None: it does not run here."""
+    """The given engine's median, or what it should take where it does not run here; None: neither
+    is known."""
     own_ms: float | None
+    measured: bool = True
+    """Else the times are predicted for the target's GPU."""
 
     @property
     def in_words(self) -> str:
         """What it reaches, beside the given engine."""
         said = f"receipt {self.receipt.verdict}"
         if self.given_ms is None or self.own_ms is None:
-            return f"{said}; it does not run here, so that nothing was measured"
+            return f"{said}; it does not run here, and nothing is known of its time"
+        how = (
+            "medians of one interleaved run" if self.measured else "predicted for the target's GPU"
+        )
         ratio = self.given_ms / self.own_ms
         gain = f"{ratio:.2f}x as fast" if ratio >= 1 else f"{1 / ratio:.2f}x slower"
         return (
             f"{self.own_ms:.2f} ms, the given one {self.given_ms:.2f} ms: {gain} "
-            f"(medians of one interleaved run, batch 1 or the file's own; {said})"
+            f"({how}, batch 1 or the file's own; {said})"
         )
 
 
@@ -87,7 +93,8 @@ def build_own(
             engine = target.build(path, precision, Path(scratch) / "own", BuildOptions()).files[0]
             receipt = receipt_of(facts, target, precision, engine, ())
             if target.runs_here() is not None:
-                return OwnBuild(receipt, None, None)
+                before, after = (_predicted(target, path, precision) for path in (given, engine))
+                return OwnBuild(receipt, before, after, measured=False)
             return _timed(model, target, {"given": given, "own": engine}, receipt, threads)
     except ExporterError as error:
         return Skipped(f"there is none to compare with: {error}")
@@ -96,6 +103,12 @@ def build_own(
 def _ranges(model: Model, graph: ir.Model) -> Ranges:
     samples = open_data(model.spec, None, progress=Silent()).calibration.take(IMAGES)
     return calibrate(graph, samples, progress=Silent())
+
+
+def _predicted(target: Target, engine: Path, precision: Precision) -> float | None:
+    """Milliseconds, on the first GPU that the target predicts for."""
+    predictions, _ = target.predict(engine, precision, (1,))
+    return predictions[0].time_ms if predictions else None
 
 
 def _timed(

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from exporter.capacity.record import Plan
     from exporter.commands.benchmark import Benchmark
     from exporter.commands.build import Build, export, open_build
+    from exporter.commands.classify import Classification, classify
+    from exporter.commands.evaluate import EvaluatedEngine, Evaluation
     from exporter.commands.gate import Gated
     from exporter.commands.validate import Validation
     from exporter.errors import (
@@ -49,7 +51,10 @@ __all__ = [
     "Benchmark",
     "Build",
     "BuildError",
+    "Classification",
     "EngineRecord",
+    "EvaluatedEngine",
+    "Evaluation",
     "ExporterError",
     "FailedEngine",
     "Gate",
@@ -75,6 +80,7 @@ __all__ = [
     "UsageError",
     "Validation",
     "__version__",
+    "classify",
     "export",
     "load",
     "open_build",
@@ -86,6 +92,8 @@ _HOMES = {
     "exporter.capacity.record": ("Plan",),
     "exporter.commands.benchmark": ("Benchmark",),
     "exporter.commands.build": ("Build", "export", "open_build"),
+    "exporter.commands.classify": ("Classification", "classify"),
+    "exporter.commands.evaluate": ("EvaluatedEngine", "Evaluation"),
     "exporter.commands.gate": ("Gated",),
     "exporter.commands.validate": ("Validation",),
     "exporter.errors": (

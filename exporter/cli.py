@@ -22,9 +22,9 @@ except ModuleNotFoundError as missing:
     raise SystemExit(2) from None
 
 import exporter
-from exporter.builds import converters
 from exporter.builds.benchmark_request import BenchmarkRequest
 from exporter.builds.capacity_request import CapacityRequest
+from exporter.builds.dataset_request import ClassifyRequest, EvaluateRequest
 from exporter.builds.explain_request import ExplainRequest
 from exporter.builds.gate_request import GateRequest
 from exporter.builds.option import Option, Values, arguments
@@ -43,9 +43,9 @@ from exporter.commands.options import command
 from exporter.commands.show import show
 from exporter.commands.standard_streams import open_closed_streams, silence_third_parties
 from exporter.commands.terminal import finish, progress_of, results
-from exporter.errors import Interrupted, UsageError, install_command
+from exporter.errors import Interrupted
 from exporter.pack.request import PackRequest
-from exporter.progress import Silent, is_terminal, styled
+from exporter.progress import styled
 from exporter.targets import TARGETS
 
 if TYPE_CHECKING:
@@ -123,21 +123,10 @@ def trace(
     as_json: options.AsJson = False,
 ) -> None:
     """Print how a tensor moves through MODEL: shapes, strides, parameters and MACs per module."""
-    from exporter.commands.trace_table import render
-    from exporter.models.names import is_onnx
-    from exporter.models.sources import define
-    from exporter.models.trace import trace as trace_model
+    from exporter.commands import trace_table
 
-    # A table's network is traced without looking for its weights; everything else brings its own.
-    chosen = weights or ("auto" if ":" in model or is_onnx(model) else "random")
-    defined = define(
-        model,
-        chosen,
-        num_classes=num_classes,
-        image_size=converters.image_size(image_size),
-        progress=Silent(),
-    )
-    show(trace_model(defined), render, as_json, results())
+    traced = trace_table.traced(model, weights, num_classes, image_size)
+    show(traced, trace_table.render, as_json, results())
 
 
 @command(app, teaching("exporter validate build/resnet50", "exporter validate resnet50 --blocks"))
@@ -176,6 +165,42 @@ def gate(
     gated = gating.gate(request, progress_of(quiet))
     show(gated, gating.render, as_json, results())
     finish(gated.failures)
+
+
+@command(
+    app,
+    teaching(
+        "exporter evaluate build/resnet50 --data held-out/",
+        "exporter evaluate bundle.tar.zst --data s3://bucket/val.parquet --on head:6379 --json",
+    ),
+)
+def evaluate(
+    request: EvaluateRequest, quiet: options.Quiet = False, as_json: options.AsJson = False
+) -> None:
+    """How right are engines on many pictures, and how often do they differ from the reference?"""
+    from exporter.commands import evaluate as evaluating
+
+    found = evaluating.evaluate(request, progress_of(quiet))
+    show(found, evaluating.render, as_json, results())
+    finish(found.failures)
+
+
+@command(
+    app,
+    teaching(
+        "exporter classify dist/bundle --data pictures/ --out predictions.parquet",
+        "exporter classify dist/bundle --data s3://bucket/train --out labels --on head:6379",
+    ),
+)
+def classify(
+    request: ClassifyRequest, quiet: options.Quiet = False, as_json: options.AsJson = False
+) -> None:
+    """Label many pictures with a bundle, into a folder of Parquet files; run again, it goes on."""
+    from exporter.commands import classify as classifying
+
+    found = classifying.label(request, progress_of(quiet))
+    show(found, classifying.render, as_json, results())
+    finish(found.failures)
 
 
 @command(
@@ -356,13 +381,8 @@ def cache(
     from exporter.commands import cache as caching
 
     found = caching.look()
-    if clear and found.kept:
-        if not yes:
-            if not is_terminal(sys.stdin):
-                raise UsageError("--clear asks before it removes anything; here add --yes")
-            typer.confirm(f"remove {found.bytes / 1e6:.1f} MB in {found.folder}?", abort=True)
-        caching.clear(found)
-        found = caching.look()
+    if clear:
+        found = caching.clear_when_agreed(found, yes)
     show(found, caching.render, as_json, results())
 
 

@@ -169,6 +169,11 @@ def optional_path(given: str | PathLike[str] | None) -> Path | None:
     return None if given is None else path(given)
 
 
+def uri(given: str | PathLike[str]) -> str:
+    """A path or a URI, as a text."""
+    return str(path(given)) if isinstance(given, PathLike) else str(given)
+
+
 def settings(given: Mapping[str, Mapping[str, str | int]]) -> Mapping[str, Mapping[str, str]]:
     """Target -> key -> value, each value as a text."""
     try:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from exporter.builds import manifest as manifests
 from exporter.builds.benchmark_request import BenchmarkRequest, MeasuringRequest
 from exporter.builds.capacity_request import CapacityRequest
+from exporter.builds.dataset_request import EvaluateRequest
 from exporter.builds.folder import find_build
 from exporter.builds.gate_request import GateRequest
 from exporter.builds.option import arguments, narrowed, refuse_unusable
@@ -22,6 +23,7 @@ from exporter.builds.request import ExportRequest, ValidateRequest
 from exporter.commands.calls import (
     BenchmarkCall,
     CapacityCall,
+    EvaluateCall,
     ExportCall,
     GateCall,
     PackCall,
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
     from exporter.capacity.record import Plan
     from exporter.commands.benchmark import Benchmark
+    from exporter.commands.evaluate import Evaluation
     from exporter.commands.gate import Gated
     from exporter.commands.validate import Validation
     from exporter.pack.formats import Packed
@@ -199,8 +202,22 @@ class Build(Mapping[str, EngineRecord]):
         call = request_for(self.path)
         request = narrowed(CapacityRequest, call)
         refuse_unusable(request)
-        progress = shown(call.progress)
-        return capacity(request, progress).plan
+        return capacity(request, shown(call.progress)).plan
+
+    @takes(EvaluateCall)
+    def evaluate(self, request_for: Callable[[Path], EvaluateCall]) -> Evaluation:  # noqa: D417
+        """Count how right every engine is on many pictures, and how often it differs.
+
+        Args:
+            {options}
+            progress: see `exporter.export`.
+        """
+        from exporter.commands.evaluate import evaluate
+
+        call = request_for(self.path)
+        request = narrowed(EvaluateRequest, call)
+        refuse_unusable(request)
+        return evaluate(request, shown(call.progress))
 
     @takes(BenchmarkCall)
     def benchmark(self, request_for: Callable[[Path], BenchmarkCall]) -> Benchmark:  # noqa: D417

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import typer
+
 from exporter import host
 from exporter.builds.codec import json_text
 from exporter.disk.writing import can_write
-from exporter.errors import InputError
+from exporter.errors import InputError, UsageError
+from exporter.progress import is_terminal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -71,6 +75,23 @@ def _kept(folder: Path) -> Kept:
     files = [path for path in folder.rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files)
     return Kept(folder.name, KINDS.get(folder.name, "of another version"), len(files), size)
+
+
+def clear_when_agreed(cache: Cache, agreed: bool) -> Cache:
+    """What is left after clearing, about which a person is asked unless it is `agreed`.
+
+    Raises:
+        UsageError: nobody is there to be asked.
+        typer.Abort: they said no.
+    """
+    if not cache.kept:
+        return cache
+    if not agreed:
+        if not is_terminal(sys.stdin):
+            raise UsageError("--clear asks before it removes anything; here add --yes")
+        typer.confirm(f"remove {cache.bytes / 1e6:.1f} MB in {cache.folder}?", abort=True)
+    clear(cache)
+    return look()
 
 
 def clear(cache: Cache) -> None:

@@ -32,6 +32,7 @@ from attrs import frozen
 
 from exporter.builds.benchmark_request import MeasuringRequest
 from exporter.builds.capacity_request import CapacityRequest
+from exporter.builds.dataset_request import ClassifyRequest, EvaluateRequest
 from exporter.builds.gate_request import GateRequest
 from exporter.builds.option import Declaration, declarations
 from exporter.builds.request import ExportRequest, ValidateRequest
@@ -81,6 +82,20 @@ class GateCall(GateRequest):
 @frozen(kw_only=True)
 class CapacityCall(CapacityRequest):
     """What `Build.capacity` takes."""
+
+    progress: Shown = "auto"
+
+
+@frozen(kw_only=True)
+class EvaluateCall(EvaluateRequest):
+    """What `Build.evaluate` takes."""
+
+    progress: Shown = "auto"
+
+
+@frozen(kw_only=True)
+class ClassifyCall(ClassifyRequest):
+    """What `exporter.classify` takes."""
 
     progress: Shown = "auto"
 

@@ -1,4 +1,4 @@
-"""What `exporter gate` asks: a build's or a bundle's engines that run here, and the reference."""
+"""What `exporter gate` and `evaluate` ask: a build's or a bundle's engines, and the reference."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _build(folder: Path, wanted: Sequence[str], threads: int, stack: ExitStack) 
     files = BuildFolder(folder, model.name)
     goldens = read_goldens(files.golden, model)
     _, columns, golden_scores = list(goldens.each())[place]
-    reference = _graph(files.portable_path(Precision.FP32), manifest, goldens)
+    reference = _graph(files.portable_path(Precision.FP32), manifest, goldens, threads)
     count = golden_scores.outputs.shape[1]
     named = class_names(model.weights.classes) if model.weights.classes else ()
     engines: dict[str, Scores] = {}
@@ -127,7 +127,9 @@ def _build(folder: Path, wanted: Sequence[str], threads: int, stack: ExitStack) 
     )
 
 
-def _graph(path: Path, manifest: Manifest, goldens: Reference) -> Callable[[Array], Array]:
+def _graph(
+    path: Path, manifest: Manifest, goldens: Reference, threads: int
+) -> Callable[[Array], Array]:
     """The build's own float32 graph, once it has answered the goldens as eager PyTorch did.
 
     The file knows nothing of baked preprocessing: images are then normalised in front of it.
@@ -139,7 +141,7 @@ def _graph(path: Path, manifest: Manifest, goldens: Reference) -> Callable[[Arra
         graph = path.read_bytes()
         if manifest.request.bake_preprocess and not isinstance(contract, Skipped):
             graph = taking_images(graph, contract)
-        run = as_written(graph, model)
+        run = as_written(graph, model, threads)
     except Exception as error:  # whatever ONNX Runtime raises on a damaged file
         raise InputError(f"{path} cannot be loaded ({error}); export the model again") from None
     outputs = run_all(run, goldens.inputs, goldens.fixed_batch)

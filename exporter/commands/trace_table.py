@@ -1,13 +1,37 @@
-"""`exporter trace` on a terminal: every leaf module's call, then the stages."""
+"""`exporter trace`: the network that is meant, and its trace on a terminal."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from exporter.builds import converters
 from exporter.models.trace import Shape, Trace
+from exporter.progress import Silent
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+def traced(
+    model: str,
+    weights: str | None,
+    num_classes: int | None,
+    image_size: int | tuple[int, int] | None,
+) -> Trace:
+    """How a tensor moves through the model of that name; `weights` None: as suits it.
+
+    Raises:
+        UsageError: there is no such model, or it is not as asked for.
+    """
+    from exporter.models.names import is_onnx
+    from exporter.models.sources import define
+    from exporter.models.trace import trace
+
+    # A table's network is traced without looking for its weights; everything else brings its own.
+    chosen = weights or ("auto" if ":" in model or is_onnx(model) else "random")
+    size = converters.image_size(image_size)
+    defined = define(model, chosen, num_classes=num_classes, image_size=size, progress=Silent())
+    return trace(defined)
 
 
 def render(traced: Trace, console: Console) -> None:

@@ -83,7 +83,7 @@ def ask_all(
         for name, run in engines.items():
             if name not in broken:
                 try:
-                    found[name].append(_against(run(inputs), expected, classes))
+                    found[name].append(against(run(inputs), expected, classes))
                 except BuildError as error:
                     broken[name] = str(error)
         if not isinstance(images.read_with_opencv, Skipped):
@@ -137,7 +137,12 @@ def _batches(
         yield places, np.stack(inputs)
 
 
-def _against(scores: Floats, expected: Floats, wanted: Classes) -> tuple[Classes, Floats]:
+def against(scores: Floats, expected: Floats, wanted: Classes) -> tuple[Classes, Floats]:
+    """An engine's classes for a batch, and by how much the reference prefers its own to those.
+
+    Raises:
+        BuildError: the answers have another shape than the reference's.
+    """
     if scores.shape != expected.shape:
         raise BuildError(
             f"the engine answers with shape {scores.shape}, the reference with {expected.shape}"

@@ -203,16 +203,17 @@ def read_goldens(path: Path, spec: ModelSpec) -> Reference:
         raise InputError(f"{path} cannot be read ({error}); export the model again") from None
 
 
-def as_written(graph: bytes, spec: ModelSpec) -> Callable[[Array], Array]:
+def as_written(graph: bytes, spec: ModelSpec, threads: int = 0) -> Callable[[Array], Array]:
     """Runs an ONNX file of a model, with ONNX Runtime's optimizations off.
 
-    A batch -> all outputs side by side, (N, values).
+    A batch -> all outputs side by side, (N, values). `threads` 0: as ONNX Runtime chooses.
     """
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
+    options.intra_op_num_threads = threads
     session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     names = [output.name for output in spec.outputs]

@@ -89,7 +89,8 @@ class Engine:
         self._scores = description.scores
         self._order = _order(description, session)
         self._feeds = [list(self.inputs.values()).index(given) for given in session.inputs]
-        self._framing = description.framing
+        self.framing = description.framing
+        """How pictures of any size are brought to `image_shape`; None: not known."""
         self._session: Session | None = session
         keep_in_children(session)
         self._process = os.getpid()
@@ -188,7 +189,7 @@ class Engine:
 
     def _images_of(self, pictures: Picture | Iterable[Picture]) -> Iterator[Images]:
         """Pictures as calling the engine takes them, at most MAX_BATCH at a time."""
-        framing, shape = self._framing, self.image_shape
+        framing, shape = self.framing, self.image_shape
         if are_pixels(pictures) and pictures.ndim == 4 and fits(pictures.shape[1:], shape):
             yield from _parts(pictures)
             return

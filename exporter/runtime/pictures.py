@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, TypeAlias, TypeGuard
@@ -121,9 +121,17 @@ def opened(file: str | Path | IO[bytes]) -> Iterator[Image]:
         InputError: it cannot be read, is no picture, or too large; also what Pillow raises in the
             block.
     """
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
-    with _reading(), Image.open(file, formats=FORMATS) as picture:
+    with _reading(), ExitStack() as stack:
+        try:
+            picture = stack.enter_context(Image.open(file, formats=FORMATS))
+        except UnidentifiedImageError:
+            if isinstance(file, str | Path):
+                raise
+            # Pillow would name the stream, by its address in memory.
+            reason = f"none of {', '.join(FORMATS)}"
+            raise InputError(f"cannot be read as a picture ({reason})") from None
         if picture.width * picture.height > LARGEST_PIXELS:
             raise InputError(f"has {picture.width}x{picture.height} pixels: too large")
         yield picture

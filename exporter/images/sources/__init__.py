@@ -1,0 +1,1 @@
+"""Pictures wherever they lie, through fsspec: folders, lists, Parquet and WebDataset tars."""

@@ -1,0 +1,122 @@
+"""A real Ray cluster of three nodes on this machine: the same result as here, killed or not."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from exporter.builds.dataset_request import ClassifyRequest, EvaluateRequest
+from exporter.commands import classify as classifying
+from exporter.commands.classify import label
+from exporter.commands.evaluate import evaluate
+from exporter.images.sources import files
+from exporter.progress import Silent
+from tests.images.sources.stores import folder, write
+from tests.packed import digits_build, digits_bundle
+
+pytestmark = pytest.mark.ray
+
+RUNS = int(os.environ.get("RUNS", "20"))
+PICTURES = tuple(range(400))
+
+
+class Nodes:
+    """Three nodes with a core each, the first of them the head."""
+
+    def __init__(self) -> None:
+        from ray.cluster_utils import Cluster
+
+        self.cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+        self.others = [self.cluster.add_node(num_cpus=1) for _ in range(2)]
+        self.cluster.wait_for_nodes()
+
+    @property
+    def address(self) -> str:
+        return str(self.cluster.address)
+
+    def kill_one(self) -> None:
+        self.cluster.remove_node(self.others.pop(), allow_graceful=False)
+
+    def fill_up(self) -> None:
+        while len(self.others) < 2:
+            self.others.append(self.cluster.add_node(num_cpus=1))
+        self.cluster.wait_for_nodes()
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Nodes]:
+    pytest.importorskip("ray")
+    made = Nodes()
+    yield made
+    made.cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    made = folder(str(tmp_path_factory.mktemp("data") / "p"), PICTURES)
+    write(f"{made}/3/torn.png", b"no picture")
+    return made
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "PART", 8)
+    monkeypatch.setattr(classifying, "SHARD", 4)
+
+
+def evaluated(data: str, on: str | None = None) -> tuple[str, list[str]]:
+    progress = Silent()
+    request = EvaluateRequest(digits_build(), data=data, on=on, skip_unreadable=True)
+    return evaluate(request, progress).to_json(), progress.notes
+
+
+def rows(out: Path) -> list[dict[str, Any]]:
+    found = [row for file in out.glob("*.parquet") for row in pq.read_table(file).to_pylist()]
+    return sorted(found, key=lambda row: row["path"])
+
+
+def test_the_same_counts_as_here(nodes: Nodes, data: str) -> None:
+    here, _ = evaluated(data)
+    there, notes = evaluated(data, nodes.address)
+    assert there == here
+    assert not any("done again" in note for note in notes)
+
+
+def test_the_same_predictions_as_here_byte_for_byte(
+    nodes: Nodes, data: str, tmp_path: Path
+) -> None:
+    for out, on in (("here", None), ("there", nodes.address)):
+        label(ClassifyRequest(digits_bundle(), data=data, out=tmp_path / out, on=on), Silent())
+    assert rows(tmp_path / "there") == rows(tmp_path / "here")
+    names = sorted(one.name for one in (tmp_path / "here").iterdir())
+    assert len(names) == 14
+    for name in names:
+        assert (tmp_path / "there" / name).read_bytes() == (tmp_path / "here" / name).read_bytes()
+
+
+@pytest.mark.timeout(1200)
+def test_nodes_that_are_killed_cost_time_and_nothing_else(nodes: Nodes, data: str) -> None:
+    here, _ = evaluated(data)
+    again = 0
+    for run in range(RUNS):
+        nodes.fill_up()
+        delay = random.Random(run).uniform(1.0, 7.0)
+        killer = threading.Timer(delay, nodes.kill_one)
+        killer.start()
+        start = time.monotonic()
+        there, notes = evaluated(data, nodes.address)
+        took = time.monotonic() - start
+        killer.join()
+        said = [note for note in notes if "done again" in note]
+        print(f"run {run}: killed at {delay:.1f} s of {took:.1f} s; {said}")  # noqa: T201
+        again += bool(said)
+        assert there == here, f"run {run}"
+    assert again, "no node was killed while it worked"

@@ -23,6 +23,7 @@ R = TypeVar("R")
 
 ANSWERS_WITHIN_S: Final = 10
 """A cluster that takes longer to say that it is there is none."""
+_ROOM_WITHIN_S: Final = 60
 _TRIES: Final = 3
 """Actors that die over one part: then it is the part, not the machine."""
 
@@ -42,18 +43,34 @@ class Wanted(Protocol):
 
 
 class Actor:
-    """Runs in a process of the cluster: the job's engine, loaded once."""
+    """Runs in a process of the cluster: the job's engine, loaded once.
+
+    An error of ours is an answer: what is raised, Ray would wrap.
+    """
 
     def __init__(self, job: Job[Any]) -> None:
+        self._job = job
         self._stack = ExitStack()
-        self._work = self._stack.enter_context(job.opened())
+        self._work: Any = None
 
-    def answer(self, part: Part) -> list[Any] | ExporterError:
-        """What the job answers to each batch; an error of ours as a value, Ray would wrap it."""
+    def ready(self) -> ExporterError | None:
+        """Loads the engine."""
         try:
-            return [self._work(batch) for batch in batches(part, BATCH)]
+            self._work = self._stack.enter_context(self._job.opened())
         except ExporterError as error:
             return error
+        return None
+
+    def answer(self, part: Part) -> tuple[int, list[Any]] | ExporterError:
+        """How many pictures the part has, and what the job answers to each batch."""
+        count, answers = 0, []
+        try:
+            for batch in batches(part, BATCH):
+                answers.append(self._work(batch))
+                count += len(batch)
+        except ExporterError as error:
+            return error
+        return count, answers
 
 
 def run_on(
@@ -86,37 +103,43 @@ def _shared_out(
     kept = ray.put(job)
     # No restarts: what was lost is given to whoever is free, and told.
     make = ray.remote(max_restarts=0, max_task_retries=0, num_cpus=wanted.threads)(Actor)
-    idle = [make.remote(kept) for _ in range(min(len(parts), _slots(ray, wanted)))]
-    actors = len(idle)
+    actors = {make.remote(kept) for _ in range(min(len(parts), _slots(ray, wanted)))}
     waiting = list(reversed(parts))
-    given: dict[Any, tuple[int, Part, Any]] = {}
+    # An actor gets a part once it is ready: it may wait for room on the cluster for ever.
+    asked: dict[Any, tuple[Any, tuple[int, Part] | None]] = {
+        actor.ready.remote(): (actor, None) for actor in actors
+    }
     again: dict[int, int] = {}
-    while waiting or given:
-        while waiting and idle:
-            number, part = waiting.pop()
-            actor = idle.pop()
-            given[actor.answer.remote(part)] = (number, part, actor)
-        (ready,), _ = ray.wait(list(given), num_returns=1)
-        number, part, actor = given.pop(ready)
-        try:
-            found = ray.get(ready)
-        except ray.exceptions.RayActorError as error:
-            actors -= 1
-            again[number] = again.get(number, 0) + 1
-            waiting.append((number, part))
-            _check_lost(error, actors, again[number], number)
+    said = False
+    while waiting or any(given for _, given in asked.values()):
+        done, _ = ray.wait(list(asked), num_returns=1, timeout=_ROOM_WITHIN_S)
+        if not done:
+            if not said and all(given is None for _, given in asked.values()):
+                note("the cluster has no room for a worker yet; waiting for it (`ray status`)")
+                said = True
             continue
-        except ray.exceptions.RayError:  # the answer went with its node
-            again[number] = again.get(number, 0) + 1
-            waiting.append((number, part))
-            idle.append(actor)
-            _check_lost(None, actors, again[number], number)
+        actor, given = asked.pop(done[0])
+        try:
+            found = ray.get(done[0])
+        except ray.exceptions.RayError as error:  # the actor died, or its answer with its node
+            actors.discard(actor)
+            if given is not None:
+                again[given[0]] = again.get(given[0], 0) + 1
+                waiting.append(given)
+                _check_part(given[0], again[given[0]])
+            if not actors:
+                reason = " ".join(str(error).split())[:300]
+                raise UsageError(
+                    f"every worker of the cluster was lost ({reason}); see `ray status`"
+                ) from None
+            _give(actors, asked, waiting)
             continue
         if isinstance(found, ExporterError):
             raise found
-        idle.append(actor)
-        advance(part.count or 0)
-        yield number, found
+        if given is not None:
+            advance(found[0])
+            yield given[0], found[1]
+        _give({actor}, asked, waiting)
     if again:
         note(
             f"{sum(again.values())} parts were done again, for workers that were lost "
@@ -124,19 +147,25 @@ def _shared_out(
         )
 
 
-def _check_lost(error: Exception | None, actors: int, times: int, number: int) -> None:
-    """Refuses to go on where nobody is left, or one part kills whoever does it."""
-    cause = getattr(error, "cause", None) or error
-    if isinstance(cause, ExporterError):
-        raise cause
+def _give(
+    actors: set[Any], asked: dict[Any, tuple[Any, tuple[int, Part] | None]],
+    waiting: list[tuple[int, Part]],
+) -> None:  # fmt: skip
+    """A part for each of these actors that has nothing to do."""
+    busy = {id(actor) for actor, _ in asked.values()}
+    for actor in actors:
+        if waiting and id(actor) not in busy:
+            given = waiting.pop()
+            asked[actor.answer.remote(given[1])] = (actor, given)
+
+
+def _check_part(number: int, times: int) -> None:
+    """Refuses to go on where one part kills whoever does it."""
     if times >= _TRIES:
         raise UsageError(
             f"part {number} was lost with {times} workers of the cluster, one after the other; "
             "look at their memory, and at `ray status`"
         )
-    if not actors:
-        said = " ".join(str(error).split())[:300]
-        raise UsageError(f"every worker of the cluster was lost ({said}); see `ray status`")
 
 
 def _slots(ray: Any, wanted: Wanted) -> int:

@@ -20,12 +20,12 @@ ALL = tuple(range(40))
 
 def png(number: int) -> bytes:
     stream = io.BytesIO()
-    Image.fromarray(digits.splits()[1].images[number]).convert("RGB").save(stream, "PNG")
+    Image.fromarray(digits.splits()[1].images[number % 540]).convert("RGB").save(stream, "PNG")
     return stream.getvalue()
 
 
 def label(number: int) -> str:
-    return str(digits.splits()[1].labels[number])
+    return str(digits.splits()[1].labels[number % 540])
 
 
 def folder(uri: str, numbers: tuple[int, ...] = ALL, classes: bool = True) -> str:

@@ -162,7 +162,8 @@ def evaluate(request: EvaluateRequest, progress: Progress) -> Evaluation:
         if not subject.engines and not subject.broken:
             said = "; ".join(f"{name}: {why}" for name, why in subject.not_here.items())
             raise UsageError(f"no engine of {request.build} can be asked here ({said})")
-        known = subject
+        known = subject.described()
+    del subject
     source = pictures_of(request, progress)
     classes, note = _classes(source, known.classes)
     job = EvaluateJob(

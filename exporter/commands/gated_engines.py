@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +64,14 @@ class Subject:
     @property
     def model(self) -> ModelSpec:
         return self.manifest.model
+
+    def described(self) -> Subject:
+        """The same without what is loaded, so that this is freed; nothing answers any more."""
+        return replace(self, engines={}, answers_of_reference=_closed)
+
+
+def _closed(_: Array) -> Floats:
+    raise BuildError("the engines are closed")
 
 
 @contextmanager

@@ -264,6 +264,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     paths = make_jpegs(given.jpegs, max([given.images, *given.peaks]), given.seed)
     rates = measure(given.build, given.engine, paths[: given.images], given.rounds, given.seed)
     result = {
+        "kind": "pipeline",
+        "date": time.strftime("%Y-%m-%d"),
         "engine": given.engine,
         "images": given.images,
         "cpu": host.describe_host().cpu,

@@ -5,7 +5,8 @@
 #: PRECISION    fp32,fp16,bf16,int8
 #: TARGET       ort-cpu,openvino,tensorrt-rtx,... (make doctor lists them)
 #: DATA         images to calibrate and to evaluate on, or to gate on: a folder, an .npz or an .npy
-#: OUT          the build's folder, where it is not build/MODEL
+#: OUT          the build's folder, where it is not build/MODEL; where `make classify` writes
+#: BUNDLE       what `make classify` labels with
 #: OLD NEW      the builds that `make compare` compares (NEW: MODEL's or OUT)
 #: THROUGHPUT   1: `make benchmark` also finds how many processes and threads answer most images
 #: ARGS         anything else for the command: ARGS="--batches 1,8", ARGS="--format triton --out dist/models"
@@ -13,6 +14,7 @@
 #: EXTRA        cpu or gpu (gpu where an NVIDIA driver answers)
 #: TORCH_INDEX  an index of PyTorch's CPU wheels, where PyPI's CUDA build is too large
 #: WORKERS      processes that `make test` runs tests in, side by side (2)
+#: RUNS         in how many `make test-ray` kills a node (20)
 #: GRAPHS       how many random graphs `make fuzz-graphs` tries (5000)
 
 PYTHON ?= python3
@@ -35,6 +37,9 @@ READY := $(VENV)/.ready-$(EXTRA)
 READY_DEV := $(VENV)/.ready-$(EXTRA)-dev
 READY_BENCH := $(VENV)/.ready-$(EXTRA)-bench
 READY_ZOO := $(VENV)/.ready-$(EXTRA)-zoo
+READY_DATA := $(VENV)/.ready-$(EXTRA)-data
+READY_RAY := $(VENV)/.ready-$(EXTRA)-ray
+STORE := .venv-store
 
 # A variable that is not set adds nothing to the command line: the command's own defaults hold.
 OPTIONS = $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(PRECISION),--precision "$(PRECISION)") \
@@ -43,9 +48,9 @@ OPTIONS = $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(PRECISION),--precision 
 BUILD = $(or $(OUT),$(MODEL),resnet20-digits)
 
 .DEFAULT_GOAL := help
-.PHONY: help docs setup export models trace validate gate benchmark capacity explain compare report pack doctor \
+.PHONY: help docs setup export models trace validate gate evaluate classify benchmark capacity explain compare report pack doctor \
 	cache schema bench bench-quick digits test lint test-variants test-gpu gpu-report \
-	test-gpu-report rehearse-gpu test-browser test-serving test-zoo fuzz-graphs clean
+	test-gpu-report rehearse-gpu test-browser test-serving test-ray test-store test-zoo fuzz-graphs clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +75,14 @@ $(READY_ZOO): $(READY_DEV)
 	@$(PIP_INSTALL) --editable '.[$(EXTRA),dev,timm]'
 	@touch $@
 
+$(READY_DATA): $(READY)
+	@$(PIP_INSTALL) --editable '.[$(EXTRA),data]'
+	@touch $@
+
+$(READY_RAY): $(READY_DEV)
+	@$(PIP_INSTALL) --editable '.[$(EXTRA),dev,ray]'
+	@touch $@
+
 setup: $(READY) ## Make .venv (again where pyproject.toml or the constraints changed)
 
 export: $(READY) ## Compile MODEL (default: resnet20-digits) to verified engines and a report
@@ -89,6 +102,12 @@ capacity: $(READY) ## How many machines a rate takes (ARGS="--rate 500 --slo-ms 
 
 gate: $(READY) ## May MODEL's engines (or OUT's) be released? Against the reference, on the images in DATA
 	@$(RUN) gate "$(BUILD)" $(if $(DATA),--data "$(DATA)") $(ARGS)
+
+evaluate: $(READY_DATA) ## How right MODEL's engines (or OUT's) are on the pictures in DATA, and how often they flip
+	@$(RUN) evaluate "$(BUILD)" $(if $(DATA),--data "$(DATA)") $(ARGS)
+
+classify: $(READY_DATA) ## Label the pictures in DATA with the bundle BUNDLE, into OUT (a folder of Parquet)
+	@$(RUN) classify $(if $(BUNDLE),"$(BUNDLE)") $(if $(DATA),--data "$(DATA)") $(if $(OUT),--out "$(OUT)") $(ARGS)
 
 benchmark: $(READY) ## Measure MODEL's build (or OUT) again against eager PyTorch (THROUGHPUT=1)
 	@$(RUN) benchmark "$(BUILD)" $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(THROUGHPUT),--throughput) $(ARGS)
@@ -142,7 +161,7 @@ lint: $(READY_DEV) ## Formatter, linter, strict types, and which part may import
 test: lint ## Everything that continuous integration runs
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
 		-m "not variants and not gpu and not gpu_report and not browser and not serving and not zoo and not fuzz \
-		and not rehearsal" \
+		and not rehearsal and not ray and not store" \
 		$(ARGS)
 
 test-variants: $(READY_DEV) ## Every variant of the table through export, parity and receipt
@@ -193,6 +212,18 @@ $(SERVING)/.ready: $(wildcard tests/serving/requirements*.txt) tests/serving/pac
 test-serving: $(READY_DEV) $(SERVING)/.ready ## A real Triton server, Node.js and Chromium on the packed formats
 	@$(BIN)/python -m pytest -m serving -rs $(ARGS)
 
+test-ray: $(READY_RAY) ## A Ray cluster of three nodes on this machine, some of them killed (10 minutes)
+	@$(if $(RUNS),RUNS="$(RUNS)") $(BIN)/python -m pytest tests/cluster -m ray -s $(ARGS)
+
+# s3fs and moto want another python-dateutil than the constraints: a folder that shadows it.
+$(STORE)/.ready: tests/store/requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade \
+		--target $(STORE) -r tests/store/requirements.txt
+	@touch $@
+
+test-store: $(READY_DEV) $(STORE)/.ready ## Pictures in a real object server on this machine
+	@$(BIN)/python -m pytest tests/store -m store -rs $(ARGS)
+
 test-zoo: $(READY_ZOO) ## Strangers' networks on both CPU runtimes; writes build/zoo.md (7 minutes)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/zoo -m zoo -n $(WORKERS) \
 		--zoo-table build/zoo.md $(ARGS)
@@ -201,5 +232,5 @@ fuzz-graphs: $(READY_DEV) ## GRAPHS random ONNX graphs (5000: an hour), each bui
 	@$(if $(GRAPHS),GRAPHS="$(GRAPHS)") OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/fuzz -m fuzz -s $(ARGS)
 
 clean: ## Remove the environment, the caches and build/
-	rm -rf $(VENV) $(REHEARSAL) $(SERVING) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(REHEARSAL) $(SERVING) $(STORE) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -19,6 +19,7 @@ Beside it, questions of their own, each `python -m benchmarks.NAME --help`:
     placement           which tensors INT8 for TensorRT quantizes, ours beside ModelOpt's
     preprocessing       what `--bake-preprocess` gains, from 8-bit images to logits
     gpu_report          what a GPU says of this project, in one archive (`make gpu-report`)
+    pipeline            how near `exporter evaluate` comes to decoding and computing alone
     serving_overhead    what `exporter.runtime` costs beyond the runtime library
 """
 

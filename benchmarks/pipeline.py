@@ -171,7 +171,7 @@ def dataloader(module: Any, pictures: Pictures, workers: int) -> float:
     """Seconds that PyTorch takes for all pictures; its processes are started before."""
     import torch
 
-    loader = torch.utils.data.DataLoader(
+    loader: Any = torch.utils.data.DataLoader(
         pictures,  # type: ignore[arg-type]
         batch_size=EAGER_BATCH,
         num_workers=workers,

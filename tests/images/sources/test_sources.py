@@ -83,7 +83,7 @@ def test_named_columns_are_taken(root: str) -> None:
     )
     found = open_source(uri, Columns("jpeg", "kind", "id"))
     assert pictures(found) == [Encoded("p", png(7), "a"), Encoded("q", png(8), "b")]
-    assert found.labels == {"a", "b"}
+    assert found.labels == frozenset("ab")
     assert pictures(open_source(uri, Columns("jpeg")))[1].name == "x.parquet[1]"
 
 

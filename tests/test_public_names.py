@@ -16,12 +16,12 @@ import exporter.runtime
 
 ROOT = Path(__file__).parents[1]
 NAMES = [
-    "Accuracy", "Benchmark", "Build", "BuildError", "EngineRecord", "ExporterError", "FailedEngine",
-    "Gate", "Gated", "GatedEngine", "InputError", "Latency", "Manifest", "MissingDependencyError",
-    "NotReproducedError", "Packed",
-    "Parity", "Plan", "Precision", "Profile", "Progress", "Receipt", "ServedPoint", "Skipped",
-    "Speedup", "Throughput", "UnknownEngineError", "UsageError", "Validation", "__version__",
-    "export", "load", "open_build",
+    "Accuracy", "Benchmark", "Build", "BuildError", "Classification", "EngineRecord",
+    "EvaluatedEngine", "Evaluation", "ExporterError", "FailedEngine", "Gate", "Gated",
+    "GatedEngine", "InputError", "Latency", "Manifest", "MissingDependencyError",
+    "NotReproducedError", "Packed", "Parity", "Plan", "Precision", "Profile", "Progress",
+    "Receipt", "ServedPoint", "Skipped", "Speedup", "Throughput", "UnknownEngineError", "UsageError",
+    "Validation", "__version__", "classify", "export", "load", "open_build",
 ]  # fmt: skip
 HEAVY = ("torch", "onnx", "onnx_ir", "onnxruntime", "openvino", "typer", "rich", "cattrs", "jinja2")
 

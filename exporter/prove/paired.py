@@ -88,7 +88,7 @@ def ask_all(
                     broken[name] = str(error)
         if not isinstance(images.read_with_opencv, Skipped):
             scores = _through(images.read_with_opencv, chosen, reference, expected)
-            found[OPENCV].append(_against(scores, expected, classes))
+            found[OPENCV].append(against(scores, expected, classes))
     if not places:
         raise InputError(f"no image can be decoded: {unreadable[0]}")
     return Answered(

@@ -1,4 +1,4 @@
-"""Pictures in a real object server on this machine: `s3://` through s3fs, moto's server behind it."""
+"""Pictures in a real object server on this machine: `s3://` through s3fs to moto's server."""
 
 from __future__ import annotations
 

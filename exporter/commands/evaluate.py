@@ -167,9 +167,13 @@ def evaluate(request: EvaluateRequest, progress: Progress) -> Evaluation:
     source = pictures_of(request, progress)
     classes, note = _classes(source, known.classes)
     job = EvaluateJob(
-        request.build.absolute() if request.build.exists() else request.build,
-        request.engines, request.threads, request.reference, classes,
-    )  # fmt: skip
+        # A cluster's workers have other working directories.
+        (known.folder or request.build).absolute(),
+        request.engines,
+        request.threads,
+        request.reference,
+        classes,
+    )
     parts = list(enumerate(source.parts))
     found = dict(answered(job, source, parts, request, progress))
     total = functools.reduce(

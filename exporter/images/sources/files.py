@@ -97,11 +97,18 @@ def open_list(uri: str) -> Source:
     if widths not in ({1}, {2}):
         raise InputError(f"--data {uri}: give a path, or PATH,LABEL, in each line and nothing else")
     labels = [row[1] if len(row) == 2 else None for row in rows]
+    stores = sorted({_store(row[0]) for row in rows})
+    if len(stores) > 1:
+        raise InputError(
+            f"--data {uri} names pictures of several stores ({', '.join(one or 'its own' for one in stores)}); give each one a "
+            "list of its own"
+        )
+    store = uri if stores == [""] else rows[0][0]
     folder = posixpath.dirname(resolved(uri)[1])
     files = [(row[0], _absolute(folder, row[0])) for row in rows]
     return Source(
         name=f"list {posixpath.basename(uri)}",
-        parts=_parts(uri, files, labels),
+        parts=_parts(store, files, labels),
         labelled=widths == {2},
         labels=frozenset(label for label in labels if label is not None) or None,
     )
@@ -114,6 +121,11 @@ def _rows(uri: str, text: str) -> list[list[str]]:
         return list(csv.reader(io.StringIO(text), strict=True))
     except csv.Error as error:
         raise InputError(f"--data {uri} is no CSV ({error})") from None
+
+
+def _store(path: str) -> str:
+    """The protocol of a URI; "": it is none, so it is in the list's own store."""
+    return "" if is_local(path) else f"{path.partition('://')[0]}://"
 
 
 def _absolute(folder: str, path: str) -> str:

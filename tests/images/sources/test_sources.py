@@ -164,6 +164,18 @@ def test_lists_take_paths_from_their_own_folder(root: str) -> None:
     assert not found.labelled
 
 
+def test_a_list_here_names_pictures_elsewhere_in_one_store(tmp_path: Path) -> None:
+    folder("memory://elsewhere/p", ALL[:2], classes=False)
+    uris = [f"memory://elsewhere/p/{number:04}.png" for number in ALL[:2]]
+    path = tmp_path / "list.txt"
+    path.write_text("\n".join(uris))
+    assert [one.content for one in pictures(open_source(str(path)))] == [png(0), png(1)]
+    path.write_text(f"{uris[0]}\nhere.png\n")
+    with pytest.raises(InputError, match=r"pictures of several stores \(its own, memory://\)"):
+        open_source(str(path))
+    fsspec.filesystem("memory").store.clear()
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

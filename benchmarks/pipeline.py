@@ -36,6 +36,7 @@ from typing import Any, Final
 import numpy as np
 from PIL import Image
 
+from benchmarks.machine import snapshot
 from exporter import host
 from exporter.artifact import ModelSpec, Preprocessing
 from exporter.cluster.here import run_here
@@ -262,6 +263,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
     paths = make_jpegs(given.jpegs, max([given.images, *given.peaks]), given.seed)
+    before = snapshot()
     rates = measure(given.build, given.engine, paths[: given.images], given.rounds, given.seed)
     result = {
         "kind": "pipeline",
@@ -270,6 +272,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "images": given.images,
         "cpu": host.describe_host().cpu,
         "workers": host.usable_threads(),
+        "machine": {"before": before, "after": snapshot()},
         "images_per_s": {n: [round(v, 2) for v in values] for n, values in rates.items()},
         "ratios": summary(rates),
         "peak_mib": peaks(given.build, given.engine, paths, given.peaks),

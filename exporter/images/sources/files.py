@@ -100,8 +100,8 @@ def open_list(uri: str) -> Source:
     stores = sorted({_store(row[0]) for row in rows})
     if len(stores) > 1:
         raise InputError(
-            f"--data {uri} names pictures of several stores ({', '.join(one or 'its own' for one in stores)}); give each one a "
-            "list of its own"
+            f"--data {uri} names pictures of several stores "
+            f"({', '.join(one or 'its own' for one in stores)}); give each one a list of its own"
         )
     store = uri if stores == [""] else rows[0][0]
     folder = posixpath.dirname(resolved(uri)[1])

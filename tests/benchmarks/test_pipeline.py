@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from benchmarks.pipeline import DecodeJob, Kept, make_jpegs, summary, timed
-from exporter.artifact import Preprocessing
+from exporter.artifact import Interpolation, Preprocessing
 from exporter.images.sources.opening import open_source
 from exporter.models.sources import define
 from exporter.progress import Silent
@@ -39,7 +40,8 @@ def test_pictures_are_made_once_and_decoded(tmp_path: Path) -> None:
         assert 300 <= max(image.size) <= 2000
     spec = define("resnet20-digits", "auto", progress=Silent()).spec
     assert isinstance(spec.preprocessing, Preprocessing)
+    contract = replace(spec.preprocessing, resize=32, interpolation=Interpolation.BILINEAR)
     with ExitStack() as stack:
-        job = Kept(DecodeJob(spec.preprocessing, spec), 1, stack)
+        job = Kept(DecodeJob(contract, spec), 1, stack)
         assert timed(job, open_source(str(tmp_path / "a")), 1) > 0
         assert timed(job, open_source(str(tmp_path / "a")), 1) > 0

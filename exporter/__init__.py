@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from exporter.builds.records import EngineRecord, FailedEngine, Manifest
     from exporter.capacity.record import Plan
     from exporter.commands.benchmark import Benchmark
-    from exporter.commands.build import Build, export, open_build
+    from exporter.commands.build import Build, open_build
     from exporter.commands.classify import Classification, classify
     from exporter.commands.evaluate import EvaluatedEngine, Evaluation
+    from exporter.commands.export import export
     from exporter.commands.gate import Gated
     from exporter.commands.validate import Validation
     from exporter.errors import (
@@ -91,7 +92,8 @@ _HOMES = {
     "exporter.builds.records": ("EngineRecord", "FailedEngine", "Manifest"),
     "exporter.capacity.record": ("Plan",),
     "exporter.commands.benchmark": ("Benchmark",),
-    "exporter.commands.build": ("Build", "export", "open_build"),
+    "exporter.commands.build": ("Build", "open_build"),
+    "exporter.commands.export": ("export",),
     "exporter.commands.classify": ("Classification", "classify"),
     "exporter.commands.evaluate": ("EvaluatedEngine", "Evaluation"),
     "exporter.commands.gate": ("Gated",),

@@ -19,6 +19,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias, get_args, get_orig
 import attrs
 
 from exporter.builds.codec import NOT_FINITE, RENAMED, VIEWS, is_pixels, is_size, is_union
+from exporter.builds.converters import MOST_DECIBELS
 from exporter.builds.manifest import MODEL_NAME, SCHEMA
 from exporter.builds.option import Option, declarations
 from exporter.builds.records import EngineRecord, Manifest
@@ -63,6 +64,8 @@ def manifest_schema() -> JsonObject:
     # What is checked beyond the types.
     definitions["ModelSpec"]["properties"]["name"]["pattern"] = f"^(?:{MODEL_NAME.pattern})$"
     definitions["ExportRequest"]["properties"]["batches"]["items"]["minimum"] = 1
+    decibels = {"exclusiveMinimum": 0, "maximum": MOST_DECIBELS}
+    definitions["ExportRequest"]["properties"]["min_sqnr"]["anyOf"][0] |= decibels
     definitions["ModelSpec"]["properties"]["scores"]["anyOf"][0]["minimum"] = 0
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

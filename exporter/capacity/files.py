@@ -21,6 +21,7 @@ from exporter.pack.kserve import service_name
 from exporter.pack.template_files import render
 from exporter.pack.triton_config import scheduling
 from exporter.report import scales
+from exporter.report.page import drawing
 
 METRIC: Final = "nv_inference_requests_per_second"
 """What the autoscaler asks of each pod."""
@@ -92,7 +93,7 @@ def plot(plan: Plan) -> str:
         places = ((_across(x, rate), _up(y, ms)) for rate, ms in values)
         return " ".join(f"{across:.1f},{up:.1f}" for across, up in places)
 
-    return render(
+    return drawing(
         "capacity.svg.j2",
         title=f"{plan.engine} of {plan.model}: {plan.serving}",
         subtitle=f"{plan.arrivals}; {plan.machine}",

@@ -18,6 +18,7 @@ from exporter.cluster.job import BATCH, Job
 from exporter.errors import ExporterError, MissingDependencyError, UsageError, install_command
 from exporter.images.sources.source import Part, batches
 from exporter.progress import Advance
+from exporter.runtime.errors import reason_of
 
 R = TypeVar("R")
 
@@ -128,7 +129,7 @@ def _shared_out(
                 waiting.append(given)
                 _check_part(given[0], again[given[0]])
             if not actors:
-                reason = " ".join(str(error).split())[:300]
+                reason = reason_of(error, 300)
                 raise UsageError(
                     f"every worker of the cluster was lost ({reason}); see `ray status`"
                 ) from None
@@ -195,7 +196,7 @@ def _connected(address: str) -> Iterator[Any]:
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except Exception as error:  # Ray's, gRPC's and the system's own
-        raise UsageError(f"--on {address}: {' '.join(str(error).split())[:300]}") from None
+        raise UsageError(f"--on {address}: {reason_of(error, 300)}") from None
     try:
         yield ray
     finally:

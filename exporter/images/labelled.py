@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from exporter.artifact import ModelSpec, Preprocessing, Skipped
-from exporter.errors import InputError
+from exporter.errors import InputError, install_command
 from exporter.images import opencv
 from exporter.images.class_labels import match_labels
 from exporter.images.label_file import read_labels
@@ -35,7 +35,6 @@ Array = npt.NDArray[Any]
 Labels = npt.NDArray[np.int64]
 Read = Callable[[int], Array]
 
-NO_OPENCV: Final = Skipped("OpenCV is not installed; pip install 'resnet-exporter[opencv]'")
 THUMBNAIL: Final = 64
 """The longer side of a flip's picture in the report."""
 
@@ -144,8 +143,12 @@ def _folder(
         thumbnail=lambda index: _thumbnail(kept[index]),
         unreadable=tuple(_below(path, problem) for problem in unreadable),
         notes=(*notes, *([note] if note else [])),
-        read_with_opencv=reader(opencv.read_picture) if opencv.is_installed() else NO_OPENCV,
+        read_with_opencv=reader(opencv.read_picture) if opencv.is_installed() else _no_opencv(),
     )
+
+
+def _no_opencv() -> Skipped:
+    return Skipped(f"OpenCV is not installed; run: {install_command('opencv')}")
 
 
 def _below(folder: Path, problem: str) -> str:

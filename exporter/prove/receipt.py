@@ -8,8 +8,7 @@ Verdict `unverified`: the kernels are no complete account of the graph. There is
     was to be kept is nowhere, or the kernels are not connected (more than one tensor that nothing
     writes), so that "between" has no meaning.
 Verdict `fused`, for all precisions: every residual sum is inside a convolution kernel (8 bits: or
-    in one 8-bit kernel with its requantization), no operator is left over, but for those that the
-    runtime is not known to fuse (`unfusable.py` tells them from the graph), and
+    in one 8-bit kernel with its requantization), no operator that the runtime may fuse is left, and
     FP32, FP16, BF16  every convolution computes in that type;
     INT8, FP8         every convolution computes in 8 bits of that type;
     and what was to be kept in float32 does not compute in the reduced precision;

@@ -123,6 +123,11 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
+def drawing(name: str, /, **values: object) -> str:
+    """A drawing of its own, as SVG; what is text in it stays text."""
+    return _environment().get_template(name).render(**values)
+
+
 def commands(manifest: Manifest) -> dict[str, str]:
     """The command line behind each part of the page; DIR stands for the build's folder.
 

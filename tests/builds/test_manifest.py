@@ -94,7 +94,7 @@ def edited(path: str, value: Any) -> dict[str, Any]:
         (
             "engines.0.precision",
             "int4",
-            'expected one of fp32, fp16, bf16, int8, fp8, found "int4"',
+            'expected one of fp32, fp16, bf16, mixed, int8, fp8, found "int4"',
         ),
         ("engines.0.parity.rel_l2", "x", 'engines[0].parity.rel_l2: expected a number, found "x"'),
         ("engines.0.parity", ["x"], 'engines[0].parity: expected an object, found ["x"]'),

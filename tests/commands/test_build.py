@@ -15,6 +15,7 @@ import torch
 import exporter
 from exporter.builds import manifest as manifests_of
 from exporter.commands import build as module
+from exporter.commands import export as exporting
 from exporter.commands.build import Build
 from tests import manifests
 from tests.packed import digits_build
@@ -35,9 +36,10 @@ def test_the_examples_of_the_documentation_run(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     runner = doctest.DocTestRunner()
-    found = doctest.DocTestFinder().find(module, globs={})
+    finder = doctest.DocTestFinder()
+    found = [one for part in (exporting, module) for one in finder.find(part, globs={})]
     documented = [test for test in found if test.examples]
-    assert len(documented) == 6
+    assert len(documented) == 7
     for test in documented:
         runner.run(test)
     assert runner.summarize(verbose=False).failed == 0

@@ -37,7 +37,7 @@ def resolved(uri: str) -> tuple[Any, str]:
     try:
         system, path = fsspec.core.url_to_fs(str(Path(uri).absolute()) if is_local(uri) else uri)
     except ImportError as error:  # it names the package that the protocol needs
-        raise MissingDependencyError(f"{uri}: {' '.join(str(error).split())}") from None
+        raise MissingDependencyError(f"{uri}: {reason_of(error)}") from None
     except ValueError as error:
         raise UsageError(f"{uri}: {error}; give a path, or a URI that fsspec knows") from None
     except Exception as error:  # of the store's own library

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import combinations, groupby
 from typing import TYPE_CHECKING
 
 from exporter.artifact import Precision, Skipped
@@ -60,13 +60,12 @@ class EnginePair:
 def pairs(
     engines: Sequence[EngineRecord], findings: Mapping[str, Sequence[Finding]]
 ) -> tuple[EnginePair, ...]:
-    """Each target's widest precision against each of its others. `findings` are by engine id."""
+    """Every two precisions of each target, the wider first. `findings` are by engine id."""
     order = list(Precision)
     ranked = sorted(engines, key=lambda e: (e.target, order.index(e.precision)))
     found: list[EnginePair] = []
     for target, same in groupby(ranked, key=lambda engine: engine.target):
-        wide, *others = same
-        for narrow in others:
+        for wide, narrow in combinations(same, 2):
             blocks = tuple(_blocks(wide, narrow, findings.get(narrow.id, ())))
             if blocks:
                 found.append(EnginePair(target, wide.precision, narrow.precision, blocks))

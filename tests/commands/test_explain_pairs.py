@@ -44,3 +44,17 @@ def test_a_target_with_one_precision_has_no_pair() -> None:
     build = manifests.resnet50()
     alone = [engine for engine in build.engines if engine.id == "ort-cpu.fp32"]
     assert pairs(alone, {}) == ()
+
+
+def test_every_two_precisions_of_a_target_are_a_pair() -> None:
+    build = manifests.resnet50()
+    wide, narrow = (build.engine(f"ort-cpu.{name}") for name in ("fp32", "int8"))
+    assert wide is not None
+    assert narrow is not None
+    between = replace(wide, id="ort-cpu.bf16", precision=Precision.BF16)
+    found = pairs([narrow, between, wide], {})
+    assert [(pair.wide, pair.narrow) for pair in found] == [
+        (Precision.FP32, Precision.BF16),
+        (Precision.FP32, Precision.INT8),
+        (Precision.BF16, Precision.INT8),
+    ]

@@ -25,6 +25,7 @@ from benchmarks.running import Settings
 from benchmarks.sampling import Conditions
 from benchmarks.suite import FULL, ON_GPU, QUICK, choose
 from exporter.artifact import Precision
+from exporter.builds.given_preprocessing import with_file_read
 from exporter.builds.request import DEFAULT_MODEL, ExportRequest
 from exporter.disk.writing import write_whole
 from exporter.errors import InputError, unknown_name, unused_option
@@ -260,6 +261,7 @@ def mixed_search(
         str, typer.Option(help="As of an export; auto: of the digits those that INT8 hurts.")
     ] = "auto",
     data: Annotated[Path | None, typer.Option(help="As of an export.")] = None,
+    preprocessing: Annotated[Path | None, typer.Option(help="As of an export.")] = None,
     targets: Annotated[str, typer.Option(help="Targets that have mixed engines.")] = "ort-cpu",
     max_drop: Annotated[str | None, typer.Option(help="As of an export.")] = None,
     min_sqnr: Annotated[float | None, typer.Option(help="As of an export.")] = None,
@@ -279,6 +281,7 @@ def mixed_search(
         model,
         weights=weights,
         data=data,
+        preprocessing=preprocessing,
         targets=_words(targets),
         precisions=(Precision.MIXED,),
         max_drop=max_drop,
@@ -287,7 +290,7 @@ def mixed_search(
         seed=seed,
     )
     raw = _free(out / "raw", searches.KIND, settings)
-    searches.measure(request, draws, settings, raw, _progress())
+    searches.measure(with_file_read(request), draws, settings, raw, _progress())
     _finish(raw, out)
 
 

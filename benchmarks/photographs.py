@@ -2,18 +2,21 @@
 
     python -m benchmarks.photographs build/photographs        # minutes on two cores
     python -m benchmarks mixed-search build/photographs/thin_resnet50.onnx \
-        --data build/photographs/held-out --max-drop 1%
+        --data build/photographs/held-out --preprocessing build/photographs/preprocessing.json \
+        --min-sqnr 40
 
 It is resnet50 with a quarter of the channels, on pictures of 64 x 64 pixels: trained weights of the
 real depth, where nothing can be downloaded. A crop's class is the photograph that it is from;
 training takes the left of each photograph, the held-out crops lie in the rest. What is written:
-`thin_resnet50.onnx`, and `held-out/CLASS/*.png`, which training has not seen.
+`thin_resnet50.onnx`, its `preprocessing.json`, and `held-out/CLASS/*.png`, which training has not
+seen.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -149,6 +152,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         folder = options.out / "held-out" / names[label]
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture).save(folder / f"{number:04}.png")
+    contract = {"mean": MEAN, "std": STD}
+    (options.out / "preprocessing.json").write_text(json.dumps(contract) + "\n")
     with whole_file(options.out / "thin_resnet50.onnx") as partial:
         torch.onnx.export(
             network,

@@ -25,7 +25,7 @@ class Precision(StrEnum):
     FP16 = "fp16"
     BF16 = "bf16"
     MIXED = "mixed"
-    """INT8 but for the blocks that a search keeps in FP32 (`exporter/search/`)."""
+    """INT8 but for the blocks that a search keeps in float (`exporter/search/`)."""
     INT8 = "int8"
     FP8 = "fp8"  # E4M3
 

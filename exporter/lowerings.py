@@ -49,7 +49,7 @@ class LoweredGraph:
     unbaked: Path
     """The same before it takes images; where nothing is baked, it is `path`."""
     kept: Keep = ()
-    """What a receipt must find in FP32, besides what the request keeps."""
+    """What a receipt must find in the float type of `search`, besides what the request keeps."""
     search: MixedSearch | None = None
     """How that was found."""
 

@@ -254,8 +254,8 @@ def build_engine(
         except BuildError as error:
             return FailedEngine(identity, target.name, precision, "build", str(error))
         files = run.folder.share_portable(built.files, precision)
-        kept = (*run.request.keep, *lowered.kept)
-        receipt = receipt_of(network.facts, target, precision, files[0], kept)
+        kept, chosen = run.request.keep, lowered.kept
+        receipt = receipt_of(network.facts, target, precision, files[0], kept, chosen)
         predicted, advice = target.predict(files[0], precision.base, run.request.batches)
     return EngineRecord(
         id=identity,

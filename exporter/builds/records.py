@@ -53,7 +53,7 @@ class EngineRecord(Engine):
     bound: LowerBound | Skipped = Skipped("no GPU was measured")
     """The least time that its kernels can take on the GPU that was measured."""
     search: MixedSearch | None = None
-    """How the blocks that it keeps in FP32 were found; of engines in `mixed`."""
+    """How the blocks that it keeps in float were found; of engines in `mixed`."""
 
     @property
     def passed(self) -> bool:

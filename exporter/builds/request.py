@@ -28,7 +28,7 @@ class Panel(StrEnum):
     """The parts of `exporter export --help`, after the first."""
 
     INT8 = "INT8"
-    MIXED = "Mixed precision: INT8 with as many blocks in FP32 as one of these needs"
+    MIXED = "Mixed precision: INT8 with as many blocks in float as one of these needs"
     MEASUREMENT = "Measurement"
     THROUGHPUT = "Throughput"
     PREPROCESSING = "Preprocessing: how pictures become the input (default: as the model's own)"

@@ -32,6 +32,10 @@ class Lowering:
     """Calibrated on the graph that is lowered; INT8 and FP8 need them."""
     keep: Keep = ()
     """Names of nodes, or of modules with all nodes inside them, that stay in float32."""
+    chosen: Keep = ()
+    """The same of what INT8 leaves in `chosen_type`, its Q/DQ outside."""
+    chosen_type: Precision = Precision.FP32
+    """FP32, FP16 or BF16."""
     float_type: Precision = Precision.FP32
     """The type of what INT8 and FP8 leave unquantized; FP16 only in `LEAVE_FLOATS`."""
     reduce_range: bool = False
@@ -53,7 +57,12 @@ def _to_8_bits(graph: ir.Model, to: Lowering) -> PassReport:
         raise UsageError(
             f"{to.precision.upper()} in {to.dialect} needs calibrated ranges; give `ranges`"
         )
-    return insert_qdq(graph, to.ranges, to.dialect, to.keep, reduce_range=to.reduce_range)
+    keep = (*to.keep, *to.chosen)
+    return insert_qdq(graph, to.ranges, to.dialect, keep, reduce_range=to.reduce_range)
+
+
+def _chosen_to_their_type(graph: ir.Model, to: Lowering) -> PassReport:
+    return convert_floats(graph, to.chosen_type, to.keep, only=to.chosen)
 
 
 def _fuse_residual(graph: ir.Model, to: Lowering) -> PassReport:  # noqa: ARG001
@@ -80,7 +89,7 @@ def lower(graph: ir.Model, to: Lowering) -> tuple[ir.Model, tuple[PassReport, ..
     """The graph as asked for, and what each pass did; the given graph stays.
 
     Raises:
-        UsageError: no such lowering, ranges missing, or a name in `keep` that the graph has not.
+        UsageError: no such lowering, ranges missing, or a name to keep that the graph has not.
         BuildError: the result is not valid ONNX.
     """
     if (to.precision, to.dialect) not in LOWERINGS:
@@ -93,11 +102,13 @@ def lower(graph: ir.Model, to: Lowering) -> tuple[ir.Model, tuple[PassReport, ..
             f"{to.dialect} leaves no float tensor that could be {to.float_type}; "
             "leave `float_type` out"
         )
-    check_kept(graph, to.keep)
+    check_kept(graph, (*to.keep, *to.chosen))
     lowered = graph.clone()
     steps = LOWERINGS[to.precision, to.dialect]
     if to.precision.quantized and to.float_type is Precision.FP16:
         steps = (_to_fp16, *steps)
+    if to.chosen and to.chosen_type is not Precision.FP32:
+        steps = (*steps, _chosen_to_their_type)
     reports = [step(lowered, to) for step in steps]
     common.ShapeInferencePass()(lowered)
     check(lowered)

@@ -1,4 +1,4 @@
-"""The engines of one target that differ in which blocks they keep in FP32, built as they are tried.
+"""The engines of one target that differ in the blocks they keep in float, built as they are tried.
 
 Every set is lowered from one calibration, with the corrections of the all-INT8 graph.
 """
@@ -35,7 +35,7 @@ _ALGORITHM: Final = 1
 
 @dataclass(frozen=True)
 class Space:
-    """The engines of one target that differ in which units they keep in FP32."""
+    """The engines of one target that differ in which units they keep in float."""
 
     run: Run
     network: OptimizedModel
@@ -55,11 +55,16 @@ class Space:
         return {unit.name: unit for unit in units}
 
     @property
+    def kept_in(self) -> Precision:
+        """The float type of the units that are kept."""
+        return self.target.mixes_in
+
+    @property
     def dialect(self) -> Dialect:
         return self.target.dialect(Precision.INT8)
 
     def lowered(self, kept: Kept, path: Path) -> LoweredGraph:
-        """Writes the graph that keeps these units in FP32.
+        """Writes the graph that keeps these units in float.
 
         Raises:
             BuildError: nothing is left to quantize, or the graph is not valid.
@@ -67,8 +72,9 @@ class Space:
         network, run = self.network, self.run
         keep, counted = kept_names(self.units, kept)
         to = lowered_to(run, Precision.INT8, self.dialect, self.ranges)
-        graph, reports = lower(network.graph, replace(to, keep=(*to.keep, *keep)))
-        reports = tuple(_but_for(report, keep) for report in reports)
+        graph, reports = lower(network.graph, replace(to, chosen=keep, chosen_type=self.kept_in))
+        quantized, *others = reports
+        reports = (_but_for(quantized, keep), *others)
         transplant(load(self.start.unbaked), graph)
         return replace(save_lowered(run, network, graph, reports, path), kept=counted)
 
@@ -105,6 +111,7 @@ class Space:
         told = [
             str(_ALGORITHM),
             self.target.name,
+            self.kept_in,
             str(sorted(host.versions().items())),
             here.cpu,
             str((self.run.conditions.threads, request.batches, request.keep)),
@@ -119,6 +126,6 @@ class Space:
 
 
 def _but_for(report: PassReport, kept: Iterable[str]) -> PassReport:
-    """A report without what was left in float because the search keeps it."""
+    """The quantization's report without what was left in float because the search keeps it."""
     refused = [one for one in report.refused if not any(is_inside(one[0], name) for name in kept)]
     return replace(report, refused=tuple(refused))

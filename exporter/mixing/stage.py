@@ -1,4 +1,4 @@
-"""Which blocks each `mixed` engine keeps in FP32, and what would mend a failed INT8 engine."""
+"""Which blocks each `mixed` engine keeps in float, and what would mend a failed INT8 engine."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def search_mixed(
     pairs: Iterable[Pair],
     lowerings: Lowerings,
 ) -> Lowerings:
-    """The lowered graphs, those in `mixed` with the blocks in FP32 that the budget needs.
+    """The lowered graphs, those in `mixed` with the blocks in float that the budget needs.
 
     A search that finds no such set costs its engine alone, and says what the best set reaches.
     """
@@ -108,7 +108,7 @@ def with_repair_hint(
 
 
 def _found(space: Space, budget: Budget, parts: Split) -> LoweredGraph:
-    """The lowered graph with the units in FP32 that the budget needs."""
+    """The lowered graph with the units in float that the budget needs."""
     run = space.run
     with space.trials(parts) as trials, run.clock.time("search"):
         count = 1 + len(trials.units)
@@ -150,4 +150,5 @@ def _record(
             )
             for point in front(trials.points)
         ),
+        kept_in=space.kept_in,
     )

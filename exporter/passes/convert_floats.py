@@ -7,6 +7,10 @@ float32, with a Cast on each side: the nodes in `keep`, operators whose definiti
 and operands that it fixes to float32 (the scales of a Resize). The precision is in the graph, so
 every runtime computes the same thing.
 
+With `only`, the same of some nodes in the middle of a quantized graph, whose Q/DQ stay in float32:
+
+    DQ(fp32) --Cast(bf16)--> ... the chosen nodes ... --Cast(fp32)--> Q(fp32)
+
 Weights are rounded to nearest even. In FP16 they become infinite beyond 65504 and zero below 2^-25
 (IEEE 754 binary16: the largest finite number is 65504, the smallest subnormal 2^-24); both are
 counted, which is why this is not ONNX Runtime's converter (`onnxruntime.transformers.float16`):
@@ -33,20 +37,28 @@ from exporter.passes.values import (
     free_name,
     insert_behind,
     is_inside,
+    is_op,
 )
 
 FLOAT: Final = ir.DataType.FLOAT
 _FLOAT: Final = "tensor(float)"
 _TYPES: Final = {Precision.FP16: ir.DataType.FLOAT16, Precision.BF16: ir.DataType.BFLOAT16}
+_PAIRS: Final = ("QuantizeLinear", "DequantizeLinear")
 _BF16_OPSET: Final = 22
 """The first in which ONNX's convolution and pooling are defined in BF16. From ours to it only types
 were added: the one operator that means something else, GroupNormalization, is not valid in ours."""
 
 
-def convert_floats(graph: ir.Model, to: Precision, keep: Collection[str] = ()) -> PassReport:
+def convert_floats(
+    graph: ir.Model,
+    to: Precision,
+    keep: Collection[str] = (),
+    only: Collection[str] | None = None,
+) -> PassReport:
     """Counts as fired each node whose result turns from float32 into `to`, FP16 or BF16.
 
-    `keep` holds what stays in float32: names of nodes, or of modules with all nodes inside them.
+    `keep` holds what stays in float32: names of nodes, or of modules with all nodes inside them;
+    `only`, in the same words, what does not. Without it that is all nodes, else all but Q/DQ.
     """
     if to is Precision.BF16:
         graph.opset_imports[""] = max(graph.opset_imports[""], _BF16_OPSET)
@@ -56,10 +68,12 @@ def convert_floats(graph: ir.Model, to: Precision, keep: Collection[str] = ()) -
     fired = 0
     for node in body:
         demand = _demand(node, graph.opset_imports.get(node.domain, 1), to)
-        if any(is_inside(str(node.name), kept) for kept in keep):
+        left = only is not None and (is_op(node, *_PAIRS) or not _is_among(node, only))
+        if _is_among(node, keep):
             demand = "kept in float32 as asked"
-        if isinstance(demand, str):
+        if isinstance(demand, str) and not left:
             refused.append((str(node.name), demand))
+        if left or isinstance(demand, str):
             demand = _Demand(inputs=(FLOAT,) * len(node.inputs), turned=frozenset())
         conversion.demands[node] = demand
         turned = [o for i, o in enumerate(node.outputs) if i in demand.turned]
@@ -72,6 +86,10 @@ def convert_floats(graph: ir.Model, to: Precision, keep: Collection[str] = ()) -
     conversion.feed_outputs()
     common.RemoveUnusedNodesPass()(graph)
     return PassReport(f"convert_{to}", fired, tuple(refused), conversion.counts)
+
+
+def _is_among(node: ir.Node, names: Collection[str]) -> bool:
+    return any(is_inside(str(node.name), name) for name in names)
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from exporter.artifact import Kernel, Precision
+from exporter.artifact import ElementType, Kernel, Precision
 from exporter.errors import BuildError
 from exporter.passes.blocks import GraphFacts
 from exporter.prove.certificate import Receipt
+from exporter.prove.float_types import with_float_types
 from exporter.prove.receipt import make_receipt, unverified_receipt
 from exporter.targets import Target, UnreadableKernels
 
@@ -22,16 +23,30 @@ class ReadBack:
 
 
 def receipt_of(
-    facts: GraphFacts, target: Target, precision: Precision, path: Path, kept: tuple[str, ...]
+    facts: GraphFacts,
+    target: Target,
+    precision: Precision,
+    path: Path,
+    kept: tuple[str, ...],
+    chosen: tuple[str, ...] = (),
 ) -> Receipt:
-    """What the runtime made of the graph; `unverified` with the reason where it does not say."""
-    return read_back(facts, target, precision, path, kept).receipt
+    """What the runtime made of the graph; `unverified` with the reason where it does not say.
+
+    `kept` was to stay in float32, `chosen` in the type that `mixed` engines of the target keep.
+    """
+    read = read_back(facts, target, precision, path, (*kept, *chosen))
+    if precision is not Precision.MIXED:
+        return read.receipt
+    types = dict.fromkeys(kept, ElementType.FP32)
+    for name in chosen:
+        types.setdefault(name, ElementType(target.mixes_in))
+    return with_float_types(read.receipt, read.kernels, types)
 
 
 def read_back(
     facts: GraphFacts, target: Target, precision: Precision, path: Path, kept: tuple[str, ...]
 ) -> ReadBack:
-    """The same with the kernels; none where the runtime does not say."""
+    """The same with the kernels; none where the runtime does not say. All of `kept` in float."""
     facts = replace(facts, activations=target.activations(precision.base))
     expected = target.expected(precision.base)
     try:

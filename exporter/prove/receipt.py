@@ -12,7 +12,7 @@ Verdict `fused`, for all precisions: every residual sum is inside a convolution 
     FP32, FP16, BF16  every convolution computes in that type;
     INT8, FP8         every convolution computes in 8 bits of that type;
     and what was to be kept in float32 does not compute in the reduced precision;
-    mixed             the same as INT8, and no other matrix product than those kept is in float.
+    mixed             as INT8, and only what was kept is in float, in its type (`float_types.py`).
 What is unfusable is counted as what it is, is named with the reason, and lowers nothing.
 A sum that was itself to be kept in higher precision is counted as what it is, fused or not, and
 leaves the verdict alone: ONNX Runtime cannot fuse it where its shortcut comes dequantized.

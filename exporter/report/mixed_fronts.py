@@ -15,7 +15,7 @@ from exporter.search.record import FrontPoint, MixedSearch
 
 @dataclass(frozen=True)
 class FrontMark:
-    """A set of blocks in FP32, and where it stands (percent, from the left and the bottom)."""
+    """A set of blocks in float, and where it stands (percent, from the left and the bottom)."""
 
     point: Traced[FrontPoint]
     x: float

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from exporter.runtime import gpu_libraries
 from exporter.runtime.description import Requirements
 from exporter.runtime.errors import NoEngineError, reason_of
-from exporter.runtime.machine import cpu_flags, saturates_u8s8
+from exporter.runtime.machine import BF16_FLAG, cpu_flags, saturates_u8s8
 from exporter.runtime.threads import Threads
 
 Array = npt.NDArray[Any]
@@ -134,7 +134,7 @@ class OpenVinoSession:
         self,
         files: Sequence[bytes],
         precision: str,
-        requires: Requirements,  # noqa: ARG002 - nothing of it is OpenVINO's
+        requires: Requirements,
         threads: Threads,
         providers: tuple[str, ...],
     ) -> None:
@@ -144,6 +144,8 @@ class OpenVinoSession:
             core = openvino.Core()
             device = providers[0]
             capabilities = core.get_property(device, "OPTIMIZATION_CAPABILITIES")
+            if BF16_FLAG in requires.cpu_flags and "BF16" not in capabilities:
+                raise NoEngineError("openvino has no BF16 arithmetic on this CPU")
             config = {
                 "PERFORMANCE_HINT": "LATENCY",
                 "NUM_STREAMS": str(threads.streams),
@@ -191,13 +193,7 @@ class OpenVinoSession:
 
 
 def _hint(precision: str, capabilities: Sequence[str]) -> str:
-    """OpenVINO's word for what it computes FP32 in; BF16 and INT8 are in the graph.
-
-    Raises:
-        NoEngineError: the engine is in BF16, and this CPU is not.
-    """
-    if precision == "bf16" and "BF16" not in capabilities:
-        raise NoEngineError("openvino has no BF16 arithmetic on this CPU")
+    """OpenVINO's word for what it computes FP32 in; BF16 and INT8 are in the graph."""
     return "f16" if precision == "fp16" and "FP16" in capabilities else "f32"
 
 

@@ -1,1 +1,1 @@
-"""Mixed precision by measurement: which blocks of an INT8 engine stay in FP32 to keep a budget."""
+"""Mixed precision by measurement: which blocks of an INT8 engine stay in float to keep a budget."""

@@ -1,4 +1,4 @@
-"""Which units to keep in FP32: greedily by error gained per measured millisecond, then pruned.
+"""Which units to keep in float: greedily by error gained per measured millisecond, then pruned.
 
 1. Each unit is kept alone once: what it gains in error and costs in time are its estimates.
 2. The set grows by one unit at a time. Costs do not add up: a unit beside one that is kept already
@@ -51,9 +51,9 @@ class Found:
         reached = budget.in_words(budget.of(self.held_out))
         kept = ", ".join(self.best.kept) or "no block"
         return (
-            f"no set of blocks in FP32 keeps {budget.option}: the best one tried reaches {reached} "
-            f"on held-out inputs at {self.best.ms:.2f} ms, with {kept} in FP32; relax the budget, "
-            "or build fp32"
+            f"no set of blocks in float keeps {budget.option}: the best one tried reaches "
+            f"{reached} on held-out inputs at {self.best.ms:.2f} ms, with {kept} in float; relax "
+            "the budget, or build fp32"
         )
 
 

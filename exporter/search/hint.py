@@ -1,6 +1,6 @@
-"""What would mend an INT8 engine that failed its parity gate: which blocks to keep in FP32.
+"""What would mend an INT8 engine that failed its parity gate: which blocks to keep in float.
 
-Each unit is kept in FP32 alone, once: what it takes away of the error is what it carries. Then the
+Each unit is kept in float alone, once: what it takes away of the error is what it carries. Then the
 set grows by error gained per millisecond until it would pass the gate; each of these is measured.
 """
 
@@ -31,7 +31,7 @@ class Hint:
     """(unit, its part of the error's power), the largest first."""
     int8_ms: float
     passing: Point | None
-    """A set that would pass; None: none does, but with everything in FP32."""
+    """A set that would pass; None: none does, but with everything in float."""
 
     @property
     def in_words(self) -> str:
@@ -39,10 +39,10 @@ class Hint:
         parts = ", ".join(f"{unit} ({share:.0%})" for unit, share in self.carriers)
         where = f"its error comes from {parts}" if parts else "its error comes from all blocks"
         if self.passing is None:
-            return f"{where}; no set of blocks in FP32 was found that passes: build fp32"
+            return f"{where}; no set of blocks in float was found that passes: build fp32"
         kept, decibels = ", ".join(self.passing.kept), self.min_sqnr
         return (
-            f"{where}; the same export with --min-sqnr {decibels} would pass: with {kept} in FP32 "
+            f"{where}; the same export with --min-sqnr {decibels} would pass: with {kept} in float "
             f"it takes about {self.passing.ms:.2f} ms where INT8 takes {self.int8_ms:.2f}"
         )
 

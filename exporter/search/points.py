@@ -18,12 +18,12 @@ from exporter.progress import Progress
 from exporter.search.budget import Figures
 
 Kept = tuple[str, ...]
-"""Names of units in FP32, in the graph's order."""
+"""Names of units in float, in the graph's order."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """One engine: the units that it keeps in FP32, its error, its time."""
+    """One engine: the units that it keeps in float, its error, its time."""
 
     kept: Kept
     figures: Figures

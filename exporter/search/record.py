@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from exporter.artifact import Skipped
+from exporter.artifact import Precision, Skipped
 from exporter.search.budget import Budget, BudgetKind
 
 
@@ -24,7 +24,7 @@ class FrontPoint:
 
 @dataclass(frozen=True)
 class MixedSearch:
-    """How the blocks that an engine keeps in FP32 were found."""
+    """How the blocks that an engine keeps in float were found."""
 
     budget: BudgetKind
     limit: float
@@ -47,6 +47,8 @@ class MixedSearch:
     """Sets that were built, run and timed."""
     front: tuple[FrontPoint, ...]
     """The fastest first."""
+    kept_in: Precision = Precision.FP32
+    """The float type of what is kept."""
 
     @property
     def in_words(self) -> str:
@@ -54,7 +56,7 @@ class MixedSearch:
         budget = Budget(self.budget, self.limit)
         kept = ", ".join(self.kept) or "no block"
         return (
-            f"keeps {kept} in FP32: {budget.in_words(self.found)} on {self.held_out} held-out "
-            f"inputs for {budget.option}, {self.ms:.2f} ms where INT8 takes {self.int8_ms:.2f} "
-            f"({self.tried} sets tried)"
+            f"keeps {kept} in {self.kept_in.upper()}: {budget.in_words(self.found)} on "
+            f"{self.held_out} held-out inputs for {budget.option}, {self.ms:.2f} ms "
+            f"where INT8 takes {self.int8_ms:.2f} ({self.tried} sets tried)"
         )

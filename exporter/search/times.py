@@ -1,4 +1,4 @@
-"""What keeping blocks in FP32 costs: an engine's time, measured beside the all-INT8 engine's.
+"""What keeping blocks in float costs: an engine's time, measured beside the all-INT8 engine's.
 
 As in `measure/interleaved.py`, each of the two is in a process of its own, they take turns, and the
 one that waits is stopped. What counts is the median over the rounds of the ratio of the two, so a
@@ -34,7 +34,7 @@ class Times(Protocol):
         ...
 
     def ratio(self, kept: Kept, engine: Path) -> float:
-        """One inference of the engine that keeps these units in FP32, over the all-INT8 one's."""
+        """One inference of the engine that keeps these units in float, over the all-INT8 one's."""
         ...
 
 

@@ -17,7 +17,7 @@ from exporter.targets import Target
 
 
 class Engines(Protocol):
-    """The engines of one target that differ in which units they keep in FP32."""
+    """The engines of one target that differ in which units they keep in float."""
 
     @property
     def target(self) -> Target:
@@ -49,7 +49,7 @@ class Trials:
         self._threads = threads
 
     def at(self, units: Iterable[str]) -> Point:
-        """The engine that keeps these units in FP32.
+        """The engine that keeps these units in float.
 
         Raises:
             BuildError: it cannot be built, run or timed.

@@ -1,4 +1,4 @@
-"""What a search keeps in FP32 or not: each residual block, what is before them, and behind.
+"""What a search keeps in float or not: each residual block, what is before them, and behind.
 
 A layer between two blocks, and each layer of a network without blocks, is a unit of its own.
 """
@@ -22,14 +22,14 @@ _LAYERS: Final = ("Conv", "Gemm")
 
 @dataclass(frozen=True)
 class Unit:
-    """Nodes that stay in FP32 together."""
+    """Nodes that stay in float together."""
 
     name: str
     """The block's, "stem", "head", or the layer's."""
     keep: tuple[str, ...]
     """Names of its nodes, or of the module that holds them and no others: as for `--keep`."""
     counted: tuple[str, ...]
-    """Of these, what a receipt must find in FP32: the layers and sums, or the module."""
+    """Of these, what a receipt must find in float: the layers and sums, or the module."""
 
 
 def units_of(graph: ir.Model, blocks: Sequence[ResidualBlock]) -> tuple[Unit, ...]:

@@ -129,7 +129,7 @@ class Target(ABC):
     builder_image: ClassVar[str] = ""
     """NVIDIA's image with what builds its engines again, of the same tags as Triton's; "": none."""
     mixes: ClassVar[bool] = False
-    """Whether blocks of INT8 engines may stay in FP32 at little cost: it has engines in `mixed`."""
+    """Whether it has engines in `mixed`: blocks of INT8 may stay in float there at little cost."""
     prediction_example: ClassVar[str] = ""
     """Options of `export` that build an engine whose cost `predict` tells; "": it tells none."""
 
@@ -137,6 +137,8 @@ class Target(ABC):
     """As typed: "ort-cpu", "tensorrt-rtx:sm89"."""
     precisions: tuple[Precision, ...] = (Precision.FP32, Precision.FP16, Precision.INT8)
     """Those that it builds where it is asked for and no precision is."""
+    mixes_in: Precision = Precision.FP32
+    """The float type of the blocks that its engines in `mixed` keep."""
     on_request: tuple[Precision, ...] = ()
     """Those that it builds where they are asked for; `dialect` says why it has not the others."""
 

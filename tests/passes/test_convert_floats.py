@@ -276,3 +276,55 @@ def test_a_newer_opset_than_bf16_needs_stays() -> None:
     model = graph_of_opset(23, "relu (float[N,3] x) => (float[N,3] y) { y = Relu (x) }")
     assert convert_floats(model, Precision.BF16).fired == 1
     assert model.opset_imports[""] == 23
+
+
+def test_only_the_chosen_nodes_turn_and_their_pairs_stay() -> None:
+    given = weights() | {
+        "scale": np.array(0.02, np.float32),
+        "zero": np.array(128, np.uint8),
+    }
+    model = graph(
+        """pairs (float[N,3,6,6] x) => (float[N,4,6,6] y) {
+            q = QuantizeLinear (x, scale, zero)
+            d = DequantizeLinear (q, scale, zero)
+            c = Conv <pads=[1,1,1,1]> (d, w, b)
+            r = Relu (c)
+            s = QuantizeLinear (r, scale, zero)
+            e = DequantizeLinear (s, scale, zero)
+            y = Conv <pads=[1,1,1,1]> (e, v)
+        }""",
+        **given,
+    )
+    names = ("in.q", "in.dq", "block.conv", "block.relu", "block.q", "block.dq", "fc")
+    for node, name in zip(model.graph, names, strict=True):
+        node.name = name
+    x = random(2, 3, 6, 6, seed=9)
+    before = run(model, x)
+    report = convert_floats(model, Precision.BF16, only=("block",))
+    assert (report.fired, report.refused) == (2, ())
+    common.CheckerPass(full_check=True)(model)
+    assert operators(model) == [
+        "QuantizeLinear",
+        "DequantizeLinear",
+        "Cast",
+        "Conv",
+        "Relu",
+        "Cast",
+        "QuantizeLinear",
+        "DequantizeLinear",
+        "Conv",
+    ]
+    narrow = {name for name, kind in types(model).items() if kind is ir.DataType.BFLOAT16}
+    assert narrow == {"d.bf16", "w", "b", "c", "r"}
+    widen_bf16(model)
+    assert 1e-5 < relative_error(run(model, x), before) < 4 * 2**-8
+
+
+def test_what_is_to_be_kept_of_the_chosen_nodes_stays() -> None:
+    model = graph(TWO_CONVS, **weights())
+    for node, name in zip(model.graph, ("a.conv", "a.relu", "b.conv"), strict=True):
+        node.name = name
+    report = convert_floats(model, Precision.BF16, keep=("a.conv",), only=("a",))
+    assert report.fired == 1
+    assert report.refused == (("a.conv", "kept in float32 as asked"),)
+    common.CheckerPass(full_check=True)(model)

@@ -1,4 +1,4 @@
-"""A small network that INT8 hurts in one block, and its engines on ONNX Runtime for each set."""
+"""A small network that INT8 hurts in one block, and its engines on a runtime for each set."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def hurt(*, alone: bool = False) -> nn.Module:
 
 @dataclass(frozen=True)
 class Engines:
-    """The engines that keep some units in FP32, as a search builds them."""
+    """The engines that keep some units in float, as a search builds them."""
 
     model: Model
     graph: ir.Model
@@ -86,7 +86,7 @@ class Engines:
     folder: Path
 
     @classmethod
-    def of(cls, module: nn.Module, folder: Path) -> Engines:
+    def of(cls, module: nn.Module, folder: Path, target: str = "ort-cpu") -> Engines:
         model = model_of(module, size=SIZE, classes=5)
         graph, reports = optimize(export(model), model.module)
         images = samples_of(random(16, 3, SIZE, SIZE, seed=3, low=-2, high=2))
@@ -102,7 +102,7 @@ class Engines:
             ranges,
             correct(lowered, graph, images, Silent()),
             make_reference(model, others, Silent()),
-            get_target("ort-cpu"),
+            get_target(target),
             folder,
         )
 
@@ -110,23 +110,31 @@ class Engines:
     def units(self) -> Mapping[str, Unit]:
         return {unit.name: unit for unit in units_of(self.graph, self.blocks)}
 
-    def lowered(self, kept: Kept) -> ir.Model:
-        keep, _ = kept_names(self.units, kept)
-        graph, _ = lower(self.graph, Lowering(Precision.INT8, U8, ranges=self.ranges, keep=keep))
+    def lowered(self, kept: Kept, kept_in: Precision | None = None) -> ir.Model:
+        """In the target's own float type, unless another is given."""
+        chosen, _ = kept_names(self.units, kept)
+        to = Lowering(
+            Precision.INT8,
+            U8,
+            ranges=self.ranges,
+            chosen=chosen,
+            chosen_type=kept_in or self.target.mixes_in,
+        )
+        graph, _ = lower(self.graph, to)
         transplant(self.corrected, graph)
         return graph
 
-    def built(self, kept: Kept) -> Path:
+    def built(self, kept: Kept, kept_in: Precision | None = None) -> Path:
         path = self.folder / "candidate.graph.onnx"
-        save(self.lowered(kept), path)
+        save(self.lowered(kept, kept_in), path)
         out = self.folder / "candidate"
         return self.target.build(path, Precision.INT8, out, BuildOptions()).files[0]
 
-    def receipt(self, kept: Kept, told: Kept) -> Receipt:
+    def receipt(self, kept: Kept, told: Kept, kept_in: Precision | None = None) -> Receipt:
         """That of the engine which keeps some units, where others were chosen."""
         counted = kept_names(self.units, told)[1]
-        path = self.built(kept)
-        return receipt_of(self.facts, self.target, Precision.MIXED, path, counted)
+        path = self.built(kept, kept_in)
+        return receipt_of(self.facts, self.target, Precision.MIXED, path, (), counted)
 
     def trials(self, limit_db: float, file: PointFile, times: Times | None = None) -> Trials:
         parts = split(self.reference, Budget(BudgetKind.MIN_SQNR, limit_db))
@@ -134,7 +142,7 @@ class Engines:
 
 
 class Times:
-    """Costs that are given and not measured: what each unit takes more in FP32."""
+    """Costs that are given and not measured: what each unit takes more in float."""
 
     def __init__(self) -> None:
         self.timed: list[Kept] = []

@@ -30,6 +30,7 @@ from exporter.targets.openvino.session import (
     OpenVinoSession,
     compile_model,
     computes_in,
+    has_bf16,
     read_model,
     version,
 )
@@ -64,6 +65,7 @@ class OpenVino(Target):
         require(self.name, "OpenVINO", self.library)
         if BF16_FLAG in host.cpu_flags():
             self.precisions = (Precision.FP32, Precision.FP16, Precision.BF16, Precision.INT8)
+            self.mixes_in = Precision.BF16
 
     @classmethod
     def default_for(cls, kind: MachineKind) -> tuple[tuple[str, Precision], ...]:
@@ -120,7 +122,7 @@ class OpenVino(Target):
         forms = int8_forms.OPENVINO if in_int8 else int8_forms.OPENVINO_FLOAT
         files = _write_ir(graph, precision, out, forms)
         requires = {
-            "cpu_flags": list(self.needed_cpu_flags(precision)),
+            "cpu_flags": [BF16_FLAG] if has_bf16(read_model(files[0])) else [],
             "versions": {"openvino": version()},
         }
         return BuildResult(files=files, requires=requires)

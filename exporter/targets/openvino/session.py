@@ -95,10 +95,12 @@ def compile_model(model: Any, threads: int, *, counted: bool = False) -> Any:
     `counted`: with a counter for each kernel's time.
 
     Raises:
-        BuildError: the IR is not ours, or it is in BF16, which this CPU would compute in FP32.
+        BuildError: the IR is not ours, or has BF16 in it, which this CPU would compute in FP32.
     """
     import openvino as ov
 
+    if has_bf16(model) and not computes_in("BF16"):
+        raise BuildError("OpenVINO has no BF16 arithmetic on this CPU and would compute in FP32")
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": threads,
@@ -109,6 +111,14 @@ def compile_model(model: Any, threads: int, *, counted: bool = False) -> Any:
     return ov.Core().compile_model(model, "CPU", settings)
 
 
+def has_bf16(model: Any) -> bool:
+    """Whether anything in an IR is of that type: all of it, or the blocks that `mixed` keeps."""
+    import openvino as ov
+
+    results = (output for op in model.get_ops() for output in op.outputs())
+    return any(output.get_element_type() == ov.Type.bf16 for output in results)
+
+
 def _precision_of(model: Any) -> Precision:
     if not model.has_rt_info(PRECISION):
         raise BuildError("this IR was not written by this tool: it names no precision")
@@ -117,8 +127,6 @@ def _precision_of(model: Any) -> Precision:
 
 def _hint(precision: Precision) -> str:
     """Without FP16 arithmetic such an engine is computed in FP32, as its receipt says."""
-    if precision is Precision.BF16 and not computes_in("BF16"):
-        raise BuildError("OpenVINO has no BF16 arithmetic on this CPU and would compute in FP32")
     return "f16" if precision is Precision.FP16 and computes_in("FP16") else "f32"
 
 

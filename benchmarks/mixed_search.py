@@ -97,7 +97,8 @@ def _opened(
         lowered = make_lowerings(run, network, calibration, ranges, [key])[key]
         assert isinstance(ranges, Ranges)
         assert isinstance(lowered, LoweredGraph)
-        yield Space(run, network, ranges, target, lowered), split(reference, budget)
+        kept_in = target.mixes_in[0]
+        yield Space(run, network, ranges, target, lowered, kept_in), split(reference, budget)
 
 
 def _on_target(

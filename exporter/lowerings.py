@@ -6,8 +6,8 @@ it, and no other.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from exporter.builds.run import Run
 from exporter.errors import BuildError
 from exporter.graph.bake import bake
 from exporter.graph.files import save
-from exporter.graph.lower import LEAVE_FLOATS, Keep, Lowering, lower
+from exporter.graph.lower import LEAVE_FLOATS, Lowering, lower
 from exporter.graph.optimize import OptimizedModel
 from exporter.passes.qdq.ranges import Ranges
 from exporter.prove.failed_gates import notes_of
@@ -48,8 +48,8 @@ class LoweredGraph:
     """What the lowering left alone or lost, in words."""
     unbaked: Path
     """The same before it takes images; where nothing is baked, it is `path`."""
-    kept: Keep = ()
-    """What a receipt must find in the float type of `search`, besides what the request keeps."""
+    chosen: Mapping[str, Precision] = field(default_factory=dict)
+    """In which float type a receipt must find what a search keeps, by name."""
     search: MixedSearch | None = None
     """How that was found."""
 

@@ -254,7 +254,7 @@ def build_engine(
         except BuildError as error:
             return FailedEngine(identity, target.name, precision, "build", str(error))
         files = run.folder.share_portable(built.files, precision)
-        kept, chosen = run.request.keep, lowered.kept
+        kept, chosen = run.request.keep, lowered.chosen
         receipt = receipt_of(network.facts, target, precision, files[0], kept, chosen)
         predicted, advice = target.predict(files[0], precision.base, run.request.batches)
     return EngineRecord(

@@ -43,6 +43,8 @@ class Space:
     target: Target
     start: LoweredGraph
     """All in INT8 and corrected."""
+    kept_in: Precision
+    """The float type of the units that are kept."""
 
     @property
     def name(self) -> str:
@@ -53,11 +55,6 @@ class Space:
         """What may be kept, by name, in the graph's order."""
         units = units_of(self.network.graph, self.network.facts.blocks)
         return {unit.name: unit for unit in units}
-
-    @property
-    def kept_in(self) -> Precision:
-        """The float type of the units that are kept."""
-        return self.target.mixes_in
 
     @property
     def dialect(self) -> Dialect:
@@ -76,7 +73,8 @@ class Space:
         quantized, *others = reports
         reports = (_but_for(quantized, keep), *others)
         transplant(load(self.start.unbaked), graph)
-        return replace(save_lowered(run, network, graph, reports, path), kept=counted)
+        lowered = save_lowered(run, network, graph, reports, path)
+        return replace(lowered, chosen=dict.fromkeys(counted, self.kept_in))
 
     def built(self, kept: Kept, name: str = "") -> Path:
         """Builds that engine; without a `name` of its own in the place of the one before.

@@ -65,9 +65,9 @@ def search_mixed(
         if isinstance(start, BuildError):
             continue
         assert isinstance(ranges, Ranges)
-        space = Space(run, network, ranges, target, start)
+        spaces = [Space(run, network, ranges, target, start, kind) for kind in target.mixes_in]
         try:
-            made[key] = _found(space, budget, parts)
+            made[key] = _found(spaces, budget, parts)
         except BuildError as error:
             made[key] = error
     return made
@@ -95,7 +95,7 @@ def with_repair_hint(
     assert isinstance(start, LoweredGraph)
     assert isinstance(ranges, Ranges)
     limits = LIMITS[engine.precision, engine.trained]
-    space = Space(run, network, ranges, target, start)
+    space = Space(run, network, ranges, target, start, target.mixes_in[0])
     try:
         parts = split(reference, Budget(BudgetKind.MIN_SQNR, limits["sqnr_db"]))
         with space.trials(parts) as trials, run.clock.time("search"):
@@ -107,20 +107,29 @@ def with_repair_hint(
     return replace(engine, notes=(*engine.notes, hint))
 
 
-def _found(space: Space, budget: Budget, parts: Split) -> LoweredGraph:
-    """The lowered graph with the units in float that the budget needs."""
-    run = space.run
-    with space.trials(parts) as trials, run.clock.time("search"):
-        count = 1 + len(trials.units)
-        title = f"search {space.name} for {budget.option}"
-        with run.progress.stage(title, count) as advance:
-            found = search(trials, budget, advance)
-        if found.chosen is None:
-            raise BuildError(found.shortfall(budget))
-        record = _record(space, found, trials, budget, parts)
-    path = run.scratch / f"{space.name.replace(':', '-')}.onnx"
-    lowered = space.lowered(record.kept, path)
-    return replace(lowered, notes=(*lowered.notes, record.in_words), search=record)
+def _found(spaces: Iterable[Space], budget: Budget, parts: Split) -> LoweredGraph:
+    """The lowered graph with the units in float that the budget needs.
+
+    In the first type in which a set keeps the budget: BF16 has 8 bits, which are few for some.
+    """
+    shortfall = ""
+    for space in spaces:
+        run = space.run
+        with space.trials(parts) as trials, run.clock.time("search"):
+            count = 1 + len(trials.units)
+            title = (
+                f"search {space.name} for {budget.option} with blocks in {space.kept_in.upper()}"
+            )
+            with run.progress.stage(title, count) as advance:
+                found = search(trials, budget, advance)
+            if found.chosen is None:
+                shortfall = found.shortfall(budget)
+                continue
+            record = _record(space, found, trials, budget, parts)
+        path = run.scratch / f"{space.name.replace(':', '-')}.onnx"
+        lowered = space.lowered(record.kept, path)
+        return replace(lowered, notes=(*lowered.notes, record.in_words), search=record)
+    raise BuildError(shortfall)
 
 
 def _record(

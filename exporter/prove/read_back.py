@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from exporter.artifact import ElementType, Kernel, Precision
 from exporter.errors import BuildError
@@ -28,18 +30,17 @@ def receipt_of(
     precision: Precision,
     path: Path,
     kept: tuple[str, ...],
-    chosen: tuple[str, ...] = (),
+    chosen: Mapping[str, Precision] = MappingProxyType({}),
 ) -> Receipt:
     """What the runtime made of the graph; `unverified` with the reason where it does not say.
 
-    `kept` was to stay in float32, `chosen` in the type that `mixed` engines of the target keep.
+    `kept` was to stay in float32, and each of `chosen`, which `mixed` engines have, in its type.
     """
     read = read_back(facts, target, precision, path, (*kept, *chosen))
     if precision is not Precision.MIXED:
         return read.receipt
     types = dict.fromkeys(kept, ElementType.FP32)
-    for name in chosen:
-        types.setdefault(name, ElementType(target.mixes_in))
+    types.update((name, ElementType(kind)) for name, kind in chosen.items() if name not in kept)
     return with_float_types(read.receipt, read.kernels, types)
 
 

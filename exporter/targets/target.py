@@ -137,8 +137,8 @@ class Target(ABC):
     """As typed: "ort-cpu", "tensorrt-rtx:sm89"."""
     precisions: tuple[Precision, ...] = (Precision.FP32, Precision.FP16, Precision.INT8)
     """Those that it builds where it is asked for and no precision is."""
-    mixes_in: Precision = Precision.FP32
-    """The float type of the blocks that its engines in `mixed` keep."""
+    mixes_in: tuple[Precision, ...] = (Precision.FP32,)
+    """The float types in which its engines in `mixed` may keep blocks, the fastest first."""
     on_request: tuple[Precision, ...] = ()
     """Those that it builds where they are asked for; `dialect` says why it has not the others."""
 

@@ -111,14 +111,14 @@ class Engines:
         return {unit.name: unit for unit in units_of(self.graph, self.blocks)}
 
     def lowered(self, kept: Kept, kept_in: Precision | None = None) -> ir.Model:
-        """In the target's own float type, unless another is given."""
+        """In the target's first float type, unless another is given."""
         chosen, _ = kept_names(self.units, kept)
         to = Lowering(
             Precision.INT8,
             U8,
             ranges=self.ranges,
             chosen=chosen,
-            chosen_type=kept_in or self.target.mixes_in,
+            chosen_type=kept_in or self.target.mixes_in[0],
         )
         graph, _ = lower(self.graph, to)
         transplant(self.corrected, graph)
@@ -132,9 +132,9 @@ class Engines:
 
     def receipt(self, kept: Kept, told: Kept, kept_in: Precision | None = None) -> Receipt:
         """That of the engine which keeps some units, where others were chosen."""
-        counted = kept_names(self.units, told)[1]
+        chosen = dict.fromkeys(kept_names(self.units, told)[1], self.target.mixes_in[0])
         path = self.built(kept, kept_in)
-        return receipt_of(self.facts, self.target, Precision.MIXED, path, (), counted)
+        return receipt_of(self.facts, self.target, Precision.MIXED, path, (), chosen)
 
     def trials(self, limit_db: float, file: PointFile, times: Times | None = None) -> Trials:
         parts = split(self.reference, Budget(BudgetKind.MIN_SQNR, limit_db))

@@ -65,7 +65,7 @@ class OpenVino(Target):
         require(self.name, "OpenVINO", self.library)
         if BF16_FLAG in host.cpu_flags():
             self.precisions = (Precision.FP32, Precision.FP16, Precision.BF16, Precision.INT8)
-            self.mixes_in = Precision.BF16
+            self.mixes_in = (Precision.BF16, Precision.FP32)
 
     @classmethod
     def default_for(cls, kind: MachineKind) -> tuple[tuple[str, Precision], ...]:

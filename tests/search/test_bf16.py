@@ -79,6 +79,14 @@ def test_openvino_computes_the_chosen_blocks_in_bf16(
     assert found.residual_adds_fused == found.residual_adds == 3
 
 
+def test_openvino_names_the_head_that_is_kept_in_fp32(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(host, "cpu_flags", frozenset)
+    found = Engines.of(hurt(), tmp_path, "openvino").receipt(("head",), told=("head",))
+    assert found.verdict is Verdict.FUSED, found.reason
+
+
 @here
 def test_its_answers_are_those_of_the_graph(on_openvino: Engines, tmp_path: Path) -> None:
     with on_openvino.target.open(on_openvino.built((HURT,)), 1) as session:

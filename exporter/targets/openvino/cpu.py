@@ -231,13 +231,20 @@ def _write_ir(
 
 
 def _name_reproducibly(model: Any, content: bytes) -> None:
-    """Numbers what OpenVINO named by a counter of the whole process: same graph, same bytes."""
+    """Numbers what OpenVINO named by a counter of the whole process: same graph, same bytes.
+
+    What computes an output it names after that; it gets its node's name, by which one keeps it.
+    """
     import onnx
 
     proto = onnx.load_model_from_string(content).graph
     given = {name for node in proto.node for name in (node.name, *node.output)}
     given.update(value.name for value in (*proto.initializer, *proto.input))
+    outputs = {value.name for value in proto.output}
+    nodes = {node.output[0]: node.name for node in proto.node if node.output[0] in outputs}
     for index, op in enumerate(model.get_ordered_ops()):
         name, kind = op.get_friendly_name(), op.get_type_name()
+        if nodes.get(name):
+            op.set_friendly_name(nodes[name])
         if name not in given and re.fullmatch(rf"{kind}_\d+", name):
             op.set_friendly_name(f"{kind}.{index}")

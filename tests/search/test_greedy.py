@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,7 @@ import pytest
 from exporter.progress import Silent
 from exporter.search.budget import Budget, BudgetKind
 from exporter.search.greedy import Found, search
-from exporter.search.points import PointFile, front
+from exporter.search.points import Kept, PointFile, front
 from tests.search.engines import BASE_MS, COSTS, HURT, Engines, Times
 
 LIMIT_DB = 20.0
@@ -55,6 +55,25 @@ def test_a_stricter_budget_takes_more_blocks_and_gives_none_back_that_it_needs(
         without = trials.at(other for other in found.chosen.kept if other != unit)
         assert not budget.holds(without.figures)
     assert len(front(trials.points)) >= 4
+
+
+class Conversions(Times):
+    """Float costs little here, and each change between float and 8 bits a lot."""
+
+    def ratio(self, kept: Kept, engine: Path) -> float:
+        super().ratio(kept, engine)
+        changes = sum((a in kept) != (b in kept) for a, b in pairwise(COSTS))
+        return 1 + 0.02 * len(kept) + 0.3 * changes
+
+
+def test_where_conversions_cost_most_it_finds_the_long_run_of_float(engines: Engines) -> None:
+    budget = sqnr(LIMIT_DB)
+    trials = engines.trials(LIMIT_DB, PointFile(None, Silent()), Conversions())
+    found = search(trials, budget)
+    assert found.chosen is not None
+    assert len(found.chosen.kept) > 1
+    every = [trials.at(kept) for size in range(5) for kept in combinations(COSTS, size)]
+    assert found.chosen.ms == min(p.ms for p in every if budget.holds(p.figures))
 
 
 def test_the_same_costs_give_the_same_search(engines: Engines) -> None:

@@ -12,7 +12,8 @@
    If the budget fails there, the set goes on growing.
 
 What a decision hangs on is timed twice, and the second time counts: of many that were timed once,
-the one that looks fastest had the most luck.
+the one that looks fastest had the most luck, and one that is as fast may have had none. So all sets
+that are nearly as fast are timed again before one is taken.
 
 For the same points the outcome is the same: ties fall to the unit that comes first in the network.
 """
@@ -33,6 +34,10 @@ MOST_GIVEN_BACK: Final = 8
 """How many units of a set are tried without at most, once the budget holds."""
 TOO_SLOW: Final = 1.15
 """Where all units but one take so many times the fastest set's time, the other end is left."""
+FINALISTS: Final = 1.05
+"""Sets that take at most so many times the fastest one's time are timed again, the first
+MOST_FINALISTS of them."""
+MOST_FINALISTS: Final = 8
 LEAST_COST: Final = 0.005
 """A cost below this part of the all-INT8 engine's time cannot be told from none; of sets that are
 so near to the fastest, the one that keeps the fewest units is taken."""
@@ -193,12 +198,17 @@ class _Search:
         holding = self.holding()
         if not holding:
             return None
-        least = min(point.ms for point in holding) + LEAST_COST * self.at(()).ms
-        alike = [point for point in holding if point.ms <= least]
-        fastest = min(alike, key=lambda point: (len(point.kept), point.figures.error, point.kept))
-        if fastest.kept and fastest.kept not in self.timed_twice:
-            self.timed_again(fastest)
+        holding.sort(key=lambda point: (point.ms, point.kept))
+        near = [point for point in holding if point.ms <= FINALISTS * holding[0].ms]
+        finalists = near[:MOST_FINALISTS]
+        once = [p for p in finalists if p.kept and p.kept not in self.timed_twice]
+        if once:
+            for point in once:
+                self.timed_again(point)
             return self.confirmed()
+        least = holding[0].ms + LEAST_COST * self.at(()).ms
+        alike = [point for point in finalists if point.ms <= least]
+        fastest = min(alike, key=lambda point: (len(point.kept), point.figures.error, point.kept))
         self.looks += 1
         if self.budget.holds(self.trials.held_out(fastest.kept)):
             return fastest

@@ -112,10 +112,15 @@ def linked_tensorrt(onnxruntime: Path) -> int:
 
 def cuda_runtime_folder() -> Path | None:
     """Where a wheel of NVIDIA's has put the CUDA runtime; None: no wheel has."""
+    found = _in_wheels("libcudart.so.*")
+    return found[-1].parent if found else None
+
+
+def _in_wheels(pattern: str) -> list[Path]:
+    """Libraries of that name in NVIDIA's wheels, wherever `sys.path` has them."""
     spec = importlib.util.find_spec("nvidia")
     roots = (spec.submodule_search_locations if spec else None) or ()
-    found = sorted(file for root in roots for file in Path(root).glob("*/lib/libcudart.so.*"))
-    return found[-1].parent if found else None
+    return sorted(file for root in roots for file in Path(root).glob(f"*/lib/{pattern}"))
 
 
 def no_device() -> Obstacle | None:
@@ -134,10 +139,22 @@ def no_device() -> Obstacle | None:
 def _first_missing(libraries: Sequence[Library]) -> Obstacle | None:
     for library in libraries:
         try:
-            ctypes.CDLL(library.file)
+            _load(library.file)
         except OSError as error:
             return Obstacle(_what_is_missing(library.file, error), library.package)
     return None
+
+
+def _load(file: str) -> None:
+    """By its name, or else from a wheel: ONNX Runtime looks beside itself alone, and an environment
+    on top of another one has the wheels elsewhere."""
+    try:
+        ctypes.CDLL(file)
+    except OSError:
+        found = _in_wheels(file)
+        if not found:
+            raise
+        ctypes.CDLL(str(found[-1]))
 
 
 def _what_is_missing(file: str, error: OSError) -> str:

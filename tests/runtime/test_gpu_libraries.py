@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import shutil
 from pathlib import Path
 
 import onnxruntime
@@ -40,6 +42,21 @@ def test_the_first_missing_library_is_named_with_its_package() -> None:
     found = gpu_libraries._first_missing([gpu_libraries.Library("libc.so.6", "libc"), absent])
     assert found == Obstacle("libabsent.so.13 is not here", "nvidia-absent")
     assert str(found) == "libabsent.so.13 is not here; run: pip install 'nvidia-absent'"
+
+
+def test_a_wheel_is_found_wherever_the_path_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As where ONNX Runtime is in an environment on top of the one that has PyTorch and CUDA.
+    library = gpu_libraries.Library("libelsewhere.so.13", "nvidia-elsewhere")
+    assert gpu_libraries._first_missing([library]) is not None
+    folder = tmp_path / "nvidia" / "cu13" / "lib"
+    folder.mkdir(parents=True)
+    small = Path(onnxruntime.__file__).parent / "capi" / "libonnxruntime_providers_shared.so"
+    shutil.copyfile(small, folder / library.file)
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.invalidate_caches()
+    assert gpu_libraries._first_missing([library]) is None
 
 
 def test_packages_are_named_as_that_version_of_cuda_names_them() -> None:

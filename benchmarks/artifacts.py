@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+import attrs
+
 import exporter
 from benchmarks import executorch_xnnpack, modelopt, ncnn_runtime, quantizers, torchao_int8
 from benchmarks.gpu_peers import require_gpu, require_torch_tensorrt
@@ -177,21 +179,21 @@ def _ours(engine: str) -> Callable[[Recipe], Path]:
         out = recipe.path("ours" if together else f"ours-{folder_name(engine)}")
         if not (out / "manifest.json").exists():
             shape = recipe.model.spec.image_shape
-            export_model(
-                ExportRequest(
-                    source=recipe.model.spec.source,
-                    weights=recipe.weights,
-                    targets=TOGETHER if together else (target,),
-                    precisions=PRECISIONS if together else (precision,),
-                    out=out,
-                    seed=recipe.seed,
-                    image_size=int(shape[-1]),
-                    samples=8,
-                    calibration_samples=CALIBRATION,
-                    measure=False,
-                ),
-                recipe.progress,
+            precisions = PRECISIONS if together else (precision,)
+            request = ExportRequest(
+                source=recipe.model.spec.source,
+                weights=recipe.weights,
+                targets=TOGETHER if together else (target,),
+                precisions=precisions,
+                out=out,
+                seed=recipe.seed,
+                image_size=int(shape[-1]),
+                samples=8,
+                measure=False,
             )
+            if Precision.INT8 in precisions:  # else it is an option that nothing uses: refused
+                request = attrs.evolve(request, calibration_samples=CALIBRATION)
+            export_model(request, recipe.progress)
         manifest = manifests.read(out)
         built = manifest.engine(engine)
         if built is None or built.rejected:

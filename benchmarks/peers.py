@@ -14,6 +14,7 @@ import numpy as np
 
 from exporter.errors import MissingDependencyError
 from exporter.measure.clock import Run
+from exporter.runtime.machine import BF16_FLAG, cpu_flags
 from exporter.targets import Array
 
 Place = Callable[[Array], Run]
@@ -93,9 +94,7 @@ def load_openvino(job: Mapping[str, Any]) -> Place:
 
 def has_bf16() -> bool:
     """Whether this CPU computes in BF16. Where it does not, a product of torch's takes a minute."""
-    import openvino as ov
-
-    return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return BF16_FLAG in cpu_flags()
 
 
 def require_bf16() -> None:

@@ -129,7 +129,7 @@ class Worker:
             self._placed[request["warm_up"]] = self._timed
             first = sample_s(self._timed.run, 1)
             warm = asdict(warm_up(self._timed)) | {"first_s": first[0]}
-            return warm | {"cuda_graph": bool(self._job.get("cuda_graph"))}
+            return warm | {"cuda_graph": bool(self._job.get("cuda_graph")) or _replays(self._place)}
         if "inputs" in request:
             timed = self._clock.place(self._place, np.load(request["inputs"]))
             np.save(request["outputs"], np.asarray(first_output(timed.run())))
@@ -183,6 +183,12 @@ def clock_for(job: Mapping[str, Any]) -> Clock:
     from exporter.measure.cuda_clock import CudaClock
 
     return CudaClock(cuda_graph=bool(job.get("cuda_graph")))
+
+
+def _replays(place: Place) -> bool:
+    """Whether what is placed belongs to a session whose runtime captures CUDA graphs itself."""
+    session = getattr(place, "__self__", None)
+    return bool(getattr(session, "replays_cuda_graphs", False))
 
 
 def gpu_uuid() -> str:

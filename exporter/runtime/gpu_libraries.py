@@ -29,6 +29,8 @@ from exporter.runtime.errors import reason_of
 CUDA: Final = "CUDAExecutionProvider"
 TENSORRT: Final = "TensorrtExecutionProvider"
 DRIVER: Final = "libcuda.so.1"
+_FATAL: Final = 4
+"""ONNX Runtime's log level."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,9 @@ def why_not(provider: str) -> Obstacle | None:
 
     if provider not in ort.get_available_providers():
         return Obstacle(f"onnxruntime {ort.__version__} has no {provider}; onnxruntime-gpu has it")
+    # Each plan of cuDNN's that does not fit is an error in its log, and the next one is tried; what
+    # fails in the end is in an exception.
+    ort.set_default_logger_severity(_FATAL)
     # It prints what it does not find, without saying what has it: that is told below.
     with contextlib.redirect_stdout(io.StringIO()):
         ort.preload_dlls()
@@ -75,7 +80,7 @@ def why_not(provider: str) -> Obstacle | None:
         return None
     problem = _first_missing(cuda_libraries(int(cuda)))
     if problem is None and provider == TENSORRT:
-        problem = _no_tensorrt(linked_tensorrt(Path(ort.__file__).parent), str(ort.__version__))
+        problem = _no_tensorrt(Path(ort.__file__).parent, str(ort.__version__))
     return problem or no_device()
 
 
@@ -147,7 +152,8 @@ def _first_missing(libraries: Sequence[Library]) -> Obstacle | None:
 
 def _load(file: str) -> None:
     """By its name, or else from a wheel: ONNX Runtime looks beside itself alone, and an environment
-    on top of another one has the wheels elsewhere."""
+    on top of another one has the wheels elsewhere.
+    """
     try:
         ctypes.CDLL(file)
     except OSError:
@@ -165,7 +171,11 @@ def _what_is_missing(file: str, error: OSError) -> str:
     return f"{file} does not load ({reason_of(error)})"
 
 
-def _no_tensorrt(major: int, onnxruntime: str) -> Obstacle | None:
+def _no_tensorrt(folder: Path, onnxruntime: str) -> Obstacle | None:
+    try:
+        major = linked_tensorrt(folder)
+    except OSError as error:
+        return Obstacle(f"{error.filename} cannot be read: {error.strerror}", "onnxruntime-gpu")
     # Its package loads its libraries when it is imported.
     with contextlib.suppress(ImportError, OSError):
         importlib.import_module("tensorrt")

@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from exporter.runtime import gpu_libraries
+from exporter.runtime import cuda_graphs, gpu_libraries
 from exporter.runtime.description import Requirements
 from exporter.runtime.errors import NoEngineError, reason_of
 from exporter.runtime.machine import BF16_FLAG, cpu_flags, saturates_u8s8
@@ -111,6 +111,8 @@ class OnnxRuntimeSession:
             raise NoEngineError(f"it takes ({types}); expected tensors of numbers")
         self._names: list[str] = [given.name for given in inputs]
         self._outputs = [output.name for output in self._session.get_outputs()]
+        as_graph = requires.provider_options.get(providers[0], {}).get(cuda_graphs.OPTION) == "1"
+        self._graphs = cuda_graphs.CudaGraphs(self._session) if as_graph else None
         self.outputs = tuple(frozenset({name}) for name in self._outputs)
         self.inputs = tuple(
             InputSpec(
@@ -123,6 +125,8 @@ class OnnxRuntimeSession:
 
     def run(self, batches: Sequence[Array]) -> list[Array]:
         feeds = dict(zip(self._names, batches, strict=True))
+        if self._graphs is not None:
+            return self._graphs.run(self._outputs, feeds)
         outputs: list[Array] = self._session.run(self._outputs, feeds)
         return outputs
 

@@ -21,6 +21,8 @@ from benchmarks.suite import BASELINE, CPU_ENTRIES, ENTRIES, FULL, QUICK, Suite,
 from exporter.artifact import Skipped
 from exporter.commands import compare
 from exporter.errors import UsageError
+from exporter.images.samples import open_data
+from exporter.models.sources import define
 from exporter.progress import Silent
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # inside peers' libraries
@@ -172,6 +174,20 @@ def test_artifacts_are_built_once_and_unknown_ones_say_why(tmp_path: Path) -> No
     assert isinstance(bf16, Path) or "no BF16" in bf16.skipped
     assert first.bytes("plain-bf16") is None or isinstance(bf16, Path)
     assert not isinstance(eager, Skipped)
+
+
+def test_an_engine_of_ours_that_is_built_alone_and_in_float(tmp_path: Path) -> None:
+    # On a GPU, and in BF16, an engine's export builds no INT8, whose options it then refuses.
+    model = define("resnet18", "random", image_size=32, progress=Silent())
+    recipe = artifacts.Recipe(
+        model,
+        data=open_data(model.spec, None),
+        folder=tmp_path,
+        seed=0,
+        weights="random",
+        progress=Silent(),
+    )
+    assert artifacts._ours("ort-cpu.fp16")(recipe).is_file()
 
 
 def test_the_quick_suite_is_part_of_the_full_one() -> None:

@@ -7,6 +7,7 @@ engine was found to be is in it as properties. Without a GPU every test is skipp
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ from exporter.progress import Silent
 from exporter.prove.receipt import make_receipt
 from exporter.quantize.calibrate import calibrate
 from exporter.targets import Array, BuildOptions, Target, UnreadableKernels, get_target
-from exporter.targets.ort.session import open_graph
+from exporter.targets.ort.session import OrtSession, open_graph
 
 pytestmark = [
     pytest.mark.gpu,
@@ -121,6 +122,30 @@ def test_engine(
             error = np.linalg.norm(session.run(inputs) - expected) / np.linalg.norm(expected)
             record_property(f"rel_l2 at batch {batch}", float(error))
             assert error < LIMITS[precision]
+
+
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16])
+def test_a_graph_computes_what_it_is_given_now(
+    precision: Precision, facts_and_lower: tuple[GraphFacts, Lower], tmp_path: Path
+) -> None:
+    """From any thread, at any batch size, in any order: nothing of an earlier call is left."""
+    _, lower_for = facts_and_lower
+    target = the_target("ort-cuda", precision)
+    graph = lower_for(target, precision)
+    built = target.build(graph, precision, tmp_path / str(precision), BuildOptions())
+    given = [images(batch) * scale for scale in (1, 0.5) for batch in (1, 3, 2, 3, 1)]
+    given += [images(batch) for batch in range(4, 24)]  # more sizes than graphs are kept
+    with (
+        target.open(built.files[0], 1) as session,
+        open_graph(graph, 2) as exact,
+        ThreadPoolExecutor(4) as callers,
+    ):
+        assert isinstance(session, OrtSession)
+        assert session.replays_cuda_graphs
+        for inputs, found in zip(given, callers.map(session.run, given), strict=True):
+            expected = exact.run(inputs)
+            error = np.linalg.norm(found - expected) / np.linalg.norm(expected)
+            assert error < LIMITS[precision], inputs.shape
 
 
 def test_the_timing_cache_makes_the_second_build_faster(

@@ -139,13 +139,14 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
 COMPILER = """
 import sys
 from pathlib import Path
-from exporter.targets.ort import cuda, gpu, tensorrt
+from exporter.targets.ort import cuda, cuda_options, gpu, tensorrt
 from exporter.targets.tensorrt.settings import TensorRtSettings
 from exporter.artifact import Precision
 from exporter.errors import ExporterError
 
 graph, provider = Path(sys.argv[1]), sys.argv[2]
-options = cuda.OPTIONS if provider == cuda.PROVIDER else tensorrt.build_options(
+half = cuda_options.options_for(allow_fallback=False) | {cuda_options.LAYOUT: "1"}
+options = half if provider == cuda.PROVIDER else tensorrt.build_options(
     Precision.FP16, TensorRtSettings(optimization_level=3, timing_cache="times"),
     {"x": ("n", 3, 8, 8)}, "10.16", Path("engine.onnx"),
 )

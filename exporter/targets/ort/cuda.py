@@ -19,7 +19,6 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -27,6 +26,14 @@ import numpy as np
 from exporter import host
 from exporter.artifact import Dialect, Kernel, Operation, Precision, Verdict
 from exporter.errors import BuildError, UsageError
+from exporter.runtime import cuda_graphs
+from exporter.targets.ort.cuda_options import (
+    LAYOUT,
+    OPTIONS,
+    one_by_one,
+    options_for,
+    time_layouts,
+)
 from exporter.targets.ort.gpu import (
     OrtGpuTarget,
     built_with_fallback,
@@ -47,21 +54,10 @@ PROVIDER: Final = "CUDAExecutionProvider"
 PROFILE: Final = "profile.json"
 """What one run of the engine showed, and whether its build was allowed nodes on the CPU."""
 
-OPTIONS: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        # Measured once per shape at load; HEURISTIC may pick a kernel that is several times slower.
-        "cudnn_conv_algo_search": "EXHAUSTIVE",
-        "cudnn_conv_use_max_workspace": "1",
-        # TF32 is on by default and beyond FP32's parity limit.
-        "use_tf32": "0",
-        "do_copy_in_default_stream": "1",
-        "arena_extend_strategy": "kSameAsRequested",
-        "enable_cuda_graph": "0",
-    }
-)
-
-# cuDNN's kernels for what its fused convolution would have done inside.
-_SEPARATE: Final = re.compile(r"op_?tensor|add_?tensor|activation_fw|addbias", re.IGNORECASE)
+# cuDNN's kernels for what its fused convolution would have done inside. A plain convolution has
+# its bias added by one of the first kind, too.
+_ADDITION: Final = re.compile(r"op_(generic_)?tensor|add_?tensor|addbias", re.IGNORECASE)
+_ACTIVATION: Final = re.compile(r"activation_fw", re.IGNORECASE)
 
 
 class OrtCuda(OrtGpuTarget):
@@ -91,11 +87,7 @@ class OrtCuda(OrtGpuTarget):
         return Verdict.UNVERIFIED if precision is Precision.FP32 else Verdict.PARTIAL
 
     def build(
-        self,
-        graph: Path,
-        precision: Precision,  # noqa: ARG002
-        out: Path,
-        options: BuildOptions,
+        self, graph: Path, precision: Precision, out: Path, options: BuildOptions
     ) -> BuildResult:
         """Copies the graph to `<out>.onnx` and profiles one run of it to `<out>.profile.json`.
 
@@ -109,7 +101,7 @@ class OrtCuda(OrtGpuTarget):
         try:
             with tempfile.TemporaryDirectory(dir=out.parent, prefix=".build-") as folder:
                 copy = Path(shutil.copyfile(graph, Path(folder, engine.name)))
-                described = _describe(copy, Path(folder), options.allow_fallback)
+                described = _describe(copy, Path(folder), precision, options)
                 profile = Path(folder, PROFILE)
                 profile.write_text(json.dumps(described, sort_keys=True), encoding="utf-8")
                 copy.replace(engine)
@@ -124,7 +116,7 @@ class OrtCuda(OrtGpuTarget):
             {
                 "compute_capability": here.compute_capability,
                 "versions": {"onnxruntime": version()},
-                "provider_options": {PROVIDER: dict(OPTIONS)},
+                "provider_options": {PROVIDER: described["provider_options"]},
                 "allow_fallback": options.allow_fallback,
             },
         )
@@ -132,8 +124,8 @@ class OrtCuda(OrtGpuTarget):
     def open(self, engine: Path, threads: int) -> OrtSession:
         """Loads an engine on the GPU, with the fallback that its build was allowed."""
         allowed = built_with_fallback(_account_file(engine))
-        return OrtSession(
-            gpu_session(engine, PROVIDER, OPTIONS, threads=threads, allow_fallback=allowed)
+        return open_as_served(
+            engine, _provider_options(engine), allow_fallback=allowed, threads=threads
         )
 
     def kernels(self, engine: Path) -> tuple[tuple[Kernel, ...], str]:
@@ -182,13 +174,11 @@ def unfused_where_shown(kernels: tuple[Kernel, ...], cuda_kernels: list[str]) ->
     """Takes the sum and the Relu out of fused convolutions where cuDNN ran them separately.
 
     A profile does not say which node a CUDA kernel belongs to. So if there is even one such kernel
-    and the graph has no other node that explains it, no fused convolution is believed.
+    that no plain convolution's bias explains, no fused convolution is believed.
     """
-    separate = [name for name in cuda_kernels if _SEPARATE.search(name)]
-    explained = any(
-        not _IN_A_CONVOLUTION.isdisjoint(k.does) and Operation.CONV not in k.does for k in kernels
-    )
-    if not separate or explained:
+    plain = sum(kernel.does == (Operation.CONV,) for kernel in kernels)
+    additions = sum(_ADDITION.search(name) is not None for name in cuda_kernels)
+    if additions <= plain and not any(map(_ACTIVATION.search, cuda_kernels)):
         return kernels
     believed = []
     for kernel in kernels:
@@ -211,22 +201,45 @@ def unfused_where_shown(kernels: tuple[Kernel, ...], cuda_kernels: list[str]) ->
     return tuple(believed)
 
 
-def _describe(engine: Path, folder: Path, allow_fallback: bool) -> dict[str, Any]:
+def _describe(
+    engine: Path, folder: Path, precision: Precision, options: BuildOptions
+) -> dict[str, Any]:
     """One run of the engine: where its nodes are, and which CUDA kernels it launches."""
-    session = gpu_session(engine, PROVIDER, OPTIONS, allow_fallback=allow_fallback)
+    allow_fallback = options.allow_fallback
+    given = options_for(allow_fallback=allow_fallback)
+    session = gpu_session(engine, PROVIDER, one_by_one(given), allow_fallback=allow_fallback)
     feed = {
-        given.name: np.zeros(
-            [size if isinstance(size, int) else 1 for size in given.shape],
-            np.uint8 if "uint8" in given.type else np.float32,
+        each.name: np.zeros(
+            [size if isinstance(size, int) else options.batches[0] for size in each.shape],
+            np.uint8 if "uint8" in each.type else np.float32,
         )
-        for given in session.get_inputs()
+        for each in session.get_inputs()
     }
+    layouts: dict[str, float] = {}
+    if precision is Precision.FP16:
+        layouts = time_layouts(
+            lambda tried: open_as_served(engine, tried, allow_fallback=allow_fallback), given, feed
+        )
+        given[LAYOUT] = min(layouts, key=layouts.__getitem__)
+        session = gpu_session(engine, PROVIDER, one_by_one(given), allow_fallback=allow_fallback)
     session.run(None, feed)
     return {
         "allow_fallback": allow_fallback,
+        "provider_options": given,
+        "layout_ms": layouts,
         "placements": placements(session),
         "cuda_kernels": _launched(lambda: session.run(None, feed), folder),
     }
+
+
+def open_as_served(
+    engine: Path, given: Mapping[str, str], *, allow_fallback: bool, threads: int = 1
+) -> OrtSession:
+    """An engine with those options of the provider, its graph replayed if they say so."""
+    return OrtSession(
+        gpu_session(engine, PROVIDER, given, threads=threads, allow_fallback=allow_fallback),
+        cuda_graphs=given.get(cuda_graphs.OPTION) == "1",
+    )
 
 
 def _launched(run: Any, folder: Path) -> list[str]:
@@ -238,7 +251,8 @@ def _launched(run: Any, folder: Path) -> list[str]:
     if not torch.cuda.is_available():
         return []
     # CUPTI traces the whole process, so ONNX Runtime's kernels are in it too.
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as trace:
+    activities = [torch.profiler.ProfilerActivity.CUDA]
+    with torch.profiler.profile(activities=activities, acc_events=True) as trace:
         run()
         torch.cuda.synchronize()
     path = folder / "trace.json"
@@ -252,8 +266,19 @@ def _optimized(engine: Path, folder: Path, allow_fallback: bool) -> Path:
     optimized = folder / "optimized.onnx"
     options = session_options(1)
     options.optimized_model_filepath = str(optimized)
-    gpu_session(engine, PROVIDER, OPTIONS, allow_fallback=allow_fallback, config=options)
+    given = one_by_one(_provider_options(engine))
+    gpu_session(engine, PROVIDER, given, allow_fallback=allow_fallback, config=options)
     return optimized
+
+
+def _provider_options(engine: Path) -> dict[str, str]:
+    """Those that an engine was built with; of one that is older than its record of them, the
+    options of then.
+    """
+    try:
+        return dict(_account(engine)["provider_options"])
+    except (UnreadableKernels, KeyError):
+        return dict(OPTIONS)
 
 
 def _account_file(engine: Path) -> Path:

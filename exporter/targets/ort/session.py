@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from exporter.errors import BuildError
+from exporter.runtime.cuda_graphs import NO_GRAPH, CudaGraphs, run_options
 from exporter.runtime.errors import reason_of
 from exporter.runtime.inputs import by_name
 from exporter.runtime.machine import cpu_flags, saturates_u8s8
@@ -98,11 +99,18 @@ class OrtSession:
     A batch is (N, ...) of its one input, or records (N,) of several (`runtime/inputs.py`).
     """
 
-    def __init__(self, session: ort.InferenceSession) -> None:
+    def __init__(self, session: ort.InferenceSession, *, cuda_graphs: bool = False) -> None:
+        """`cuda_graphs`: the session's CUDA provider was made with `enable_cuda_graph`."""
         self._session: ort.InferenceSession | None = session
+        self._graphs = CudaGraphs(session) if cuda_graphs else None
         self._input: str = session.get_inputs()[0].name
         self._outputs: list[str] = [output.name for output in session.get_outputs()]
         self._output = self._outputs[0]
+
+    @property
+    def replays_cuda_graphs(self) -> bool:
+        """Whether ONNX Runtime launches an inference as one CUDA graph."""
+        return self._graphs is not None
 
     def run(self, batch: Array) -> Array:
         """The first output for a batch of the type that the graph's input has.
@@ -133,6 +141,8 @@ class OrtSession:
             raise BuildError("this ONNX Runtime session is closed; open the engine again")
         try:
             contiguous = {name: np.ascontiguousarray(batch) for name, batch in feeds.items()}
+            if self._graphs is not None:
+                return self._graphs.run(outputs, contiguous)
             answers: list[Array] = self._session.run(outputs, contiguous)
         except Exception as error:
             reason = reason_of(error)
@@ -160,34 +170,37 @@ class OrtSession:
         for name in self._outputs:
             binding.bind_output(name, *place)
 
-        def run() -> torch.Tensor:
+        def start(options: ort.RunOptions | None) -> None:
             if given.is_cuda:  # what fills the input is on another stream than ONNX Runtime's
                 torch.cuda.current_stream().synchronize()
             try:
-                session.run_with_iobinding(binding)
+                session.run_with_iobinding(binding, options)
             except Exception as error:
                 reason = reason_of(error)
                 raise BuildError(f"onnxruntime {version()} failed to run: {reason}") from None
-            return answer
 
-        # The first run tells the output's shape; from then on it has a place.
-        answer = torch.empty(0)
-        run()
-        first = binding.get_outputs()[0]
-        answer = torch.empty(
-            first.shape(),
-            dtype=getattr(torch, _element_type(first.data_type())),
-            device=given.device,
-        )
-        binding.bind_output(
-            self._output, *place, np.dtype(_element_type(first.data_type())), tuple(first.shape()),
-            answer.data_ptr(),
-        )  # fmt: skip
+        # The first run tells how large the outputs are; from then on each has a place, which a
+        # graph needs.
+        start(None if self._graphs is None else run_options(NO_GRAPH))
+        answers = []
+        for name, found in zip(self._outputs, binding.get_outputs(), strict=True):
+            kind = _element_type(found.data_type())
+            answer = torch.empty(found.shape(), dtype=getattr(torch, kind), device=given.device)
+            binding.bind_output(
+                name, *place, np.dtype(kind), tuple(found.shape()), answer.data_ptr()
+            )
+            answers.append(answer)
+        graph = None if self._graphs is None else self._graphs.new_graph()
+
+        def run() -> torch.Tensor:
+            start(graph)
+            return answers[0]
+
         return run
 
     def close(self) -> None:
         """Frees the session and its threads."""
-        self._session = None
+        self._session = self._graphs = None
 
     def __enter__(self) -> OrtSession:
         return self

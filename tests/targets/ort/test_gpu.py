@@ -6,6 +6,8 @@ GPU's where a session is needed, since ONNX Runtime records placements the same 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -17,7 +19,8 @@ from exporter import host
 from exporter.artifact import Dialect, ElementType, Kernel, Operation, Precision
 from exporter.errors import BuildError, MissingDependencyError, UsageError, install_command
 from exporter.targets import UnreadableKernels, get_target
-from exporter.targets.ort.cuda import OPTIONS, OrtCuda, unfused_where_shown
+from exporter.targets.ort.cuda import OrtCuda, unfused_where_shown
+from exporter.targets.ort.cuda_options import OPTIONS, options_for, time_layouts
 from exporter.targets.ort.gpu import (
     CPU_PROVIDER,
     OrtGpuTarget,
@@ -25,6 +28,7 @@ from exporter.targets.ort.gpu import (
     gpu_session,
     placements,
 )
+from exporter.targets.ort.session import OrtSession, make_session, session_options
 from exporter.targets.ort.tensorrt import OrtTensorRt, build_options, embedded_engine
 from exporter.targets.tensorrt.settings import Profile, TensorRtSettings
 from tests.graphs import random as numbers
@@ -145,8 +149,10 @@ FUSED = Kernel(
     outputs=("layer1.0.relu_1",),
     labels=("layer1.0.add",),
 )
-WHOLE = ["cudnn_infer_ampere_scudnn_winograd_128x128_ldg1_ldg4_relu_tile148t_nt_v1"]
-SEPARATE = [*WHOLE, "void op_tensor_kernel_alpha2_zero<2, float, float, float, 1>(...)"]
+# As an NVIDIA H200 with cuDNN 9.19 names them, cut short.
+WHOLE = ["void implicit_convolve_sgemm<float, float, 1024, 5, 5, 3, 3, 3, 1, false>(...)"]
+ADDITION = "void op_generic_tensor_kernel<3, float, float, float, 256, (cudnnGenericOp_t)0>(...)"
+SEPARATE = [*WHOLE, ADDITION]
 
 
 def test_cuda_kernels_that_show_no_separate_sum_leave_the_fusion() -> None:
@@ -161,9 +167,33 @@ def test_cuda_kernels_that_show_a_separate_sum_undo_the_fusion() -> None:
     assert rest.outputs == FUSED.outputs
 
 
-def test_cuda_kernels_of_the_graphs_own_sums_prove_nothing_against_the_fused() -> None:
-    alone = Kernel("add", "Add", (Operation.ADD,), ElementType.FP32, ("a", "b"), ("c",))
-    assert unfused_where_shown((FUSED, alone), SEPARATE) == (FUSED, alone)
+def test_an_activation_of_cudnns_own_undoes_the_fusion() -> None:
+    shown = [*WHOLE, "void cudnn::ops::activation_fw_4d_kernel<float, float, 128, 1>(...)"]
+    assert len(unfused_where_shown((FUSED,), shown)) == 2
+
+
+def test_a_plain_convolutions_bias_explains_one_addition_and_no_more() -> None:
+    projection = replace(FUSED, name="projection", op="Conv", does=(Operation.CONV,))
+    assert unfused_where_shown((FUSED, projection), SEPARATE) == (FUSED, projection)
+    assert len(unfused_where_shown((FUSED, projection), [*SEPARATE, ADDITION])) == 3
+
+
+def test_cuda_engines_are_one_graph_unless_nodes_may_be_on_the_cpu() -> None:
+    assert options_for(allow_fallback=False)["enable_cuda_graph"] == "1"
+    assert options_for(allow_fallback=True)["enable_cuda_graph"] == "0"
+
+
+def test_both_layouts_of_a_half_engine_are_timed_as_it_is_run(graph: Path) -> None:
+    opened = []
+
+    def open_with(given: Mapping[str, str]) -> OrtSession:
+        opened.append(dict(given))
+        return OrtSession(make_session(graph, session_options(1)))
+
+    found = time_layouts(open_with, {"use_tf32": "0"}, {"x": numbers(2, 3, 8, 8)})
+    assert opened == [{"use_tf32": "0", "prefer_nhwc": value} for value in ("0", "1")]
+    assert set(found) == {"0", "1"}
+    assert all(0 < ms < 1e4 for ms in found.values())
 
 
 def test_tensorrt_provider_options() -> None:

@@ -1,7 +1,7 @@
 # Serves a packed Triton repository, and is unhealthy where it does not answer a golden input rightly.
 # TAG is the container that the repository's README.md names. From the checkout:
 #   docker build -f docker/triton.Dockerfile --build-arg TAG=25.11-py3 -t resnet-triton docker
-#   docker run --rm --gpus all -p 8000:8000 -p 8001:8001 -v "$PWD/dist/models:/models:ro" \
+#   docker run --rm --gpus all -p 127.0.0.1:8000:8000 -p 127.0.0.1:8001:8001 -v "$PWD/dist/models:/models:ro" \
 #       resnet-triton --load-model=resnet50
 # Linted, never built here: the base is NVIDIA's, and needs a GPU.
 ARG TAG=25.11-py3

@@ -103,15 +103,20 @@ class Release:
 
 def with_engine(release: Release, engine: EngineRecord) -> Release:
     """The release with one of its engines alone."""
-    others = (
-        LeftOut(other.id, "not asked for") for other in release.engines if other.id != engine.id
-    )
+    return with_engines(release, (engine,), "not asked for")
+
+
+def with_engines(release: Release, engines: tuple[EngineRecord, ...], reason: str) -> Release:
+    """The release with some of its engines, in its order; `reason` is why the others stay out."""
+    kept = {engine.id for engine in engines}
+    others = (LeftOut(other, reason) for other in release.ids if other not in kept)
+    tolerances = {name: one for name, one in release.bundle.tolerances.items() if name in kept}
     bundle = replace(
         release.bundle,
-        tolerances={engine.id: release.bundle.tolerances[engine.id]},
+        tolerances=tolerances,
         left_out=(*release.bundle.left_out, *others),
     )
-    return replace(release, manifest=release.manifest.only((engine,)), bundle=bundle)
+    return replace(release, manifest=release.manifest.only(engines), bundle=bundle)
 
 
 def p50_of(engine: EngineRecord) -> float:

@@ -13,9 +13,6 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -26,22 +23,15 @@ from exporter.pack.bundle import write_bundle
 from exporter.pack.checksums import write_sums
 from exporter.pack.destination import packed_folder
 from exporter.pack.packable import Release, Written
+from exporter.pack.probe import golden_probe
 from exporter.pack.rebuild import graph_of, rebuilding
 from exporter.pack.request import PackRequest
+from exporter.pack.runtime_copy import write_runtime
+from exporter.pack.served import Served, served_model
 from exporter.pack.template_files import render, shipped
-from exporter.pack.tolerances import ROUNDING, reference_tolerance
 from exporter.pack.triton_backends import BACKENDS, PYTHON, choose_engine, largest_batch, on_gpu
-from exporter.pack.triton_config import (
-    LABELS,
-    VERSION,
-    Served,
-    WarmUp,
-    config_text,
-    served_model,
-)
+from exporter.pack.triton_config import LABELS, VERSION, WarmUp, config_text
 from exporter.pack.triton_container import Choice, choose_container
-from exporter.runtime.goldens import worst_error
-from exporter.runtime.outputs import columns
 from exporter.targets import target_class
 
 
@@ -67,7 +57,7 @@ def write_repository(release: Release, request: PackRequest, folder: Path) -> Wr
     engine, backend = choose_engine(release, request.backend)
     server = choose_container(engine, backend, request.container)
     batching = plan_of(release, engine, request.slo_ms)
-    served = served_model(release, backend)
+    served = served_model(release, by_runtime=backend == PYTHON)
     model = folder / release.name
     version = model / VERSION
     version.mkdir(parents=True)
@@ -78,6 +68,7 @@ def write_repository(release: Release, request: PackRequest, folder: Path) -> Wr
         for target, file in zip(BACKENDS[backend].files, engine.files, strict=False):
             (version / target).write_bytes(release.read(file))
     warmups = _write_warmups(model / "warmup", served, batching)
+    asked = [f"{release.name}/warmup/{file}" for file in warmups[0].files]
     again = rebuilding(release, request, engine, server.tag)
     if again is not None:
         (model / "onnx").mkdir()
@@ -88,9 +79,8 @@ def write_repository(release: Release, request: PackRequest, folder: Path) -> Wr
         model / "config.pbtxt": config_text(
             release.name, engine, backend, served, batching, warmups
         ),
-        folder / "probe.json": json.dumps(asdict(_probe(release, engine, served, warmups[0])))
-        + "\n",
-        folder / "probe.py": shipped("triton_probe.py"),
+        folder / "probe.json": golden_probe(release, engine, served, asked).to_text(),
+        folder / "probe.py": shipped("probe.py"),
         folder / "README.md": render(
             "triton_readme.md.j2",
             model=release.name,
@@ -133,12 +123,7 @@ def plan_of(release: Release, engine: EngineRecord, slo_ms: float | None) -> Bat
 def _write_python_model(release: Release, version: Path) -> None:
     """model.py, a copy of `exporter.runtime`, and the bundle that it serves."""
     (version / "model.py").write_text(shipped("triton_model.py"), encoding="utf-8", newline="\n")
-    package = version / "exporter" / "runtime"
-    package.mkdir(parents=True)
-    (package.parent / "__init__.py").write_text('"""Holds a copy of `exporter.runtime`."""\n')
-    for module in resources.files("exporter.runtime").iterdir():
-        if module.name.endswith(".py"):
-            (package / module.name).write_bytes(module.read_bytes())
+    write_runtime(version)
     (version / "bundle").mkdir()
     write_bundle(release, version / "bundle")
 
@@ -157,61 +142,6 @@ def _write_warmups(folder: Path, served: Served, batching: Batching) -> list[War
             (folder / files[-1]).write_bytes(np.ascontiguousarray(samples).tobytes())
         warmups.append(WarmUp(batch, tuple(files)))
     return warmups
-
-
-@dataclass(frozen=True)
-class ProbeInput:
-    """One input of the golden request."""
-
-    name: str
-    datatype: str
-    shape: list[int]
-    data: str
-    """Its bytes: a file, relative to probe.json."""
-
-
-@dataclass(frozen=True)
-class Probe:
-    """probe.json: one golden request, its answer, and how far from it an answer may be."""
-
-    model: str
-    inputs: list[ProbeInput]
-    output: str
-    expected: list[float]
-    tolerance: float
-    """Relative L2."""
-
-
-def _probe(release: Release, engine: EngineRecord, served: Served, warmup: WarmUp) -> Probe:
-    """The python backend may serve any engine of the bundle, so their own answers are allowed."""
-    asked = np.arange(served.fixed or 1) % len(release.goldens.inputs)
-    # One answer tells: the classes' where there are any, else the smallest.
-    sizes = [output.size for output in served.outputs]
-    index = sizes.index(min(sizes)) if served.scores is None else served.scores
-    place = list(columns(served.outputs))[index]
-    expected, tolerance = release.goldens.outputs[asked, place], reference_tolerance(engine)
-    own = {name: answers[asked, place] for name, answers in release.goldens.answers.items()}
-    if all(name in own for name in release.ids):
-        expected = own[engine.id]
-        images = served.inputs[0].samples is release.goldens.images
-        others = own.values() if images else [expected]
-        spread = max(worst_error(answer, expected) for answer in others)
-        tolerance = spread + max(ROUNDING[other.precision] for other in release.engines)
-    return Probe(
-        model=release.name,
-        inputs=[
-            ProbeInput(
-                given.name,
-                given.datatype,
-                [*(() if served.fixed else (1,)), *served.shape_of_input(given)],
-                data=f"{release.name}/warmup/{file}",
-            )
-            for given, file in zip(served.inputs, warmup.files, strict=True)
-        ],
-        output=served.outputs[index].name,
-        expected=expected.ravel().astype(float).tolist(),
-        tolerance=tolerance,
-    )
 
 
 def _notes(backend: str, server: Choice) -> tuple[str, ...]:

@@ -5,75 +5,17 @@ https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/use
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
-
-import numpy.typing as npt
+from typing import Final
 
 from exporter.builds.records import EngineRecord
 from exporter.pack.batching import Batching
-from exporter.pack.packable import Release
 from exporter.pack.protobuf_text import Message, Value, Word, parameters, text_format
-from exporter.pack.triton_backends import BACKENDS, PYTHON, on_gpu
-from exporter.prove.outputs import parts_of
-from exporter.runtime.inputs import by_name
-from exporter.runtime.outputs import Output
+from exporter.pack.served import Served
+from exporter.pack.triton_backends import BACKENDS, on_gpu
 
 VERSION: Final = "1"
 LABELS: Final = "labels.txt"
-_TYPES: Final[Mapping[str, str]] = {"float32": "FP32", "float16": "FP16", "uint8": "UINT8"}
-
-
-@dataclass(frozen=True)
-class ServedInput:
-    """One input as Triton's clients see it."""
-
-    name: str
-    samples: npt.NDArray[Any]
-    """Golden inputs as requests carry them, (N, ...)."""
-
-    @property
-    def datatype(self) -> str:
-        """In the words of the inference protocol."""
-        return _TYPES[self.samples.dtype.name]
-
-
-@dataclass(frozen=True)
-class Served:
-    """A model as Triton's clients see it."""
-
-    inputs: tuple[ServedInput, ...]
-    outputs: tuple[Output, ...]
-    scores: int | None
-    """Which of them has the classes that labels.txt names; None: none."""
-    fixed: int | None
-    """The one batch size that the engine takes; None: any. Triton has no such batches: it is told
-    of none (`max_batch_size: 0`), and the dimension becomes part of every shape."""
-
-    def shape_of_input(self, given: ServedInput) -> list[int]:
-        """Of one request without its batch, where Triton batches; else of the whole."""
-        return self._whole([*given.samples.shape[1:]])
-
-    def shape_of(self, output: Output) -> list[int]:
-        """Of an answer, as `shape_of_input`."""
-        return self._whole([*output.shape])
-
-    def _whole(self, sizes: list[int]) -> list[int]:
-        return sizes if self.fixed is None else [self.fixed, *sizes]
-
-
-def served_model(release: Release, backend: str) -> Served:
-    """The model behind a backend: of images where the backend prepares them, else of tensors."""
-    model, goldens = release.manifest.model, release.goldens
-    inputs = by_name(goldens.inputs, model.input.name)
-    if backend == PYTHON and goldens.images is not None:
-        inputs = {"images": goldens.images}
-    served = tuple(ServedInput(name, samples) for name, samples in inputs.items())
-    declared = model.input.shape[0]
-    fixed = declared if isinstance(declared, int) and backend != PYTHON else None
-    outputs = parts_of(model) or (Output(model.output.name, (len(release.labels),)),)
-    return Served(served, outputs, model.scores, fixed)
 
 
 @dataclass(frozen=True)

@@ -144,7 +144,7 @@ def test_a_plan_without_weights_is_not_served(tmp_path: Path) -> None:
 def test_other_engines_are_told_what_the_container_has(tmp_path: Path) -> None:
     done = packed(digits_build(), tmp_path, backend="onnxruntime", container="25.11-py3")
     assert "container 25.11-py3 has onnxruntime 1.23.2; ort-cpu.fp32 was valid" in done.notes[-1]
-    assert "docker run --rm -p 8000" in (done.path / "README.md").read_text()
+    assert "docker run --rm -p 127.0.0.1:8000:8000 " in (done.path / "README.md").read_text()
     with pytest.raises(UsageError, match="no backend onnxruntime"):
         packed(digits_build(), tmp_path, backend="onnxruntime", container="25.11-vllm-python-py3")
     # A Python backend is in each of them.

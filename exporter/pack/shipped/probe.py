@@ -4,6 +4,8 @@
     probe.py                          exit code 0 where it answers rightly, else 1: a liveness probe
     probe.py --watch 2 --reload       asks every 2 s and loads the model again when it fails
 
+For servers of KServe's inference protocol with its binary tensors: Triton, OpenVINO Model Server.
+
 Triton calls a model ready although the process behind its Python backend has died, and does not
 start another one; what was asked of it fails within seconds. `--reload` unloads and loads the model
 through Triton's repository API, which needs `tritonserver --model-control-mode=explicit`.

@@ -197,11 +197,15 @@ test-browser: $(READY_DEV) ## The report in Chromium (apt-get install chromium; 
 	@npm ci --ignore-scripts --no-audit --no-fund --prefix tests/browser
 	@$(BIN)/python -m pytest -m browser $(ARGS)
 
-# Triton's wheel wants numpy below 2, so it has an environment of its own; Node's packages beside it.
+# Triton's wheel wants numpy below 2 and MLflow wants it above, so each has an environment of its own;
+# Node's packages beside them.
 $(SERVING)/.ready: $(wildcard tests/serving/requirements*.txt) tests/serving/package-lock.json
 	@$(PYTHON) -m venv --clear $(SERVING)
 	@$(SERVING_PIP) -r tests/serving/requirements.txt
 	@$(SERVING_PIP) --no-deps -r tests/serving/requirements-schema.txt
+	@$(PYTHON) -m venv $(SERVING)/mlflow
+	@$(SERVING)/mlflow/bin/python -m pip install --quiet --disable-pip-version-check \
+		-r tests/serving/requirements-mlflow.txt
 	@mkdir $(SERVING)/node
 	@cp tests/serving/package.json tests/serving/package-lock.json $(SERVING)/node
 	@if command -v npm >/dev/null; \
@@ -209,7 +213,7 @@ $(SERVING)/.ready: $(wildcard tests/serving/requirements*.txt) tests/serving/pac
 		else echo "no npm here: the tests in Node.js and the browser will be skipped"; fi
 	@touch $@
 
-test-serving: $(READY_DEV) $(SERVING)/.ready ## A real Triton server, Node.js and Chromium on the packed formats
+test-serving: $(READY_DEV) $(SERVING)/.ready ## Real servers of Triton and MLflow, Node.js and Chromium on the packed formats
 	@$(BIN)/python -m pytest -m serving -rs $(ARGS)
 
 test-ray: $(READY_RAY) ## A Ray cluster of three nodes on this machine, some of them killed (10 minutes)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 SKIPPED = {"build", "node_modules", "results"}
-ELSEWHERE = {"model.py", "probe.py", "numpy.py"}
+ELSEWHERE = {"model.py", "probe.py", "register.py", "numpy.py"}
 """Files of packages and of users."""
 
 

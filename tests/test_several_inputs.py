@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+import yaml
 
 import exporter
 from exporter.commands.build import Build
@@ -232,6 +233,27 @@ def test_tritons_python_model_batches_each(
     assert right["logits"].shape == (1, 2)
     assert "right has shape" in wrong
     served.finalize()
+
+
+def test_an_mlflow_model_takes_each_by_name(rgb_depth: Build, tmp_path: Path) -> None:
+    out = rgb_depth.pack("mlflow", tmp_path / "out", allow_untrained=True).path
+    described = yaml.safe_load((out / "MLmodel").read_text())["signature"]
+    inputs, outputs = (json.loads(described[name]) for name in ("inputs", "outputs"))
+    assert [(one["name"], *one["tensor-spec"]["shape"]) for one in inputs] == [
+        (name, -1, *shape) for name, shape in RgbDepth.SHAPES.items()
+    ]
+    assert [one["name"] for one in outputs] == ["embedding", "logits"]
+    example = json.loads((out / "input_example.json").read_text())
+    goldens = goldens_in(rgb_depth.path / "golden.npz").inputs
+    for name in RgbDepth.SHAPES:
+        np.testing.assert_array_equal(np.float32(example[name]), goldens[name][:1])
+    assert (
+        'model.predict({"rgb": ..., "depth": ..., "about": ...})' in (out / "README.md").read_text()
+    )
+    loader = runpy.run_path(str(out / "code" / "exporter_mlflow.py"))
+    model = loader["_load_pyfunc"](str(out / "bundle"), {"engine": "ort-cpu.fp32"})
+    answers = model.predict({name: goldens[name] for name in RgbDepth.SHAPES})
+    assert answers["embedding"].shape == (len(goldens), 16)
 
 
 @pytest.mark.parametrize("kind", ["node", "web"])

@@ -35,6 +35,7 @@ FORMATS: Final[Mapping[str, Format]] = {
     "bundle": Format("exporter.pack.bundle", "pack_bundle", (Concern.SIGNATURE,)),
     "triton": Format("exporter.pack.triton", "pack_triton", (Concern.TRITON,)),
     "kserve": Format("exporter.pack.kserve", "pack_kserve", (Concern.TRITON, Concern.KSERVE)),
+    "mlflow": Format("exporter.pack.mlflow", "pack_mlflow"),
     "node": Format("exporter.pack.javascript", "pack_node"),
     "web": Format("exporter.pack.javascript", "pack_web"),
 }

@@ -27,7 +27,8 @@ class PackRequest:
 
     build: Folder = field(converter=converters.path)
     format: Annotated[
-        str, Option(help="bundle, triton, kserve, node or web.", values=Values.FORMATS)
+        str,
+        Option(help="bundle, triton, kserve, mlflow, node or web.", values=Values.FORMATS),
     ] = "bundle"
     out: Annotated[
         Path | None,

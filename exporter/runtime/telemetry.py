@@ -6,8 +6,8 @@ What they do otherwise:
   from a thread of their own, for which a forked child waits in vain when it ends.
 * OpenVINO and NNCF send an event at import to Google Analytics, from a thread and a process of
   their own, and write ~/intel. They send none where `openvino_telemetry` cannot be imported.
-* huggingface_hub (which timm downloads with) and Ray (in which an engine may serve) tell who uses
-  them.
+* huggingface_hub (which timm downloads with), MLflow and Ray (in both of which an engine may serve)
+  tell who uses them.
 
 A user who set one of the variables, or opted in to OpenVINO's, has decided: that stays.
 """
@@ -22,6 +22,7 @@ from typing import Final
 
 VARIABLES: Final[Mapping[str, str]] = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
     "ORT_DISABLE_TELEMETRY": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
 }

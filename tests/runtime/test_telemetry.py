@@ -53,9 +53,9 @@ def test_nothing_is_written_at_home_and_nothing_can_be_sent(tmp_path: Path, name
 def test_what_the_user_has_set_stays(tmp_path: Path) -> None:
     told = "import exporter, os; print([os.environ[name] for name in sorted(sys.argv[1:])])"
     asked = f"import sys; {told}"
-    assert run(tmp_path, asked, *VARIABLES) == "['1', '1', '0']\n"
+    assert run(tmp_path, asked, *VARIABLES) == "['1', 'true', '1', '0']\n"
     given = dict.fromkeys(VARIABLES, "mine")
-    assert run(tmp_path, asked, *VARIABLES, **given) == "['mine', 'mine', 'mine']\n"
+    assert run(tmp_path, asked, *VARIABLES, **given) == "['mine', 'mine', 'mine', 'mine']\n"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the file lies elsewhere there")

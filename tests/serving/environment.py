@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import shutil
+import socket
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ import pytest
 REPOSITORY: Final = Path(__file__).parent.parent.parent
 HERE: Final = Path(os.environ.get("EXPORTER_SERVING", REPOSITORY / ".venv-serving"))
 PYTHON: Final = HERE / "bin" / "python"
+MLFLOW: Final = HERE / "mlflow" / "bin"
 NODE_MODULES: Final = HERE / "node" / "node_modules"
 PROGRAMS: Final = Path(__file__).parent / "programs"
 OLDEST_GLIBC: Final = (2, 35)
@@ -42,6 +44,9 @@ def _why_no_triton() -> str | None:
 
 
 needs_triton = pytest.mark.skipif(_why_no_triton() is not None, reason=str(_why_no_triton()))
+needs_mlflow = pytest.mark.skipif(
+    not (MLFLOW / "mlflow").exists(), reason=f"{MLFLOW} is missing; run make test-serving"
+)
 needs_node = pytest.mark.skipif(
     not NODE_MODULES.is_dir() or shutil.which("node") is None,
     reason=f"Node.js or {NODE_MODULES} is missing; run make test-serving",
@@ -93,6 +98,17 @@ def static_server(folder: Path) -> Iterator[str]:
         finally:
             server.shutdown()
             thread.join()
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of this machine that nobody listens on."""
+    sockets = [socket.socket() for _ in range(count)]
+    for held in sockets:
+        held.bind(("127.0.0.1", 0))
+    ports = [int(held.getsockname()[1]) for held in sockets]
+    for held in sockets:
+        held.close()
+    return ports
 
 
 class _Quiet(SimpleHTTPRequestHandler):

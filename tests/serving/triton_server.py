@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import socket
 import subprocess
 import time
 import urllib.error
@@ -21,7 +20,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.serving.environment import PYTHON
+from tests.serving.environment import PYTHON, free_ports
 
 _WHERE = """
 import json, sys, sysconfig
@@ -73,7 +72,7 @@ def server_command(
     shutil.copytree(triton / "backends" / "python", backend)
     stub = triton / "python_backend_stubs" / version / "triton_python_backend_stub"
     shutil.copy2(stub, backend)
-    http, grpc = (f"127.0.0.1:{port}" for port in _free_ports(2))
+    http, grpc = (f"127.0.0.1:{port}" for port in free_ports(2))
     command = [
         str(triton / "bin" / "tritonserver"),
         f"--model-repository={repository}",
@@ -136,13 +135,3 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     for child in own:
         if child.is_running():
             child.kill()
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for held in sockets:
-        held.bind(("127.0.0.1", 0))
-    ports = [int(held.getsockname()[1]) for held in sockets]
-    for held in sockets:
-        held.close()
-    return ports

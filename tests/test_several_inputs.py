@@ -24,6 +24,7 @@ from exporter.prove.certificate import Parity
 from exporter.runtime import InputError
 from exporter.runtime.goldens import goldens_in
 from tests.networks import SIZE, RgbDepth, Siamese, seasoned
+from tests.pack import served_by_openvino
 
 Array = np.ndarray[Any, Any]
 
@@ -254,6 +255,14 @@ def test_an_mlflow_model_takes_each_by_name(rgb_depth: Build, tmp_path: Path) ->
     model = loader["_load_pyfunc"](str(out / "bundle"), {"engine": "ort-cpu.fp32"})
     answers = model.predict({name: goldens[name] for name in RgbDepth.SHAPES})
     assert answers["embedding"].shape == (len(goldens), 16)
+
+
+def test_openvino_model_server_is_asked_for_each(rgb_depth: Build, tmp_path: Path) -> None:
+    out = rgb_depth.pack("ovms", tmp_path / "out", engines=["openvino.int8"], allow_untrained=True)
+    assert served_by_openvino.probed(out.path) <= 1
+    request = served_by_openvino.golden_request(out.path)
+    assert list(request) == list(RgbDepth.SHAPES)
+    assert list(served_by_openvino.asked(out.path, request)) == ["embedding", "logits"]
 
 
 @pytest.mark.parametrize("kind", ["node", "web"])

@@ -36,6 +36,7 @@ FORMATS: Final[Mapping[str, Format]] = {
     "triton": Format("exporter.pack.triton", "pack_triton", (Concern.TRITON,)),
     "kserve": Format("exporter.pack.kserve", "pack_kserve", (Concern.TRITON, Concern.KSERVE)),
     "mlflow": Format("exporter.pack.mlflow", "pack_mlflow"),
+    "ovms": Format("exporter.pack.ovms", "pack_ovms"),
     "node": Format("exporter.pack.javascript", "pack_node"),
     "web": Format("exporter.pack.javascript", "pack_web"),
 }

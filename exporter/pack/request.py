@@ -28,7 +28,7 @@ class PackRequest:
     build: Folder = field(converter=converters.path)
     format: Annotated[
         str,
-        Option(help="bundle, triton, kserve, mlflow, node or web.", values=Values.FORMATS),
+        Option(help="bundle, triton, kserve, mlflow, ovms, node or web.", values=Values.FORMATS),
     ] = "bundle"
     out: Annotated[
         Path | None,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, TypeAlias, runtime_checkable
 
 import numpy.typing as npt
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import torch
 
 Array = npt.NDArray[Any]
+ServerConfig: TypeAlias = Mapping[str, str | int | bool]
+"""OpenVINO's properties by name: `plugin_config` of its model server."""
 
 COPY_TOLERANCE: Final = 1e-5
 """Relative difference allowed between a debug copy's final output and its engine's."""
@@ -179,6 +181,15 @@ class Target(ABC):
     def triton_options(cls, requires: Mapping[str, Any]) -> tuple[str, ...]:  # noqa: ARG003
         """Options that a Triton server needs for an engine."""
         return ()
+
+    @classmethod
+    def model_server_config(cls, streams: int, threads: int) -> ServerConfig | None:  # noqa: ARG003
+        """With what OpenVINO Model Server compiles an engine as it was proved here.
+
+        `threads` is that of each of the `streams`. None: the server would make another engine of
+        it, or none.
+        """
+        return None
 
     @abstractmethod
     def dialect(self, precision: Precision) -> Dialect:

@@ -14,7 +14,7 @@ from exporter.progress import Silent
 from tests.packed import digits_build, edited_build, pack_build, pack_digits
 
 
-@pytest.mark.parametrize("kind", ["bundle", "triton", "kserve", "mlflow", "node", "web"])
+@pytest.mark.parametrize("kind", ["bundle", "triton", "kserve", "mlflow", "ovms", "node", "web"])
 @pytest.mark.parametrize(
     "name", ["../../../escaped", "{here}/escaped", "..", ".", "a/b", "", "a\0b"]
 )

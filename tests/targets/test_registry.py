@@ -30,6 +30,7 @@ NAME = re.compile(rf"(?<![\w-])({'|'.join(sorted(TARGETS, key=len, reverse=True)
 OTHER_MEANINGS = {
     "host.py": {"openvino", "tensorrt", "tensorrt-rtx"},  # libraries, and what pip calls them
     "measure/ceilings.py": {"openvino"},  # the library
+    "pack/ovms.py": {"openvino"},  # the server's image
     "pack/triton_backends.py": {"openvino", "tensorrt"},  # Triton's own names
     "pack/request.py": {"openvino", "tensorrt"},  # Triton's backends, in the help of --backend
 }

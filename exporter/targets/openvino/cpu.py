@@ -32,6 +32,7 @@ from exporter.targets.openvino.session import (
     computes_in,
     has_bf16,
     read_model,
+    served_settings,
     version,
 )
 from exporter.targets.target import (
@@ -40,6 +41,7 @@ from exporter.targets.target import (
     BuildResult,
     MachineKind,
     Mark,
+    ServerConfig,
     Target,
     TimedRun,
     UnreadableKernels,
@@ -75,6 +77,10 @@ class OpenVino(Target):
     @classmethod
     def diagnose(cls, here: host.Host) -> tuple[TargetDiagnosis, ...]:
         return (diagnose_library(cls.family, cls.library, here),)
+
+    @classmethod
+    def model_server_config(cls, streams: int, threads: int) -> ServerConfig:
+        return served_settings(streams, threads)
 
     def dialect(self, precision: Precision) -> Dialect:
         if precision is Precision.FP8:

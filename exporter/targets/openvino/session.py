@@ -18,7 +18,7 @@ from exporter.artifact import Precision
 from exporter.errors import BuildError
 from exporter.runtime.errors import reason_of
 from exporter.runtime.inputs import by_name
-from exporter.targets.target import Array
+from exporter.targets.target import Array, ServerConfig
 
 PRECISION: Final = ["exporter", "precision"]
 """Where an IR keeps the precision that it was built for (OpenVINO's rt_info)."""
@@ -109,6 +109,20 @@ def compile_model(model: Any, threads: int, *, counted: bool = False) -> Any:
         "PERF_COUNT": counted,
     }
     return ov.Core().compile_model(model, "CPU", settings)
+
+
+def served_settings(streams: int, threads: int) -> ServerConfig:
+    """What another server of OpenVINO is told so that it computes as `exporter.runtime` does.
+
+    FP16 engines, too, are computed in FP32 there: what the server's CPU can is not known, and f16
+    would be BF16 on one with that and no FP16.
+    """
+    return {
+        "NUM_STREAMS": str(streams),
+        "INFERENCE_NUM_THREADS": streams * threads,
+        "ENABLE_CPU_PINNING": False,
+        "INFERENCE_PRECISION_HINT": "f32",
+    }
 
 
 def has_bf16(model: Any) -> bool:

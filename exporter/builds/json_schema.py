@@ -46,6 +46,8 @@ _PIXELS: Final[Sequence[JsonObject]] = (
     {"type": "integer", "minimum": 1},
     {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 2, "maxItems": 2},
 )
+_SHARE: Final = r"^[0-9]+(\.[0-9]+)?(e-[0-9]+)?%$"
+"""A percentage as it is recorded; which are budgets, `converters.py` says."""
 _NUMBERS: Final[Mapping[str, JsonObject]] = {
     "whole": {"type": "integer", "exclusiveMinimum": -(2**63), "exclusiveMaximum": 2**63},
     "number": {
@@ -66,6 +68,8 @@ def manifest_schema() -> JsonObject:
     definitions["ExportRequest"]["properties"]["batches"]["items"]["minimum"] = 1
     decibels = {"exclusiveMinimum": 0, "maximum": MOST_DECIBELS}
     definitions["ExportRequest"]["properties"]["min_sqnr"]["anyOf"][0] |= decibels
+    for share in ("max_drop", "min_agreement"):
+        definitions["ExportRequest"]["properties"][share]["anyOf"][0]["pattern"] = _SHARE
     definitions["ModelSpec"]["properties"]["scores"]["anyOf"][0]["minimum"] = 0
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

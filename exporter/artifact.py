@@ -188,6 +188,8 @@ class Preprocessing:
     source: str
     """Where the contract comes from, for example a weights name."""
     channels: Channels = Channels.RGB
+    exif_orientation: bool = True
+    """Pictures are first turned upright, as EXIF says; else they stay as they are stored."""
 
     @property
     def crop_size(self) -> tuple[int, int]:
@@ -199,6 +201,8 @@ class Preprocessing:
         """What is done to a picture, for people."""
         height, width = self.crop_size
         picture = f"8-bit {'grey' if self.channels is Channels.GREY else 'RGB'} image"
+        if not self.exif_orientation:
+            picture += " as it is stored (its EXIF orientation ignored)"
         match self.resize:
             case None:
                 steps = [f"{picture} of {height} x {width} pixels (height x width)"]

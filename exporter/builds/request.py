@@ -203,6 +203,13 @@ class ExportRequest:
             panel=Panel.PREPROCESSING,
         ),
     ] = field(default=None, converter=converters.channels)
+    exif_orientation: Annotated[
+        bool,
+        Option(
+            help="Pictures are first turned upright, as their EXIF orientation says.",
+            panel=Panel.PREPROCESSING,
+        ),
+    ] = True
     out: Annotated[
         Path | None,
         Option(

@@ -35,6 +35,8 @@ class GivenPreprocessing:
     channels: Channels | None = None
     pixel_range: int | None = None
     """One of PIXEL_RANGES."""
+    exif_orientation: bool = True
+    """False: pictures are not turned upright."""
 
 
 def with_contract(spec: ModelSpec, given: GivenPreprocessing) -> ModelSpec:
@@ -69,6 +71,7 @@ def with_contract(spec: ModelSpec, given: GivenPreprocessing) -> ModelSpec:
         std=std,
         source="as given" if known is None else f"as given, over {known.source}",
         channels=_channels(spec, given, known, count),
+        exif_orientation=given.exif_orientation and (known is None or known.exif_orientation),
     )
     return replace(spec, preprocessing=contract)
 

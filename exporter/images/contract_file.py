@@ -85,6 +85,7 @@ def _own(content: Mapping[str, Any]) -> GivenPreprocessing:
         interpolation=None if filter_ is None else Interpolation(filter_),
         channels=None if channels is None else Channels(channels),
         pixel_range=content.get("pixel_range"),
+        exif_orientation=_flag(content, "exif_orientation"),
     )
 
 
@@ -133,6 +134,14 @@ def _edges(size: object) -> tuple[int, ...]:
     if "shortest_edge" in size:
         return (int(size["shortest_edge"]),)
     return (int(size["height"]), int(size["width"])) if "height" in size else ()
+
+
+def _flag(content: Mapping[str, Any], key: str) -> bool:
+    """On where nothing is said."""
+    value = content.get(key, True)
+    if not isinstance(value, bool):
+        raise ValueError(f"{key} is {value!r}, expected true or false")
+    return value
 
 
 def _numbers(content: Mapping[str, Any], key: str) -> tuple[float, ...]:

@@ -60,9 +60,10 @@ def read_picture(file: Path, contract: Preprocessing, spec: ModelSpec) -> npt.ND
     import cv2
 
     grey = contract.channels is Channels.GREY
-    decoded = cv2.imdecode(
-        np.fromfile(file, np.uint8), cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR
-    )
+    mode = cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR
+    if not contract.exif_orientation:
+        mode |= cv2.IMREAD_IGNORE_ORIENTATION
+    decoded = cv2.imdecode(np.fromfile(file, np.uint8), mode)
     if decoded is None:
         raise InputError(f"{file} cannot be decoded by OpenCV")
     framing = Framing(contract.resize, contract.crop, contract.interpolation)

@@ -31,7 +31,8 @@ def prepare(image: Image.Image, contract: Preprocessing, spec: ModelSpec) -> Arr
         exporter.runtime.InputError: the picture has another size and the contract does not resize,
             or its pixels have more than 8 bits.
     """
-    seen = upright(image, grey=contract.channels is Channels.GREY)
+    grey = contract.channels is Channels.GREY
+    seen = upright(image, grey=grey, exif_orientation=contract.exif_orientation)
     framing = Framing(contract.resize, contract.crop, contract.interpolation)
     pixels = np.asarray(resize_and_crop(seen, framing))
     prepared: Array = normalise(np.atleast_3d(pixels)[None], contract, spec)[0]

@@ -51,6 +51,8 @@ class Platform:
     """What the user does with the folder."""
     more: tuple[str, ...] = ()
     """Further shipped files."""
+    decodes: bool = False
+    """It opens pictures itself, and a browser turns every one upright."""
 
 
 NODE: Final = Platform(
@@ -65,6 +67,7 @@ WEB: Final = Platform(
     readme="web_readme.md.j2",
     advice="run `npm install --ignore-scripts` in it, then serve it with any static server",
     more=("index.html", "demo.js", "demo.css"),
+    decodes=True,
 )
 
 
@@ -77,8 +80,15 @@ def _pack(
     """Writes a package, whole or not at all.
 
     Raises:
-        UsageError: the build has no engine that ONNX Runtime runs on CPUs.
+        UsageError: the build has no engine that ONNX Runtime runs on CPUs, or its pictures are
+            taken as they are stored, which the platform does not do.
     """
+    known = release.manifest.model.preprocessing
+    if platform.decodes and not (isinstance(known, Skipped) or known.exif_orientation):
+        raise UsageError(
+            f"{release.name} takes pictures as they are stored (--no-exif-orientation), and a "
+            "browser turns every one upright; pack it as node, where the program decodes them"
+        )
     with packed_folder(out) as folder:
         engine = write_javascript(release, folder, platform)
     return Written((engine,), (platform.advice,))
@@ -189,6 +199,7 @@ def _contract(
         "answers": release.bundle.answers,
         "normalisation": {"mean": known.mean, "std": known.std} if known and normalised else None,
         "resize": known.resize if known else None,
+        "exifOrientation": known.exif_orientation if known else True,
         "channels": known.channels if known and normalised else _channels_of(channels),
         "tolerance": release.bundle.tolerances[engine.id].rel_l2,
         "goldens": {"samples": len(goldens.inputs), "images": goldens.images is not None},

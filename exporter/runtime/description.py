@@ -159,10 +159,12 @@ def _outputs(model: _Value) -> tuple[tuple[Output, ...], int | None]:
 
 def _framing(preprocessing: _Value) -> Framing:
     resize = preprocessing["resize"]
+    turns = preprocessing.get("exif_orientation")  # bundles from before it was a choice lack it
     return Framing(
         resize=None if resize.value is None else resize.lengths(),
         crop=preprocessing["crop"].lengths(),
         interpolation=preprocessing["interpolation"].one_of(*INTERPOLATIONS, "none"),
+        exif_orientation=turns is None or turns.flag(),
     )
 
 
@@ -260,6 +262,11 @@ class _Value:
         if self.value not in known:
             raise self.unfit(" or ".join(known))
         return self.text()
+
+    def flag(self) -> bool:
+        if not isinstance(self.value, bool):
+            raise self.unfit("true or false")
+        return self.value
 
     def number(self) -> float:
         is_number = isinstance(self.value, int | float) and not isinstance(self.value, bool)

@@ -1,8 +1,9 @@
 """From a picture to the pixels that a model takes: one rule, for the compiler and where it serves.
 
-Turned upright as its EXIF orientation says, RGB, the shorter side resized (Pillow, antialiased),
-the centre cropped: pixel for pixel what torchvision's evaluation transforms do to an upright
-picture. Pillow is imported with the first picture. Errors here go on from a picture's name.
+Turned upright as its EXIF orientation says (unless the contract says not to), RGB, the shorter side
+resized (Pillow, antialiased), the centre cropped: pixel for pixel what torchvision's evaluation
+transforms do to an upright picture. Pillow is imported with the first picture. Errors here go on
+from a picture's name.
 """
 
 from __future__ import annotations
@@ -46,10 +47,14 @@ class Framing:
     """The side of the centre, or (height, width)."""
     interpolation: str
     """One of INTERPOLATIONS; "none" where nothing is resized."""
+    exif_orientation: bool = True
+    """Pictures are first turned upright, as EXIF says; else they stay as they are stored."""
 
 
-def upright(picture: Image, *, grey: bool = False) -> Image:
+def upright(picture: Image, *, grey: bool = False, exif_orientation: bool = True) -> Image:
     """The picture as a person sees it, in 8-bit RGB or grey.
+
+    Without `exif_orientation` as it is stored, which a camera may have held askew.
 
     Raises:
         InputError: it has pixels of more than 8 bits, which Pillow would clip to white.
@@ -61,7 +66,7 @@ def upright(picture: Image, *, grey: bool = False) -> Image:
             f"has pixels of more than 8 bits (Pillow's mode {picture.mode}); "
             "scale it to 8 bits first"
         )
-    turned: Image = ImageOps.exif_transpose(picture)
+    turned: Image = ImageOps.exif_transpose(picture) if exif_orientation else picture
     return turned.convert("L" if grey else "RGB")
 
 
@@ -180,7 +185,8 @@ def pixels(
         return picture
     try:
         with _as_pillow(picture) as image:
-            seen = upright(image, grey=shape[-1] == 1)
+            turns = framing is None or framing.exif_orientation
+            seen = upright(image, grey=shape[-1] == 1, exif_orientation=turns)
             framed = np.asarray(resize_and_crop(seen, framing) if framing else seen)
         framed = framed[..., None] if framed.ndim == 2 else framed
         if not fits(framed.shape, shape):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,15 @@ def test_defaults_are_the_inputs_size_and_bilinear() -> None:
     assert oblong.crop_size == (48, 64)
     grey = contract(spec(1, 28, 28), mean=(0.5,), std=(0.25,))
     assert (grey.channels, grey.mean) == (Channels.GREY, (0.5,))
+
+
+def test_pictures_are_turned_upright_unless_somebody_says_not_to() -> None:
+    assert contract(spec(3, 8, 8), **IMAGENET).exif_orientation
+    stored = contract(spec(3, 224, 224, known=KNOWN), exif_orientation=False)
+    assert stored == replace(KNOWN, exif_orientation=False, source=stored.source)
+    again = contract(spec(3, 224, 224, known=stored), resize=(256,))
+    assert not again.exif_orientation
+    assert not read_contract({"mean": 0, "std": 1, "exif_orientation": False}).exif_orientation
 
 
 def test_one_value_stands_for_all_and_255_is_scaled() -> None:
@@ -175,6 +185,7 @@ def test_files_that_people_have(content: dict[str, Any], expected: object, tmp_p
         ('{"means": [1]}', "unknown key 'means'; known: mean, std, resize"),
         ('{"mean": ["a"]}', r"mean is \['a'\], expected numbers"),
         ('{"resize": 0.5}', "resize is 0.5, expected pixels"),
+        ('{"exif_orientation": 1}', "exif_orientation is 1, expected true or false"),
         ('{"interpolation": "cubic"}', "'cubic' is not a valid Interpolation"),
         ('{"image_mean": [1], "resample": 9}', "resample is 9, expected one of 0, 1"),
         ('{"crop_pct": 1.0, "interpolation": "bilinear"}', "input_size is missing"),

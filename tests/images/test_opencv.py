@@ -50,6 +50,18 @@ def test_a_turned_picture_is_upright(tmp_path: Path) -> None:
     np.testing.assert_array_equal(expected, found)
 
 
+def test_a_picture_stays_as_it_is_stored_where_the_contract_says_so(tmp_path: Path) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 3
+    file = tmp_path / "x.png"
+    stored = picture(32, 24)
+    stored.save(file, exif=turned)
+    expected, found = both(file, replace(CONTRACT, exif_orientation=False))
+    np.testing.assert_array_equal(expected, found)
+    stored.save(file)
+    np.testing.assert_array_equal(expected, both(file, CONTRACT)[0])
+
+
 @pytest.mark.parametrize("size", [(32, 32), (90, 60), (60, 91)])
 @pytest.mark.parametrize("crop", [24, (20, 30), 40])
 def test_the_frame_is_the_contracts(

@@ -88,3 +88,16 @@ def test_a_build_without_an_onnx_engine_is_refused(tmp_path: Path) -> None:
 def test_dots_become_levels() -> None:
     flat = {"session.x": "1", "session.y": "2", "optimization.z.deep": "3"}
     assert _nested(flat) == {"session": {"x": "1", "y": "2"}, "optimization": {"z": {"deep": "3"}}}
+
+
+def test_a_browser_that_turns_pictures_is_not_packed_for_a_model_that_does_not(
+    tmp_path: Path,
+) -> None:
+    build = edited_build(
+        tmp_path,
+        lambda manifest: manifest["model"]["preprocessing"].update(exif_orientation=False),
+    )
+    with pytest.raises(UsageError, match=r"--no-exif-orientation\), and a browser turns .* node"):
+        package(build, tmp_path / "web", "web")
+    contract = json.loads((package(build, tmp_path / "node", "node") / "model.json").read_text())
+    assert contract["exifOrientation"] is False

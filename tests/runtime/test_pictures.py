@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,11 @@ from tests.packed import digits_bundle, edit_manifest
 
 SHAPE = (24, 24, 3)
 FRAMING = Framing(32, 24, "bicubic")
+CONTRACT = Preprocessing(32, 24, Interpolation.BICUBIC, (0.5,) * 3, (0.5,) * 3, "a test")
+SPEC = ModelSpec(
+    "net", "net", ModelKind.MODULE, 1, 1, TensorSpec("input", "uint8", ("N", 24, 24, 3)),
+    TensorSpec("logits", "float32", ("N", 10)), CONTRACT, WeightsInfo("a test", "", True),
+)  # fmt: skip
 
 
 def photograph(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -48,14 +54,9 @@ def noted(picture: Image.Image, orientation: int) -> Image.Image:
 
 
 def test_the_pixels_are_those_of_the_compiler() -> None:
-    contract = Preprocessing(32, 24, Interpolation.BICUBIC, (0.5,) * 3, (0.5,) * 3, "a test")
-    spec = ModelSpec(
-        "net", "net", ModelKind.MODULE, 1, 1, TensorSpec("input", "uint8", ("N", 24, 24, 3)),
-        TensorSpec("logits", "float32", ("N", 10)), contract, WeightsInfo("a test", "", True),
-    )  # fmt: skip
     for size in ((64, 40), (40, 64), (24, 24), (33, 33)):
         picture = photograph(*size)
-        compiled = prepare(picture, contract, spec)
+        compiled = prepare(picture, CONTRACT, SPEC)
         assert (pixels("it", picture, FRAMING, SHAPE) == compiled).all()
         if size != (24, 24):
             assert (pixels("it", np.asarray(picture), FRAMING, SHAPE) == compiled).all()
@@ -91,6 +92,19 @@ def test_a_picture_is_seen_upright(orientation: int) -> None:
     turned = noted(picture, orientation)
     assert turned.size != picture.size or orientation == 3
     assert (pixels("it", turned, FRAMING, SHAPE) == pixels("it", picture, FRAMING, SHAPE)).all()
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_a_contract_may_take_pictures_as_they_are_stored(orientation: int) -> None:
+    turned = noted(photograph(64, 40), orientation)
+    stored = Image.fromarray(np.asarray(turned))  # without the note
+    framing = replace(FRAMING, exif_orientation=False)
+    taken = pixels("it", turned, framing, SHAPE)
+    assert (taken == pixels("it", stored, FRAMING, SHAPE)).all()
+    assert (taken != pixels("it", turned, FRAMING, SHAPE)).any()
+    contract = replace(CONTRACT, exif_orientation=False)
+    assert (prepare(turned, contract, SPEC) == taken).all()
+    assert "EXIF orientation ignored" in contract.in_words
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1", "LA", "YCbCr"])
@@ -134,6 +148,31 @@ def test_predict_takes_paths_pillow_images_and_arrays(engine: Engine, tmp_path: 
     assert engine.predict([]) == []
     own = np.asarray(photograph(32, 32))
     assert engine.predict(own) == engine.predict(own[None])
+
+
+@pytest.mark.parametrize("noted_as", [None, True, False])
+def test_the_bundle_says_whether_pictures_are_turned(
+    tmp_path: Path, engine: Engine, noted_as: bool | None
+) -> None:
+    """Bundles from before it was recorded say nothing, and turn."""
+    bundle = Path(shutil.copytree(digits_bundle(), tmp_path / "bundle"))
+
+    def says(manifest: dict[str, Any]) -> None:
+        contract = manifest["model"]["preprocessing"]
+        assert contract.pop("exif_orientation") is True
+        contract.update(resize=36, interpolation="bilinear")
+        if noted_as is not None:
+            contract["exif_orientation"] = noted_as
+
+    edit_manifest(bundle, says)
+    turned = noted(photograph(64, 40), 6)
+    stored = Image.fromarray(np.asarray(turned))
+    with load(bundle, threads=1) as loaded:
+        assert loaded.id == engine.id
+        (found,) = loaded.predict(turned)
+    seen = stored if noted_as is False else photograph(64, 40)
+    assert [found] == engine.predict(seen)
+    assert engine.predict(stored) != engine.predict(photograph(64, 40))
 
 
 def test_a_picture_that_is_none_is_named(engine: Engine, tmp_path: Path) -> None:

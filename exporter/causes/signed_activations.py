@@ -1,19 +1,20 @@
-"""Signed or symmetric activations: what ONNX Runtime's kernels for x86 do not fuse.
+"""Signed or symmetric activations: what ONNX Runtime's kernels for x86 do not fuse, or not fast.
 
 A Relu is part of a kernel where the zero point behind it is the smallest code. With symmetric codes
 it is in the middle, so that the Relu stays, in float, and what is before it as well. With signed
 asymmetric codes ONNX Runtime makes unsigned ones of those pairs that have one reader, and does not
-fuse an operator that has both kinds.
+fuse an operator that has both kinds. A QLinearConv that somebody wrote with signed codes is left as
+it is, and has no kernel that uses VNNI.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 import numpy as np
 import onnx_ir as ir
 
-from exporter.artifact import Operation
+from exporter.artifact import ElementType, Kernel, Operation
 from exporter.causes.case import (
     Case,
     computed_inputs,
@@ -25,6 +26,7 @@ from exporter.causes.case import (
 )
 from exporter.causes.finding import Claim
 from exporter.passes.values import is_op
+from exporter.runtime.machine import on_x86
 
 
 def find(case: Case, free: Collection[int]) -> Claim | None:
@@ -35,18 +37,38 @@ def find(case: Case, free: Collection[int]) -> Claim | None:
         nodes += [n for n in case.nodes_of(index) if is_op(n, "Relu") and _is_stuck(n)]
         if any(_is_ready(n) and (_is_signed(n) or _is_stuck(n)) for n in nodes):
             seeds.add(index)
-    layers = [*case.does(Operation.CONV, seeds), *case.does(Operation.ADD, seeds)]
-    if not layers:
+    layers = {*case.does(Operation.CONV, seeds), *case.does(Operation.ADD, seeds)}
+    every = range(len(case.kernels))
+    slow = [i for i in case.does(Operation.CONV, every) if on_x86() and _is_slow(case.kernels[i])]
+    if not layers and not slow:
         return None
-    places = counted(case.place(n) for i in sorted(layers) for n in case.nodes_of(i)[:1])
+    seen = []
+    if layers:
+        seen.append(
+            f"{len(layers)} convolutions and sums compute in float although all of them have Q/DQ "
+            f"({_places(case, layers)}): their activations are signed or symmetric, which ONNX "
+            "Runtime does not fuse on this CPU"
+        )
+    if slow:
+        seen.append(
+            f"{len(slow)} convolutions compute with signed activations ({_places(case, slow)}), "
+            "for which ONNX Runtime has no fast kernel on this CPU"
+        )
     return Claim(
-        f"{len(set(layers))} convolutions and sums compute in float although all of them have Q/DQ "
-        f"({places}): their activations are signed or symmetric, which ONNX Runtime does not fuse "
-        "on this CPU",
+        "; ".join(seen),
         "quantize activations to unsigned asymmetric codes (quantize_static: "
         "activation_type=QuantType.QUInt8 without ActivationSymmetric)",
-        frozenset(seeds),
+        frozenset(seeds) | frozenset(slow),
     )
+
+
+def _places(case: Case, kernels: Iterable[int]) -> str:
+    return counted(case.place(n) for i in sorted(kernels) for n in case.nodes_of(i)[:1])
+
+
+def _is_slow(kernel: Kernel) -> bool:
+    """Whether a convolution takes and makes signed codes."""
+    return kernel.op.startswith("QLinearConv") and ElementType.INT8 in kernel.output_dtypes
 
 
 def _is_ready(node: ir.Node) -> bool:

@@ -42,6 +42,8 @@ class ExplainedFile:
     engine: Examined
     own_build: OwnBuild | Skipped
     """What our own build of the same network reaches."""
+    notes: tuple[str, ...] = ()
+    """How what was loaded differs from the file."""
 
     def to_json(self) -> str:
         """The same, for programs."""
@@ -81,14 +83,24 @@ def explain_file(request: ExplainRequest, progress: Progress) -> ExplainedFile:
         own: OwnBuild | Skipped = Skipped("not asked for (--no-own-build)")
         if request.own_build:
             own = build_own(target, given.precision, network_path, engine, threads, progress)
-    return ExplainedFile(str(request.build), target.name, given.precision, examined, own)
+    notes = _notes(given, target)
+    return ExplainedFile(str(request.build), target.name, given.precision, examined, own, notes)
 
 
 def _loaded(given: LoweredFile, target: Target, folder: Path) -> Path:
     """The engine of the file as it stands, under names that tie its kernels to the network."""
     path = folder / "given.onnx"
-    save(given.graph, path)
+    save(given.written if target.reads_qlinear else given.graph, path)
     return target.load_given(path, given.precision, folder / "given")
+
+
+def _notes(given: LoweredFile, target: Target) -> tuple[str, ...]:
+    if not given.qlinear or target.reads_qlinear:
+        return ()
+    return (
+        f"{target.name} is given the Q/DQ that the file's {given.qlinear} QLinear operators mean, "
+        "which only ONNX Runtime's CPU provider computes as they are written",
+    )
 
 
 def _network_of(given: LoweredFile, network_path: Path) -> Network:
@@ -132,6 +144,8 @@ def render(explained: ExplainedFile, console: Console) -> None:
         f"[bold]{escape(explained.file)}[/]  {explained.precision} on {explained.target}  "
         f"{receipt_summary(receipt)}"
     )
+    for note in explained.notes:
+        console.print(f"  note: {escape(note)}")
     console.print(f"  read from: {escape(receipt.source)}")
     if receipt.reason:
         console.print(f"  reason: {escape(receipt.reason)}")

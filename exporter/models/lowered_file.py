@@ -3,6 +3,7 @@
 It is checked before use as every file of others is (`onnx_checks.py`). Nothing about it changes but
 its names: what a runtime makes of it can only be found again by module path, so that its nodes and
 tensors are named after the float32 network that it stands for (`passes/strip_quantization.py`).
+QLinear operators are looked into as the Q/DQ that they mean (`passes/qlinear_to_qdq.py`).
 """
 
 from __future__ import annotations
@@ -18,16 +19,21 @@ from onnx_ir.passes import common
 from exporter.artifact import Precision, TensorSpec
 from exporter.errors import InputError
 from exporter.models import onnx_checks as checks
+from exporter.models.onnx_conversion import converted
 from exporter.models.onnx_file import name_batch, parse, read_file, tensor_spec
+from exporter.models.onnx_opset import why_not_converted
 from exporter.models.onnx_weights import check_tensors, inline_external_data
 from exporter.passes.blocks import GraphFacts, block_of_nodes, find_residual_blocks
 from exporter.passes.name_tensors import name_tensors
+from exporter.passes.qlinear_to_qdq import QLINEAR, qlinear_to_qdq
 from exporter.passes.strip_quantization import strip_quantization
 from exporter.passes.values import is_op
 from exporter.runtime.errors import reason_of
 
 _NODE: Final = "exporter.node"
 """The key of a node's number in its metadata: by that it is found again in the float32 network."""
+_SCALES_OF_CHANNELS_SINCE: Final = 13
+"""The opset in which QuantizeLinear and DequantizeLinear got an axis."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +43,16 @@ class LoweredFile:
     path: Path
     precision: Precision
     """What most of its convolutions were written to compute in."""
-    graph: ir.Model
+    written: ir.Model
     """As given, but for the names: those of `network`, and of tensors and numbers beside them."""
+    graph: ir.Model
+    """The same, with Q/DQ in the place of QLinear operators."""
     network: ir.Model
     facts: GraphFacts
     """Of `network`."""
     inputs: tuple[TensorSpec, ...]
+    qlinear: int = 0
+    """How many QLinear operators are written."""
 
 
 def load_lowered(path: Path) -> LoweredFile:
@@ -60,13 +70,18 @@ def load_lowered(path: Path) -> LoweredFile:
     checks.sort_nodes(model.graph, name)
     interface = checks.check_interface(model.graph, name, lowered=True)
     name_batch(interface, name)
-    graph = _prepared(model, name)
+    written = _prepared(model, name)
+    graph = written.clone()
+    qlinear = qlinear_to_qdq(graph).fired
+    common.ShapeInferencePass()(graph)
     network = _named_network(graph, name)
-    _name_after(graph, network)
+    for one in (written, graph):
+        _name_after(one, network)
     blocks = find_residual_blocks(network)
     return LoweredFile(
         path=path,
         precision=_precision_of(graph),
+        written=written,
         graph=graph,
         network=network,
         facts=GraphFacts.of(network, (), blocks),
@@ -74,15 +89,19 @@ def load_lowered(path: Path) -> LoweredFile:
             tensor_spec(value, dtype)
             for value, dtype in zip(graph.graph.inputs, interface.dtypes, strict=True)
         ),
+        qlinear=qlinear,
     )
 
 
 def _prepared(model: onnx.ModelProto, name: str) -> ir.Model:
     """The graph with every constant an initializer, every node numbered, every shape inferred."""
+    for one in (*model.opset_import, *model.graph.node):
+        one.domain = "" if one.domain == "ai.onnx" else one.domain
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise InputError(f"{name} is not a valid ONNX model: {reason_of(error)}") from error
+    model = _with_scales_of_channels(model, name)
     del model.graph.value_info[:]  # may be stale
     graph = ir.from_proto(model)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph)
@@ -91,6 +110,19 @@ def _prepared(model: onnx.ModelProto, name: str) -> ir.Model:
     for number, node in enumerate(graph.graph):
         node.metadata_props[_NODE] = str(number)
     return graph
+
+
+def _with_scales_of_channels(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    """A file with QLinear operators in an opset whose Q/DQ may have a scale for each channel."""
+    if not any((node.domain, node.op_type) in QLINEAR for node in model.graph.node):
+        return model
+    model.opset_import.sort(key=lambda opset: opset.domain)  # the standard one, "", first
+    if model.opset_import[0].version >= _SCALES_OF_CHANNELS_SINCE:
+        return model
+    try:
+        return converted(model)
+    except RuntimeError as error:
+        raise InputError(f"{name}: {why_not_converted(error, model)}") from error
 
 
 def _named_network(graph: ir.Model, name: str) -> ir.Model:
@@ -122,7 +154,8 @@ def _name_after(graph: ir.Model, network: ir.Model) -> None:
         return unique
 
     for node in body:
-        own = names.get(node.metadata_props[_NODE])
+        number = node.metadata_props.get(_NODE)
+        own = None if number is None else names.get(number)
         source = node.inputs[0] if node.inputs else None
         before = str(renamed.get(source, source.name)) if source is not None else "constant"
         node.name = own or free(f"{before}.{node.op_type.lower()}")

@@ -15,6 +15,7 @@ from google.protobuf.message import Message  # type: ignore[import-untyped]
 from onnx import TensorProto
 
 from exporter.errors import InputError
+from exporter.passes.qlinear_to_qdq import QLINEAR
 from exporter.runtime.layout import CHANNELS, height_width_channels
 
 OLDEST_OPSET = 9
@@ -24,13 +25,12 @@ MOST_NODES = 100_000
 LARGEST_ACTIVATION = 2**28
 """The most elements of one tensor for one image: 1 GiB of float32."""
 
-_QUANTIZED = (
-    "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul",
-    "ConvInteger", "MatMulInteger",
-)  # fmt: skip
-"""Operators of graphs that are quantized already."""
-_QDQ = ("QuantizeLinear", "DequantizeLinear")
-"""Those that say where 8 bits are and leave the arithmetic to the runtime."""
+_INTEGER = ("DynamicQuantizeLinear", "ConvInteger", "MatMulInteger")
+"""Operators of graphs that are quantized while they run."""
+_QUANTIZED = frozenset(
+    {*QLINEAR, *(("", name) for name in ("QuantizeLinear", "DequantizeLinear", *_INTEGER))}
+)
+"""Operators of graphs that are quantized already, with their domains."""
 _IMAGE_TYPES: Mapping[int, str] = {TensorProto.FLOAT: "float32", TensorProto.UINT8: "uint8"}
 """The types that an input may have, by numpy's name."""
 _LOWERED_TYPES: Mapping[int, str] = {**_IMAGE_TYPES, TensorProto.FLOAT16: "float16"}
@@ -64,7 +64,7 @@ def check_text(message: Message, name: str) -> None:
 def check_structure(model: onnx.ModelProto, name: str, *, lowered: bool = False) -> None:
     """Refuses what the rest of the compiler does not expect in a graph.
 
-    A graph that somebody `lowered` to 8 bits has Q/DQ.
+    A graph that somebody `lowered` to 8 bits has Q/DQ, or operators that compute in integers.
 
     Raises:
         InputError: no graph, local functions, subgraphs, unknown operators or domains, an opset
@@ -102,21 +102,21 @@ def _opset(model: onnx.ModelProto, name: str) -> int:
 
 def _check_node(node: onnx.NodeProto, version: int, name: str, *, lowered: bool) -> None:
     this = f"{name}: node {label(node)!r}"
-    if node.domain not in ("", "ai.onnx"):
+    domain = "" if node.domain == "ai.onnx" else node.domain
+    is_quantized = (domain, node.op_type) in _QUANTIZED
+    if is_quantized and not lowered:
+        raise InputError(
+            f"{this} is {node.op_type}: give the float32 model, not a quantized one "
+            f"(exporter explain {name} --target T --save-float F.onnx writes the one behind it)"
+        )
+    if domain and not is_quantized:
         operator = f"{node.domain}.{node.op_type}"
         raise InputError(
             f"{this} is {operator!r}, which is not a standard ONNX operator; "
             "export the model with standard ones"
         )
-    if not onnx.defs.has(node.op_type, version, ""):
+    if not domain and not onnx.defs.has(node.op_type, version, ""):
         raise InputError(f"{this} is {node.op_type!r}, an operator that opset {version} has not")
-    if node.op_type in _QUANTIZED and not lowered:
-        raise InputError(f"{this} is {node.op_type}: give the float32 model, not a quantized one")
-    if node.op_type in _QUANTIZED and node.op_type not in _QDQ:
-        raise InputError(
-            f"{this} is {node.op_type}, an operator that a runtime makes of Q/DQ; quantize with "
-            "QuantizeLinear and DequantizeLinear (ONNX Runtime: QuantFormat.QDQ)"
-        )
     for attribute in node.attribute:
         if attribute.HasField("g") or attribute.graphs:
             raise InputError(

@@ -57,8 +57,12 @@ def cpu_name() -> str:
 
 def saturates_u8s8(flags: frozenset[str]) -> bool:
     """Whether ONNX Runtime's U8 x S8 products saturate in 16 bits here: x86 without VNNI."""
-    is_x86 = platform.machine().lower() in {"x86_64", "amd64", "x86"}
-    return is_x86 and not flags & _WIDE_PRODUCTS
+    return on_x86() and not flags & _WIDE_PRODUCTS
+
+
+def on_x86() -> bool:
+    """Whether this CPU's instruction set is x86's."""
+    return platform.machine().lower() in {"x86_64", "amd64", "x86"}
 
 
 def usable_threads() -> int:

@@ -132,6 +132,8 @@ class Target(ABC):
     """NVIDIA's image with what builds its engines again, of the same tags as Triton's; "": none."""
     mixes: ClassVar[bool] = False
     """Whether it has engines in `mixed`: blocks of INT8 may stay in float there at little cost."""
+    reads_qlinear: ClassVar[bool] = False
+    """Whether its runtime has kernels for QLinear operators as they are written."""
     prediction_example: ClassVar[str] = ""
     """Options of `export` that build an engine whose cost `predict` tells; "": it tells none."""
 

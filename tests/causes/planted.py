@@ -102,12 +102,16 @@ def theirs(graph: ir.Model, folder: Path, **options: Any) -> ir.Model:
             image = next(self._images, None)
             return None if image is None else {"input": image[None]}
 
-    good = {"activation_type": QuantType.QUInt8, "per_channel": True}
+    good = {
+        "quant_format": QuantFormat.QDQ,
+        "activation_type": QuantType.QUInt8,
+        "per_channel": True,
+    }
     path, out = folder / "float.onnx", folder / "theirs.onnx"
     save(graph, path)
     logging.disable(logging.WARNING)  # it asks for a pre-processing that was done
     try:
-        quantize_static(path, out, Reader(), quant_format=QuantFormat.QDQ, **{**good, **options})
+        quantize_static(path, out, Reader(), **{**good, **options})
     finally:
         logging.disable(logging.NOTSET)
     return ir.from_proto(onnx.load(out))

@@ -7,7 +7,7 @@ from typing import Any
 
 import onnx_ir as ir
 import pytest
-from onnxruntime.quantization import QuantType
+from onnxruntime.quantization import QuantFormat, QuantType
 
 from exporter.builds.explain_request import ExplainRequest
 from exporter.causes.finding import Finding
@@ -176,3 +176,38 @@ def test_nothing_is_claimed_of_nncfs_graph_on_openvino() -> None:
     on_ort = ExplainRequest(path, target=ORT, own_build=False, threads=1)
     found = {finding.cause for finding in explain_file(on_ort, Silent()).engine.findings}
     assert found == {Cause.SIGNED_ACTIVATIONS, Cause.BIAS_SCALE}  # which is why it is slow there
+
+
+@pytest.mark.parametrize("is_x86", [True, False])
+def test_signed_qlinear_operators_have_a_slow_kernel_on_x86(
+    network: ir.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_x86: bool
+) -> None:
+    monkeypatch.setattr("exporter.causes.signed_activations.on_x86", lambda: is_x86)
+    options: dict[str, Any] = {
+        "quant_format": QuantFormat.QOperator,
+        "activation_type": QuantType.QInt8,
+    }
+    graph = planted.theirs(network, tmp_path, **options)
+    found = findings(graph, tmp_path)
+    assert [finding.cause for finding in found] == [Cause.SIGNED_ACTIVATIONS] * is_x86
+    assert all("7 convolutions compute with signed" in finding.what for finding in found)
+    assert findings(graph, tmp_path, OPENVINO) == ()
+
+
+def test_nothing_is_claimed_of_unsigned_qlinear_operators_but_their_weights(
+    network: ir.Model, tmp_path: Path
+) -> None:
+    operators = {"quant_format": QuantFormat.QOperator}
+    assert findings(planted.theirs(network, tmp_path, **operators), tmp_path) == ()
+    per_tensor = planted.theirs(network, tmp_path, **operators, per_channel=False)
+    assert named(per_tensor, tmp_path) == [Cause.PER_TENSOR_WEIGHTS]
+
+
+def test_a_layer_left_in_float_among_qlinear_operators_is_named_alone(
+    network: ir.Model, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {
+        "quant_format": QuantFormat.QOperator,
+        "nodes_to_exclude": [planted.CONV],
+    }
+    assert named(planted.theirs(network, tmp_path, **options), tmp_path) == [Cause.FLOAT_LAYER]

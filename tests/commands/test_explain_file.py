@@ -8,6 +8,7 @@ from pathlib import Path
 
 import onnx
 import pytest
+from onnxruntime.quantization import QuantFormat
 from rich.console import Console
 
 from exporter.artifact import Dialect, Precision, Skipped, Verdict
@@ -26,6 +27,12 @@ from exporter.targets import Cause
 from tests import manifests
 from tests.causes import planted
 from tests.graphs import relative_error, run
+
+
+@pytest.fixture(autouse=True)
+def three_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As few profiled inferences as there may be."""
+    monkeypatch.setattr("exporter.causes.examine.BUDGET_S", 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -122,14 +129,65 @@ def test_a_precision_that_the_target_has_not_is_refused(
     assert "has no BF16 convolution" in line
 
 
-def test_operators_of_a_runtime_are_refused_with_what_to_do(
-    spoilt: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.fixture(scope="module")
+def operators(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same network with QLinear operators, as ONNX Runtime's quantizer writes it."""
+    folder = tmp_path_factory.mktemp("operators")
+    path = folder / "operators.onnx"
+    format_ = {"quant_format": QuantFormat.QOperator}
+    save(planted.theirs(planted.network(), folder, **format_), path)
+    return path
+
+
+@pytest.mark.parametrize(("target", "notes"), [("ort-cpu", 0), ("openvino", 1)])
+@pytest.mark.parametrize("opset", [11, 21])
+def test_qlinear_operators_are_loaded_and_said_where_q_dq_stand_for_them(
+    operators: Path, tmp_path: Path, target: str, notes: int, opset: int
 ) -> None:
-    model = onnx.load(spoilt)
-    next(node for node in model.graph.node if node.op_type == "Conv").op_type = "QLinearConv"
-    onnx.save(model, tmp_path / "operators.onnx")
-    line = refused(capsys, tmp_path / "operators.onnx", "--target", "ort-cpu")
-    assert "QuantFormat.QDQ" in line
+    model = onnx.load(operators)
+    model.opset_import.sort(key=lambda one: one.domain, reverse=True)  # any order will do
+    model.opset_import[-1].version = opset
+    onnx.save(model, tmp_path / "given.onnx")
+    request = ExplainRequest(tmp_path / "given.onnx", target=target, own_build=False, threads=1)
+    explained = explain_file(request, Silent())
+    assert explained.precision is Precision.INT8
+    assert explained.engine.findings == ()
+    assert explained.engine.receipt.verdict is Verdict.FUSED
+    assert explained.engine.receipt.convs_quantized == 7
+    assert len(explained.notes) == notes
+    assert all("12 QLinear operators" in note for note in explained.notes)
+
+
+def test_the_float_network_behind_qlinear_operators_answers_alike(
+    operators: Path, tmp_path: Path
+) -> None:
+    kept = tmp_path / "float.onnx"
+    request = ExplainRequest(operators, target="ort-cpu", save_float=kept, own_build=False)
+    explain_file(request, Silent())
+    given, network = (onnx.load(path).SerializeToString() for path in (operators, kept))
+    assert relative_error(run(given, planted.IMAGES), run(network, planted.IMAGES)) < 0.1
+    assert load_onnx(kept).graph is not None
+
+
+def test_export_refuses_qlinear_operators_and_says_what_to_give(
+    operators: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["export", str(operators), "--quiet"])
+    assert exit_.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "give the float32 model, not a quantized one" in line
+    assert f"exporter explain {operators} --target T --save-float F.onnx" in line
+
+
+def test_an_operator_of_a_runtime_without_a_known_form_is_refused_by_name(
+    operators: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = onnx.load(operators)
+    next(node for node in model.graph.node if node.op_type == "QLinearAdd").op_type = "QLinearXor"
+    onnx.save(model, tmp_path / "unknown.onnx")
+    line = refused(capsys, tmp_path / "unknown.onnx", "--target", "ort-cpu")
+    assert "'layer1.add_quant' is 'com.microsoft.QLinearXor'" in line
 
 
 def test_a_healthy_engine_has_nothing_to_fix() -> None:

@@ -64,6 +64,7 @@ class OrtCpu(Target):
     runs_on = MachineKind.CPU
     mark = Mark.CIRCLE
     mixes = True
+    reads_qlinear = True
 
     def __init__(self, variant: str = "") -> None:
         if variant not in ("", "amx"):

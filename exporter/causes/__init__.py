@@ -16,6 +16,7 @@ from exporter.causes import (
     batchnorm,
     bias_scale,
     cast,
+    codes_not_taken,
     float_layer,
     kept,
     no_8_bit_form,
@@ -36,6 +37,7 @@ Find = Callable[[Case, Collection[int]], Claim | None]
 CAUSES: Final[Mapping[Cause, Find]] = MappingProxyType(
     {
         Cause.KEPT: kept.find,
+        Cause.CODES_NOT_TAKEN: codes_not_taken.find,
         Cause.NO_ARITHMETIC: no_arithmetic.find,
         Cause.CAST: cast.find,
         Cause.BATCHNORM: batchnorm.find,
@@ -58,7 +60,8 @@ _RIDES_ALONG: Final = NO_ARITHMETIC | {Operation.RELU, Operation.OTHER}
 def find_causes(case: Case, known: Collection[Cause], command: str) -> tuple[Finding, ...]:
     """The causes that a target knows, the most milliseconds to win first, then decibels.
 
-    Where nothing is timed, the most kernels come first; what no build mends comes last. `command`
+    What leaves no engine at all comes before. Where nothing is timed, the most kernels come first;
+    what no build mends comes last. `command`
     wins all others at once: it is the build of the float32 network.
     """
     free = set(case.suspects)
@@ -106,9 +109,10 @@ def _finding(case: Case, cause: Cause, claim: Claim, command: str) -> Finding:
     )
 
 
-def _rank(has_remedy: bool, finding: Finding) -> tuple[bool, float, float, float]:
+def _rank(has_remedy: bool, finding: Finding) -> tuple[bool, bool, float, float, float]:
     return (
         not has_remedy,
+        not finding.stops,
         -(finding.milliseconds or 0.0),
         -float(len(finding.kernels)),
         -(finding.decibels or 0.0),

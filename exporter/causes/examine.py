@@ -19,6 +19,7 @@ from exporter.measure.timing import Profile
 from exporter.passes.blocks import GraphFacts
 from exporter.prove.certificate import Receipt
 from exporter.prove.read_back import read_back
+from exporter.prove.receipt import unverified_receipt
 from exporter.targets import CanProfile, Cause, Target, TimedRun, UnreadableKernels
 
 
@@ -69,6 +70,18 @@ def examine(target: Target, specimen: Specimen, network: Network, threads: int) 
     if target.expected(precision) is not Verdict.FUSED:
         known -= {Cause.UNEXPLAINED}  # it is not known to do better
     return Examined(read.receipt, profile, find_causes(case, known, specimen.command))
+
+
+def examine_refused(target: Target, specimen: Specimen, reason: str) -> Examined | None:
+    """Why the runtime makes no engine of a graph; None: no cause that is known stops it."""
+    precision = specimen.precision
+    expected = target.expected(precision)
+    receipt = unverified_receipt(reason, graph_facts=specimen.facts, expected=expected)
+    case = Case(specimen.graph, specimen.facts, precision, target.dialect(precision), kernels=())
+    findings = find_causes(case, target.causes(), specimen.command)
+    if not any(finding.stops for finding in findings):
+        return None
+    return Examined(receipt, Skipped("no engine was built"), findings)
 
 
 @dataclass(frozen=True)

@@ -37,3 +37,8 @@ class Finding:
     milliseconds: float | None
     """What these kernels take in one profiled inference: the most that can be won."""
     decibels: float | None
+
+    @property
+    def stops(self) -> bool:
+        """Whether it leaves no engine: it is about no kernel, and about no accuracy."""
+        return not self.kernels and self.decibels is None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,19 +16,22 @@ from exporter import host
 from exporter.artifact import Precision, Skipped
 from exporter.builds.codec import json_text
 from exporter.builds.explain_request import ExplainRequest
-from exporter.causes.examine import Examined, Specimen, examine
+from exporter.causes.examine import Examined, Specimen, examine, examine_refused
 from exporter.commands.own_build import OwnBuild, build_own
 from exporter.commands.tables import receipt_summary
+from exporter.errors import BuildError
 from exporter.graph.files import save
 from exporter.measure.layers import layers_of
 from exporter.measure.profile import Network
 from exporter.measure.timing import Profile
 from exporter.measure.worker import make_batch
 from exporter.models.lowered_file import LoweredFile, load_lowered
+from exporter.passes.forms.float_biases import float_biases
 from exporter.progress import Progress
 from exporter.targets import Target, get_target
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
     from rich.console import Console
 
 
@@ -56,7 +59,7 @@ def explain_file(request: ExplainRequest, progress: Progress) -> ExplainedFile:
     Raises:
         UsageError: there is no such target, or it has not the file's precision.
         InputError: the file cannot be used.
-        BuildError: the target's runtime refuses it.
+        BuildError: the target's runtime refuses it, for no cause that is known.
     """
     target = get_target(request.target)
     threads = request.threads or host.usable_threads()
@@ -69,38 +72,52 @@ def explain_file(request: ExplainRequest, progress: Progress) -> ExplainedFile:
         save(given.network, network_path)
         if request.save_float is not None:
             save(given.network, request.save_float)
-        with progress.stage(f"load it with {target.name}"):
-            engine = _loaded(given, target, folder)
-        with progress.stage("read it back and profile it"):
-            specimen = Specimen(
-                engine,
-                given.precision,
-                given.graph,
-                given.facts,
-                command=_command(request, given, target),
-            )
-            examined = examine(target, specimen, _network_of(given, network_path), threads)
+        graph, notes = _to_load(given, target)
+        specimen = Specimen(
+            folder / "given.onnx",
+            given.precision,
+            given.graph,
+            given.facts,
+            command=_command(request, given, target),
+        )
+        save(graph, specimen.engine)
+        engine: Path | None = None
+        try:
+            with progress.stage(f"load it with {target.name}"):
+                engine = target.load_given(specimen.engine, given.precision, folder / "given")
+        except BuildError as error:
+            examined = examine_refused(target, specimen, str(error))
+            if examined is None:
+                raise
+        else:
+            with progress.stage("read it back and profile it"):
+                network = _network_of(given, network_path)
+                examined = examine(target, replace(specimen, engine=engine), network, threads)
         own: OwnBuild | Skipped = Skipped("not asked for (--no-own-build)")
         if request.own_build:
             own = build_own(target, given.precision, network_path, engine, threads, progress)
-    notes = _notes(given, target)
     return ExplainedFile(str(request.build), target.name, given.precision, examined, own, notes)
 
 
-def _loaded(given: LoweredFile, target: Target, folder: Path) -> Path:
-    """The engine of the file as it stands, under names that tie its kernels to the network."""
-    path = folder / "given.onnx"
-    save(given.written if target.reads_qlinear else given.graph, path)
-    return target.load_given(path, given.precision, folder / "given")
-
-
-def _notes(given: LoweredFile, target: Target) -> tuple[str, ...]:
-    if not given.qlinear or target.reads_qlinear:
-        return ()
-    return (
-        f"{target.name} is given the Q/DQ that the file's {given.qlinear} QLinear operators mean, "
-        "which only ONNX Runtime's CPU provider computes as they are written",
-    )
+def _to_load(given: LoweredFile, target: Target) -> tuple[ir.Model, tuple[str, ...]]:
+    """The file under names that tie its kernels to the network, and what else changed of it."""
+    notes = []
+    graph = given.written
+    if given.qlinear and not target.reads_qlinear:
+        graph = given.graph
+        notes.append(
+            f"{target.name} is given the Q/DQ that the file's {given.qlinear} QLinear operators "
+            "mean, which only ONNX Runtime's CPU provider computes as they are written"
+        )
+    if not target.dequantizes_int32:
+        graph = graph.clone()
+        biases = float_biases(graph).fired
+        if biases:
+            notes.append(
+                f"{target.name} is given {biases} int32 biases as the float32 numbers that they "
+                "stand for, which is equal: it dequantizes no int32"
+            )
+    return graph, tuple(notes)
 
 
 def _network_of(given: LoweredFile, network_path: Path) -> Network:

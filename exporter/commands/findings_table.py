@@ -31,6 +31,8 @@ def to_win(finding: Finding) -> str:
     """What a cause costs, in words."""
     if finding.decibels is not None:
         return f"{finding.decibels:.1f} dB"
+    if finding.stops:
+        return "no engine is built"
     kernels = len(finding.kernels)
     counted = f"{kernels} kernel{'' if kernels == 1 else 's'}"
     if finding.milliseconds is None:

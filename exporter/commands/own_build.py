@@ -45,8 +45,8 @@ class OwnBuild:
 
     receipt: Receipt
     given_ms: float | None
-    """The given engine's median, or what it should take where it does not run here; None: neither
-    is known."""
+    """The given engine's median, or what it should take where it does not run here; None: there is
+    none, or neither is known."""
     own_ms: float | None
     measured: bool = True
     """Else the times are predicted for the target's GPU."""
@@ -55,28 +55,37 @@ class OwnBuild:
     def in_words(self) -> str:
         """What it reaches, beside the given engine."""
         said = f"receipt {self.receipt.verdict}"
-        if self.given_ms is None or self.own_ms is None:
+        if self.own_ms is None:
             return f"{said}; it does not run here, and nothing is known of its time"
         how = (
             "medians of one interleaved run" if self.measured else "predicted for the target's GPU"
         )
+        if self.given_ms is None:
+            return f"{_shown(self.own_ms)} ms ({how}, batch 1 or the file's own; {said})"
         ratio = self.given_ms / self.own_ms
         gain = f"{ratio:.2f}x as fast" if ratio >= 1 else f"{1 / ratio:.2f}x slower"
         return (
-            f"{self.own_ms:.2f} ms, the given one {self.given_ms:.2f} ms: {gain} "
+            f"{_shown(self.own_ms)} ms, the given one {_shown(self.given_ms)} ms: {gain} "
             f"({how}, batch 1 or the file's own; {said})"
         )
+
+
+def _shown(milliseconds: float) -> str:
+    return f"{milliseconds:.2f}" if milliseconds >= 0.1 else f"{milliseconds:.2g}"
 
 
 def build_own(
     target: Target,
     precision: Precision,
     network: Path,
-    given: Path,
+    given: Path | None,
     threads: int,
     progress: Progress,
 ) -> OwnBuild | Skipped:
-    """Builds the float32 `network` as `exporter export` would and times it beside `given`."""
+    """Builds the float32 `network` as `exporter export` would and times it beside `given`.
+
+    None: there is no engine of what was given.
+    """
     try:
         with (
             progress.stage("build the same network ourselves"),
@@ -93,9 +102,11 @@ def build_own(
             engine = target.build(path, precision, Path(scratch) / "own", BuildOptions()).files[0]
             receipt = receipt_of(facts, target, precision, engine, ())
             if target.runs_here() is not None:
-                before, after = (_predicted(target, path, precision) for path in (given, engine))
+                before = None if given is None else _predicted(target, given, precision)
+                after = _predicted(target, engine, precision)
                 return OwnBuild(receipt, before, after, measured=False)
-            return _timed(model, target, {"given": given, "own": engine}, receipt, threads)
+            engines = {"own": engine} if given is None else {"given": given, "own": engine}
+            return _timed(model, target, engines, receipt, threads)
     except ExporterError as error:
         return Skipped(f"there is none to compare with: {error}")
 
@@ -128,4 +139,4 @@ def _timed(
         if not isinstance(latency, Latency):
             raise BuildError(f"{name}: {latency.skipped}")
         times[name] = latency.p50_ms
-    return OwnBuild(receipt, times["given"], times["own"])
+    return OwnBuild(receipt, times.get("given"), times["own"])

@@ -200,9 +200,9 @@ def _put(
     computes.outputs[0].shape = node.outputs[0].shape
     new = [computes]
     if result is not None:
-        inputs = [computes.outputs[0], result.scale, result.zero_point]
-        quantize = ir.node("QuantizeLinear", inputs)
-        assert result.zero_point is not None
+        parameters = [result.scale, result.zero_point]
+        quantize = ir.node("QuantizeLinear", [computes.outputs[0], *parameters])
+        assert result.zero_point is not None  # by `_check`
         quantize.outputs[0].type = result.zero_point.type
         new.append(quantize)
         around[quantize.outputs[0]] = replace(result, codes=quantize.outputs[0])

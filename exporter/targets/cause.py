@@ -13,6 +13,7 @@ class Cause(StrEnum):
     """The kinds of reasons, in the words of a report."""
 
     KEPT = "kept in float as asked"
+    CODES_NOT_TAKEN = "unsigned or asymmetric codes"
     NO_ARITHMETIC = "no arithmetic in this type"
     CAST = "cast in the middle"
     BATCHNORM = "BatchNormalization not folded"

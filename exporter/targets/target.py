@@ -134,6 +134,8 @@ class Target(ABC):
     """Whether it has engines in `mixed`: blocks of INT8 may stay in float there at little cost."""
     reads_qlinear: ClassVar[bool] = False
     """Whether its runtime has kernels for QLinear operators as they are written."""
+    dequantizes_int32: ClassVar[bool] = True
+    """Whether its runtime takes a DequantizeLinear of int32, which biases of others have."""
     prediction_example: ClassVar[str] = ""
     """Options of `export` that build an engine whose cost `predict` tells; "": it tells none."""
 

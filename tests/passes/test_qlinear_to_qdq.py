@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -29,12 +30,12 @@ class Case:
     domain: str = MICROSOFT
     x: tuple[float, int] = (EXACT, 128)
     y: tuple[float, int] = (EXACT * 8, 100)
-    kind: type[np.integer] = U8  # type: ignore[type-arg]
+    kind: type[np.integer] = U8
     others: tuple[Array | None, ...] = ()
     """What stands between the first tensor and the result's scale."""
     behind: tuple[Array, ...] = ()
     """What stands behind the result's zero point: a convolution's bias."""
-    attributes: Mapping[str, object] = field(default_factory=dict)
+    attributes: Mapping[str, Any] = field(default_factory=dict)
     float_result: bool = False
 
 
@@ -100,21 +101,20 @@ def weights(
 A_CHANNEL = np.exp2(-np.arange(4, 8)).astype(np.float32)
 BIAS = np.array([100, -2000, 30, 7], np.int32)
 TENSOR = (codes(2, 2, 6, 7, 7, kind=U8), scalar(EXACT / 2), scalar(20, U8))
-CONV = {"op": "QLinearConv", "domain": "", "others": weights(4, 6, 3, 3), "behind": (BIAS,)}
+CONV = Case("QLinearConv", domain="", others=weights(4, 6, 3, 3), behind=(BIAS,))
 CASES = {
-    "conv": Case(**CONV),
+    "conv": CONV,
     "conv without bias": Case("QLinearConv", domain="", others=weights(4, 6, 3, 3)),
-    "conv, a scale a channel": Case(**{**CONV, "others": weights(4, 6, 3, 3, scale=A_CHANNEL)}),
-    "conv, strides and pads": Case(
-        **CONV, attributes={"strides": [2, 2], "pads": [1, 1, 1, 1], "dilations": [2, 2]}
+    "conv, a scale a channel": replace(CONV, others=weights(4, 6, 3, 3, scale=A_CHANNEL)),
+    "conv, strides and pads": replace(
+        CONV, attributes={"strides": [2, 2], "pads": [1, 1, 1, 1], "dilations": [2, 2]}
     ),
-    "conv, groups": Case(**{**CONV, "others": weights(4, 3, 3, 3)}, attributes={"group": 2}),
-    "conv, 1x1 with unsigned weights": Case(
-        **{**CONV, "others": weights(4, 6, 1, 1, kind=U8, zero=30)}
+    "conv, groups": replace(CONV, others=weights(4, 3, 3, 3), attributes={"group": 2}),
+    "conv, 1x1 with unsigned weights": replace(CONV, others=weights(4, 6, 1, 1, kind=U8, zero=30)
     ),
-    "conv, signed": Case(**CONV, kind=S8, x=(EXACT, -3), y=(EXACT * 8, -128)),
-    "conv, one-element constants": Case(
-        **{**CONV, "others": weights(4, 6, 3, 3, scale=scalar(EXACT).reshape(1))}
+    "conv, signed": replace(CONV, kind=S8, x=(EXACT, -3), y=(EXACT * 8, -128)),
+    "conv, one-element constants": replace(
+        CONV, others=weights(4, 6, 3, 3, scale=scalar(EXACT).reshape(1))
     ),
     "matmul": Case("QLinearMatMul", (3, 6), domain="", others=weights(6, 4)),
     "matmul, a scale a column": Case(
@@ -202,7 +202,7 @@ def test_with_any_scales_a_convolution_is_at_most_one_code_away(seed: int) -> No
 
 
 def test_what_moves_codes_gets_a_pair_on_both_sides() -> None:
-    case = Case(**CONV)
+    case = CONV
     model = model_of(case)
     conv = next(node for node in model.graph if node.name == "layer")
     pool = ir.node("MaxPool", [conv.outputs[0]], {"kernel_shape": [2, 2]}, name="pool")

@@ -25,6 +25,7 @@ from exporter import host
 from exporter.artifact import Dialect, Kernel, Precision, Verdict
 from exporter.disk.writing import can_write
 from exporter.errors import BuildError
+from exporter.targets.cause import EVERYWHERE, Cause
 from exporter.targets.ort.gpu import OrtGpuTarget, built_with_fallback, gpu_session
 from exporter.targets.ort.session import OrtSession, version
 from exporter.targets.target import (
@@ -49,6 +50,7 @@ class OrtTensorRt(OrtGpuTarget):
     family = "ort-tensorrt"
     mark = Mark.CROSS
     has_profiles = True
+    dequantizes_int32 = False
     provider = PROVIDER
 
     @classmethod
@@ -61,6 +63,9 @@ class OrtTensorRt(OrtGpuTarget):
 
     def expected(self, precision: Precision) -> Verdict:  # noqa: ARG002
         return Verdict.UNVERIFIED
+
+    def causes(self) -> frozenset[Cause]:
+        return EVERYWHERE | {Cause.CODES_NOT_TAKEN}
 
     def check_settings(self, settings: Mapping[str, str]) -> None:
         self._parse(settings)

@@ -22,6 +22,7 @@ from exporter import host
 from exporter.artifact import Dialect, Kernel, Precision, Skipped, Verdict
 from exporter.disk.writing import write_whole
 from exporter.errors import BuildError, MissingDependencyError, UsageError, install_command
+from exporter.targets.cause import EVERYWHERE, Cause
 from exporter.targets.diagnosis import (
     NO_GPU,
     Status,
@@ -65,6 +66,7 @@ class TensorRt(Target):
     mark = Mark.DIAMOND
     has_profiles = True
     cuda_graph = True
+    dequantizes_int32 = False
     builder_image = "nvcr.io/nvidia/tensorrt"
     on_request: tuple[Precision, ...] = (Precision.BF16, Precision.FP8)
 
@@ -131,6 +133,9 @@ class TensorRt(Target):
     def expected(self, precision: Precision) -> Verdict:
         # What TensorRT makes of FP8 nobody has seen: whatever the receipt says is news.
         return Verdict.UNVERIFIED if precision is Precision.FP8 else Verdict.FUSED
+
+    def causes(self) -> frozenset[Cause]:
+        return EVERYWHERE | {Cause.CODES_NOT_TAKEN}
 
     def runs_here(self) -> Skipped | None:
         if host.describe_host().gpu is None:

@@ -30,6 +30,7 @@ from exporter.artifact import (
     Verdict,
 )
 from exporter.errors import BuildError, UsageError, unknown_name
+from exporter.targets.cause import EVERYWHERE, Cause
 from exporter.targets.diagnosis import (
     Status,
     TargetDiagnosis,
@@ -85,6 +86,7 @@ class TensorRtRtx(Target):
     mark = Mark.TRIANGLE
     has_profiles = True
     cuda_graph = True
+    dequantizes_int32 = False
     prediction_example = "--target tensorrt-rtx:sm89 --precision fp16"
     on_request: tuple[Precision, ...] = (Precision.BF16, Precision.FP8)
 
@@ -142,6 +144,9 @@ class TensorRtRtx(Target):
 
     def activations(self, precision: Precision) -> frozenset[str]:  # noqa: ARG002
         return frozenset({"Relu", "Clip"})
+
+    def causes(self) -> frozenset[Cause]:
+        return EVERYWHERE | {Cause.CODES_NOT_TAKEN}
 
     def runs_here(self) -> Skipped | None:
         here = host.describe_host()

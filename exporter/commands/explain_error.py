@@ -38,11 +38,11 @@ class EngineError:
 
     id: str
     blocks: tuple[BlockError, ...]
-    """The largest error of its own first."""
+    """Blocks, stem and head, or lone layers: the largest error of its own first."""
     drift: tuple[BlockDrift, ...] | Skipped
-    """The engine's own error, built up and added, in graph order."""
+    """The engine's own error behind each residual block, built up and added, in graph order."""
     command: str
-    """What builds it again with the first block in float."""
+    """What builds it again with the first of them in float."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def _drift(
 def _command(manifest: Manifest, blocks: tuple[BlockError, ...]) -> str:
     if not blocks:
         return ""
-    kept = attrs.evolve(manifest.request, keep=(*manifest.request.keep, blocks[0].name))
+    kept = attrs.evolve(manifest.request, keep=(*manifest.request.keep, *blocks[0].keep))
     return shlex.join(["exporter", "export", *command_line(kept)])
 
 

@@ -20,13 +20,13 @@ from exporter.graph.lower import lower
 from exporter.graph.optimize import OptimizedModel
 from exporter.lowerings import LoweredGraph, lowered_to, save_lowered
 from exporter.passes.qdq.ranges import Ranges
+from exporter.passes.units import Unit, kept_names, units_of
 from exporter.passes.values import is_inside
 from exporter.quantize.transplant import transplant
 from exporter.search.points import Kept, PointFile
 from exporter.search.split import Split
 from exporter.search.times import PairedTimes
 from exporter.search.trials import Trials
-from exporter.search.units import Unit, kept_names, units_of
 from exporter.targets import BuildOptions, Target
 
 _ALGORITHM: Final = 1

@@ -15,6 +15,7 @@ from exporter.graph.optimize import OptimizedModel
 from exporter.lowerings import LoweredGraph, Lowerings, key_of
 from exporter.mixing.space import Space
 from exporter.passes.qdq.ranges import Ranges
+from exporter.passes.units import kept_names
 from exporter.plan import Pair
 from exporter.prove.certificate import Parity
 from exporter.prove.limits import LIMITS
@@ -26,7 +27,6 @@ from exporter.search.points import front
 from exporter.search.record import FrontPoint, MixedSearch
 from exporter.search.split import Split, split
 from exporter.search.trials import Trials
-from exporter.search.units import kept_names
 from exporter.targets import get_target
 
 

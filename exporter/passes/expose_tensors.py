@@ -1,11 +1,11 @@
-"""Debug copies: a graph with inner tensors exposed, or cut into its residual blocks.
+"""Debug copies: a graph with inner tensors exposed, or cut into parts.
 
 `expose` adds tensors to the graph's outputs. In a Q/DQ graph the tensor that the next layer reads
 is the dequantized one, so that is exposed: a second reader of the float tensor before it would keep
 the runtime from fusing, and the copy would no longer be the engine.
 
-`isolate` makes each block's input a graph input and each block's output a graph output, so that one
-session tells what every block does when it is fed with exact values.
+`isolate` makes each part's input a graph input and each part's output a graph output, so that one
+session tells what every one does when it is fed with exact values.
 
 Both leave the graph's numbers alone; whoever uses them checks that (`drift.py`).
 """
@@ -41,19 +41,21 @@ def expose(graph: ir.Model, tensors: Iterable[str]) -> tuple[PassReport, dict[st
     return PassReport("expose", fired=len(exposed)), exposed
 
 
-def isolate(graph: ir.Model, blocks: Mapping[str, tuple[str, str]]) -> PassReport:
-    """Cuts the graph, in place, into blocks given as name -> (input tensor, output tensor).
+def isolate(graph: ir.Model, inputs: Iterable[str], outputs: Iterable[str]) -> PassReport:
+    """Cuts the graph, in place, at the input tensors of some of its parts.
 
-    Afterwards the graph's inputs are one `exact.<tensor>` for each input tensor (float32, in the
-    shape that the tensor has) and its outputs are the blocks' outputs, in the order given.
+    Afterwards the graph's inputs are one `exact.<tensor>` for each of `inputs` (float32, in the
+    shape that the tensor has), and those of its own that are still read; its outputs are
+    `outputs`, in the order given.
 
     Raises:
         BuildError: the graph has no tensor of that name.
     """
     body = graph.graph
     values = values_by_name(body)
-    outputs = [_as_read(_value(values, output)) for _, output in blocks.values()]
-    for name in dict.fromkeys(entry for entry, _ in blocks.values()):
+    ends = [_as_read(_value(values, output)) for output in outputs]
+    cut = tuple(dict.fromkeys(inputs))
+    for name in cut:
         value = _as_computed(_value(values, name))
         exact = ir.val(f"exact.{name}", ir.DataType.FLOAT, value.shape)
         body.inputs.append(exact)
@@ -61,18 +63,18 @@ def isolate(graph: ir.Model, blocks: Mapping[str, tuple[str, str]]) -> PassRepor
         if value.dtype in _HALVES:
             replacement = _insert(body, ir.node("Cast", [exact], {"to": value.dtype}))
         for node, index in tuple(value.uses()):
-            if is_op(node, "Cast") and node.outputs[0] in outputs:
+            if is_op(node, "Cast") and node.outputs[0] in ends:
                 continue  # it ends the block before
             if node.op_type == "QuantizeLinear":
                 _requantize(body, node, replacement)
             else:
                 node.replace_input_with(index, replacement)
     body.outputs.clear()
-    body.outputs.extend(_readable(body, output) for output in outputs)
+    body.outputs.extend(_readable(body, output) for output in ends)
     common.RemoveUnusedNodesPass()(graph)
     for value in [value for value in body.inputs if not value.uses()]:
         body.inputs.remove(value)
-    return PassReport("isolate", fired=len(blocks))
+    return PassReport("isolate", fired=len(cut))
 
 
 def _readable(body: ir.Graph, value: ir.Value) -> ir.Value:

@@ -155,7 +155,7 @@ def engine_drift(
         _check_copy(engine.id, served[final], answers[final], tolerance)
 
     alone_graph = load(lowered_path)
-    isolate(alone_graph, {block.name: (block.input, block.output) for block in blocks})
+    isolate(alone_graph, [block.input for block in blocks], [block.output for block in blocks])
     feeds = {f"exact.{block.input}": exact[block.input] for block in blocks}
     with _built(alone_graph, target, engine, place, "alone") as copy:
         alone = place.run(copy, feeds)

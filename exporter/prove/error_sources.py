@@ -1,11 +1,12 @@
-"""Where the error of an 8-bit engine comes from, residual block by residual block.
+"""Where the error of an 8-bit engine comes from: each residual block, stem and head (`units.py`).
 
-Each block of the lowered graph is fed with the FP32 network's exact values and compared with it,
+Each unit of the lowered graph is fed with the FP32 network's exact values and compared with it,
 ONNX Runtime's optimizations off: once as it is, and once with weights, activations or biases alone
-quantized. A tensor's rounding is counted in the block that writes it, so that a bad range is not
-charged to the block behind as well (the drift of `validate --blocks` charges both).
+quantized. A tensor's rounding is counted in the unit that writes it, so that a bad range is not
+charged to the unit behind as well (the drift of `validate --blocks` charges both); that of the
+network's input in the unit that reads it.
 
-What is odd is told of each tensor that a block writes: values beyond its range, a range that the
+What is odd is told of each tensor that a unit writes: values beyond its range, a range that the
 values hardly use, channels far wider than the others; and of each weight, that it is not the
 network's.
 """
@@ -22,13 +23,15 @@ import onnx_ir as ir
 
 from exporter.artifact import ModelSpec
 from exporter.graph.files import load, save
-from exporter.passes.blocks import ResidualBlock, block_of_nodes, find_residual_blocks
+from exporter.passes.blocks import find_residual_blocks
 from exporter.passes.expose_tensors import isolate
 from exporter.passes.strip_quantization import dequantized_weight
 from exporter.passes.switch_quantization import Part, bypass_pair, leave_only
+from exporter.passes.units import Ends, ends_of, units_of
 from exporter.passes.values import constant, is_op
 from exporter.prove.distance import relative_l2, sqnr_db
 from exporter.prove.drift import Exact, Place, exact_values
+from exporter.runtime.inputs import by_name
 from exporter.targets import Array
 from exporter.targets.ort.session import open_graph
 
@@ -47,7 +50,7 @@ _NOT_ROUNDING: Final = 0.25
 
 @dataclass(frozen=True)
 class Carrier:
-    """A channel of a block's output, and its share of the squared error."""
+    """A channel of a unit's output, and its share of the squared error."""
 
     channel: int
     share: float
@@ -55,9 +58,10 @@ class Carrier:
 
 @dataclass(frozen=True)
 class BlockError:
-    """The error that one block adds, and where from."""
+    """The error that one block adds, or another unit, and where from."""
 
     name: str
+    """The block's, "stem", "head" or a layer's."""
     own_rel_l2: float
     own_sqnr_db: float
     parts: Mapping[Part, float]
@@ -68,10 +72,12 @@ class BlockError:
     """What is odd about its ranges and weights, in words."""
     mend: str
     """What would mend it, in words."""
+    keep: tuple[str, ...] = ()
+    """Its nodes, or the module that they are, as for `--keep`."""
 
 
 def error_sources(spec: ModelSpec, lowered_path: Path, place: Place) -> tuple[BlockError, ...]:
-    """Every block of a lowered graph, that with the largest error of its own first.
+    """Every unit of a lowered graph, that with the largest error of its own first.
 
     Raises:
         BuildError: the FP32 graph of the build no longer answers as it did, or a graph does not
@@ -79,36 +85,74 @@ def error_sources(spec: ModelSpec, lowered_path: Path, place: Place) -> tuple[Bl
     """
     portable = load(place.folder / "onnx" / f"{spec.name}.fp32.onnx")
     lowered = load(lowered_path)
-    blocks = find_residual_blocks(portable)
-    ranges = _ranges_of(lowered, portable, blocks)
-    ends = [tensor for block in blocks for tensor in (block.input, block.output)]
+    parts = _parts_of(portable)
+    ranges = _ranges_of(lowered, portable, parts)
+    ends = [tensor for part in parts for tensor in (*part.ends.inputs, *part.ends.outputs)]
     inside = [one.tensor for every in ranges.values() for one in every]
-    _, exact = exact_values(portable, sorted({*ends, *inside}), spec, place)
-    as_it_is = _outputs(lowered, blocks, exact, place)
+    given, exact = exact_values(portable, sorted({*ends, *inside}), spec, place)
+    as_it_is = _outputs(lowered, parts, given, exact, place)
     alone = {}
-    for part in Part:
+    for part_of in Part:
         copy = lowered.clone()
-        leave_only(copy, portable, part)
-        alone[part] = _outputs(copy, blocks, exact, place)
-    weights = _changed_weights(lowered, portable, blocks)
+        leave_only(copy, portable, part_of)
+        alone[part_of] = _outputs(copy, parts, given, exact, place)
+    weights = _changed_weights(lowered, portable, parts)
     found = []
-    for block in blocks:
-        truth = exact[block.output].astype(np.float64)
-        error = as_it_is[block.name] - truth
-        oddities = [*weights.get(block.name, ())]
-        oddities += [odd for one in ranges[block.name] for odd in _oddities(one, exact)]
+    for part in parts:
+        truth = _together([exact[output] for output in part.ends.outputs])
+        error = as_it_is[part.name] - truth
+        oddities = [*weights.get(part.name, ())]
+        oddities += [odd for one in ranges[part.name] for odd in _oddities(one, part, exact)]
         found.append(
             BlockError(
-                name=block.name,
+                name=part.name,
                 own_rel_l2=relative_l2(error, truth),
                 own_sqnr_db=sqnr_db(error, truth),
-                parts={p: relative_l2(alone[p][block.name] - truth, truth) for p in Part},
-                channels=_carriers(error),
+                parts={p: relative_l2(alone[p][part.name] - truth, truth) for p in Part},
+                channels=_carriers(error) if len(part.ends.outputs) == 1 else (),
                 oddities=tuple(oddity.what for oddity in oddities),
-                mend=oddities[0].mend if oddities else f"keep it in float: --keep {block.name}",
+                mend=oddities[0].mend if oddities else part.kept,
+                keep=part.keep,
             )
         )
-    return tuple(sorted(found, key=lambda block: -block.own_rel_l2))
+    return tuple(sorted(found, key=lambda one: -one.own_rel_l2))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A unit, its nodes, and where it is cut out."""
+
+    name: str
+    keep: tuple[str, ...]
+    ends: Ends
+    nodes: tuple[str, ...]
+
+    @property
+    def kept(self) -> str:
+        return f"keep it in float: --keep {','.join(self.keep)}"
+
+
+def _parts_of(portable: ir.Model) -> tuple[_Part, ...]:
+    """The units in graph order; every block, and what is outside of blocks."""
+    blocks = find_residual_blocks(portable)
+    inside = {block.name: block.nodes for block in blocks}
+    return tuple(
+        _Part(
+            unit.name,
+            unit.keep,
+            ends_of(portable, unit, blocks),
+            inside.get(unit.name, unit.keep),
+        )
+        for unit in units_of(portable, blocks)
+    )
+
+
+def _owners(parts: Sequence[_Part]) -> dict[str, str]:
+    """Node -> the smallest part that it is in."""
+    owner: dict[str, str] = {}
+    for part in sorted(parts, key=lambda part: -len(part.nodes)):
+        owner.update(dict.fromkeys(part.nodes, part.name))
+    return owner
 
 
 @dataclass(frozen=True)
@@ -122,52 +166,70 @@ class _Range:
     """What a quantized tensor can hold."""
 
     tensor: str
-    block: str
     low: float
     high: float
 
 
 def _outputs(
-    graph: ir.Model, blocks: Sequence[ResidualBlock], exact: Exact, place: Place
+    graph: ir.Model, parts: Sequence[_Part], given: Array, exact: Exact, place: Place
 ) -> dict[str, Array]:
-    """Each block's output when it is fed with exact values that nothing has rounded."""
+    """Each part's outputs when it is fed with exact values that nothing has rounded.
+
+    The network's input is as the engine takes it: there is nobody else to round it.
+    """
     copy = graph.clone()
-    isolate(copy, {block.name: (block.input, block.output) for block in blocks})
+    own = {str(value.name) for value in copy.graph.inputs}
+    first = str(copy.graph.inputs[0].name)
+    inputs = tuple(dict.fromkeys(name for part in parts for name in part.ends.inputs))
+    outputs = tuple(dict.fromkeys(name for part in parts for name in part.ends.outputs))
+    isolate(copy, inputs, outputs)
     for value in copy.graph.inputs:
-        for reader in tuple(value.consumers()):
+        for reader in tuple(value.consumers()) if value.name not in own else ():
             if is_op(reader, "QuantizeLinear"):
                 bypass_pair(reader)
-    names = [str(value.name) for value in copy.graph.outputs]
+    made = [str(value.name) for value in copy.graph.outputs]
+    read = {str(value.name) for value in copy.graph.inputs}
     path = place.scratch / "alone.onnx"
     save(copy, path)
-    feeds = {f"exact.{block.input}": exact[block.input] for block in blocks}
+    feeds = {f"exact.{name}": exact[name] for name in inputs}
+    feeds.update({name: one for name, one in by_name(given, first).items() if name in read})
     with open_graph(path, place.threads) as session:
         answers = place.run(session, feeds)
-    return {block.name: answers[name] for block, name in zip(blocks, names, strict=True)}
+    answer = {name: answers[own_name] for name, own_name in zip(outputs, made, strict=True)}
+    return {part.name: _together([answer[name] for name in part.ends.outputs]) for part in parts}
+
+
+def _together(arrays: Sequence[Array]) -> Array:
+    """Outputs of one part as one array of float64, (N, C, ...), or (N, values) of several."""
+    if len(arrays) == 1:
+        return arrays[0].astype(np.float64)
+    return np.concatenate([one.reshape(len(one), -1).astype(np.float64) for one in arrays], axis=1)
 
 
 def _ranges_of(
-    lowered: ir.Model, portable: ir.Model, blocks: Sequence[ResidualBlock]
+    lowered: ir.Model, portable: ir.Model, parts: Sequence[_Part]
 ) -> dict[str, list[_Range]]:
-    """The ranges of the tensors that each block writes."""
-    owner = block_of_nodes(blocks)
+    """The ranges of the tensors that each part writes; of the network's input where it is read."""
+    owner = _owners(parts)
     writer = {str(v.name): str(node.name) for node in portable.graph for v in node.outputs}
-    found: dict[str, list[_Range]] = {block.name: [] for block in blocks}
+    for value in portable.graph.inputs:
+        writer.update((str(value.name), str(node.name)) for node in value.consumers())
+    found: dict[str, list[_Range]] = {part.name: [] for part in parts}
     for node in lowered.graph:
         if not is_op(node, "QuantizeLinear") or node.inputs[0] is None:
             continue
         tensor = str(node.inputs[0].name).removesuffix(".float")
-        block = owner.get(writer.get(tensor, ""))
+        part = owner.get(writer.get(tensor, ""))
         scale, zero = constant(node.inputs[1]), constant(node.inputs[2])
-        if block is None or scale is None or zero is None or zero.dtype.kind not in "iu":
+        if part is None or scale is None or zero is None or zero.dtype.kind not in "iu":
             continue
         codes = np.iinfo(zero.dtype)
         low, high = ((code - int(zero)) * float(scale) for code in (codes.min, codes.max))
-        found[block].append(_Range(tensor, block, low, high))
+        found[part].append(_Range(tensor, low, high))
     return found
 
 
-def _oddities(range_: _Range, exact: Exact) -> Iterator[_Oddity]:
+def _oddities(range_: _Range, part: _Part, exact: Exact) -> Iterator[_Oddity]:
     values = exact[range_.tensor]
     seen = float(np.abs(values).max())
     end = max(-range_.low, range_.high)
@@ -180,7 +242,7 @@ def _oddities(range_: _Range, exact: Exact) -> Iterator[_Oddity]:
         yield _Oddity(
             f"channel {channel} of {range_.tensor} reaches {times:.0f} times as far as half of the "
             "channels do, and one scale serves them all",
-            f"keep it in float: --keep {range_.block}",
+            part.kept,
         )
     if float(np.square(beyond, dtype=np.float64).mean()) > _CLIPPED * rounding:
         yield _Oddity(
@@ -207,21 +269,21 @@ def _outlier(values: Array) -> tuple[int, float] | None:
 
 
 def _changed_weights(
-    lowered: ir.Model, portable: ir.Model, blocks: Sequence[ResidualBlock]
+    lowered: ir.Model, portable: ir.Model, parts: Sequence[_Part]
 ) -> dict[str, list[_Oddity]]:
-    """Block -> weights that are not the network's, which rounding does not explain."""
-    owner = block_of_nodes(blocks)
-    layers = {node.name: node for node in portable.graph if is_op(node, "Conv")}
+    """Part -> weights that are not the network's, which rounding does not explain."""
+    owner = _owners(parts)
+    layers = {node.name: node for node in portable.graph if is_op(node, "Conv", "Gemm")}
     found: dict[str, list[_Oddity]] = {}
     for node in lowered.graph:
         exact = constant(layers[node.name].inputs[1]) if node.name in layers else None
         rounded = dequantized_weight(node.inputs[1]) if exact is not None else None
-        block = owner.get(str(node.name))
-        if exact is None or rounded is None or block is None:
+        part = owner.get(str(node.name))
+        if exact is None or rounded is None or part is None:
             continue
         apart = relative_l2(rounded.astype(np.float64) - exact, exact)
         if apart > _NOT_ROUNDING:
-            found.setdefault(block, []).append(
+            found.setdefault(part, []).append(
                 _Oddity(
                     f"the weights of {node.name} are {apart:.0%} away from the network's, which no "
                     "rounding explains",

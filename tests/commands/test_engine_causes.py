@@ -61,7 +61,7 @@ def test_the_error_is_split_for_each_engine_in_8_bits(build: Path) -> None:
     assert isinstance(found, ErrorExplanation)
     (engine,) = found.engines
     assert engine.id == "ort-cpu.int8"
-    assert len(engine.blocks) == 9
+    assert len(engine.blocks) == 11  # stem and head
     assert not isinstance(engine.drift, Skipped)
     assert {block.name for block in engine.drift} == {block.name for block in engine.blocks}
     assert engine.blocks[-1].name == KEPT  # which adds the least

@@ -149,7 +149,7 @@ def test_blocks_are_cut_at_an_inner_output(
     assert [block.input for block in blocks][1] == "output_0"
     exact = run(trunk, {"input": images()})["output_0"]
     lowered, _ = lower(trunk, Lowering(precision, dialect, ranges=ranges))
-    isolate(lowered, {block.name: (block.input, block.output) for block in blocks})
+    isolate(lowered, [block.input for block in blocks], [block.output for block in blocks])
     assert [value.name for value in lowered.graph.inputs][1:] == ["exact.output_0"]
     first = lowered.graph.inputs[0].name
     stem = np.zeros((2, 8, SIZE, SIZE), np.float32)

@@ -156,10 +156,7 @@ def test_what_is_exposed_in_int8_is_what_the_next_layer_reads(build: Path) -> No
 
 def test_isolated_blocks_read_exact_inputs_alone(build: Path) -> None:
     graph = load(build / "onnx" / "resnet20-digits.fp32.onnx")
-    isolate(
-        graph,
-        {"a": ("relu", "layer1.0.relu_1"), "b": ("layer1.0.relu_1", "layer1.1.relu_1")},
-    )
+    isolate(graph, ["relu", "layer1.0.relu_1"], ["layer1.0.relu_1", "layer1.1.relu_1"])
     assert [value.name for value in graph.graph.inputs] == ["exact.relu", "exact.layer1.0.relu_1"]
     assert sum(node.op_type == "Conv" for node in graph.graph) == 4
     assert len(graph.graph.outputs) == 2

@@ -85,13 +85,14 @@ def test_a_healthy_engine_has_nothing_odd_and_its_parts_are_smaller_than_the_who
     build: Path, spec: ModelSpec, tmp_path: Path
 ) -> None:
     blocks = sources(build, spec, lowered_graph(build), tmp_path)
-    assert len(blocks) == 9
+    assert len(blocks) == 11  # stem and head
     assert [block.own_rel_l2 for block in blocks] == sorted(
         (block.own_rel_l2 for block in blocks), reverse=True
     )
     for block in blocks:
         assert block.oddities == ()
-        assert block.mend == f"keep it in float: --keep {block.name}"
+        assert block.mend == f"keep it in float: --keep {','.join(block.keep)}"
+        assert block.name in (*block.keep, "stem", "head")
         assert 0 < block.parts[Part.BIASES] < block.parts[Part.WEIGHTS] < block.own_rel_l2
         together = float(np.linalg.norm(list(block.parts.values())))
         assert together == pytest.approx(block.own_rel_l2, rel=0.2)  # they are independent
@@ -112,6 +113,37 @@ def test_weights_that_were_scaled_after_calibration_come_first(
     assert max(first.parts, key=lambda part: first.parts[part]) is Part.WEIGHTS
     assert "layer2.1.conv1 are 300% away from the network's" in first.oddities[0]
     assert "export the network that is meant again" in first.mend
+    assert all(block.oddities == () for block in others)
+
+
+@pytest.mark.parametrize(("unit", "layer"), [("stem", "conv1"), ("head", "fc")])
+def test_the_first_and_the_last_layer_are_measured_as_blocks_are(
+    build: Path, spec: ModelSpec, tmp_path: Path, unit: str, layer: str
+) -> None:
+    graph = lowered_graph(build)
+    weight = node_named(graph, layer).inputs[1]
+    assert weight is not None
+    pair = weight.producer()
+    assert pair is not None
+    set_array(pair.inputs[1], array(pair.inputs[1]) * 4)
+    first, *others = sources(build, spec, graph, tmp_path)
+    assert first.name == unit
+    assert layer in first.keep
+    assert f"the weights of {layer} are 300% away" in first.oddities[0]
+    assert all(block.oddities == () for block in others)
+
+
+def test_a_range_of_the_networks_input_is_the_stems(
+    build: Path, spec: ModelSpec, tmp_path: Path
+) -> None:
+    graph = lowered_graph(build)
+    quantize = next(n for n in graph.graph.inputs[0].consumers() if n.op_type == "QuantizeLinear")
+    for pair in (quantize, *quantize.outputs[0].consumers()):
+        set_array(pair.inputs[1], array(pair.inputs[1]) / 8)
+    first, *others = sources(build, spec, graph, tmp_path)
+    assert first.name == "stem"
+    assert max(first.parts, key=lambda part: first.parts[part]) is Part.ACTIVATIONS
+    assert "values of input are clipped" in first.oddities[0]
     assert all(block.oddities == () for block in others)
 
 

@@ -18,6 +18,7 @@ from exporter.graph.optimize import optimize
 from exporter.graph.to_onnx import export
 from exporter.passes.blocks import GraphFacts, ResidualBlock, find_residual_blocks
 from exporter.passes.qdq.ranges import Ranges
+from exporter.passes.units import Unit, kept_names, units_of
 from exporter.progress import Silent
 from exporter.prove.certificate import Receipt
 from exporter.prove.read_back import receipt_of
@@ -29,7 +30,6 @@ from exporter.search.budget import Budget, BudgetKind
 from exporter.search.points import Kept, PointFile
 from exporter.search.split import split
 from exporter.search.trials import Trials
-from exporter.search.units import Unit, kept_names, units_of
 from exporter.targets import BuildOptions, Target, get_target
 from tests.graphs import random
 from tests.modules import model_of

@@ -11,9 +11,9 @@ import pytest
 from exporter import host
 from exporter.artifact import ElementType, Precision, Verdict
 from exporter.graph.files import save
+from exporter.passes.units import kept_names
 from exporter.passes.values import is_inside, is_op
 from exporter.runtime.machine import BF16_FLAG
-from exporter.search.units import kept_names
 from exporter.targets import BuildOptions, get_target
 from exporter.targets.ort.session import open_graph
 from exporter.targets.target import Array

@@ -44,7 +44,7 @@ def test_what_is_no_constant_in_int32_stays() -> None:
         }""",
         codes=np.ones((CHANNELS, 3, 1, 1), np.int8),
         biases=np.ones(CHANNELS, np.int32),
-        scale=np.float32(0.5).reshape(()),
+        scale=np.array(0.5, np.float32),
     )
     assert float_biases(model).fired == 0
     assert len(operators(model)) == 4

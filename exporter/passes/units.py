@@ -1,4 +1,4 @@
-"""What a search keeps in float or not: each residual block, what is before them, and behind.
+"""What is measured, or kept in float, as one: each residual block, what is before them, and behind.
 
 A layer between two blocks, and each layer of a network without blocks, is a unit of its own.
 """
@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
+
+import onnx_ir as ir
 
 from exporter.passes.blocks import ResidualBlock, block_of_nodes
 from exporter.passes.values import is_inside, is_op
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 STEM: Final = "stem"
 HEAD: Final = "head"
@@ -30,6 +29,16 @@ class Unit:
     """Names of its nodes, or of the module that holds them and no others: as for `--keep`."""
     counted: tuple[str, ...]
     """Of these, what a receipt must find in float: the layers and sums, or the module."""
+
+
+@dataclass(frozen=True)
+class Ends:
+    """The tensors at which a unit can be cut out of its graph."""
+
+    inputs: tuple[str, ...]
+    """What it reads of other units; what the graph itself is given is not among them."""
+    outputs: tuple[str, ...]
+    """What others, or the graph's outputs, read of it."""
 
 
 def units_of(graph: ir.Model, blocks: Sequence[ResidualBlock]) -> tuple[Unit, ...]:
@@ -73,3 +82,34 @@ def kept_names(
         tuple(name for unit in chosen for name in unit.keep),
         tuple(name for unit in chosen for name in unit.counted),
     )
+
+
+def ends_of(graph: ir.Model, unit: Unit, blocks: Iterable[ResidualBlock]) -> Ends:
+    """Where a unit of an optimized graph begins and ends; a lone layer takes its Relu along."""
+    given = {str(value.name) for value in graph.graph.inputs}
+    block = next((block for block in blocks if block.name == unit.name), None)
+    if block is not None:
+        return Ends(tuple({block.input} - given), (block.output,))
+    members = [node for node in graph.graph if str(node.name) in unit.keep]
+    if len(members) == 1:
+        members += _sole_relu(members[0])
+    inside = set(members)
+    read = [value for node in members for value in node.inputs]
+    inputs = [v for v in read if v is not None and v.producer() not in {None, *inside}]
+    made = [value for node in members for value in node.outputs if _is_float(value)]
+    seen = [v for v in made if v.is_graph_output() or not inside.issuperset(v.consumers())]
+    return Ends(
+        tuple(dict.fromkeys(str(value.name) for value in inputs if _is_float(value))),
+        tuple(str(value.name) for value in seen or made[-1:]),  # behind it are indices alone
+    )
+
+
+def _is_float(value: ir.Value) -> bool:
+    return value.dtype is ir.DataType.FLOAT
+
+
+def _sole_relu(node: ir.Node) -> tuple[ir.Node, ...]:
+    value = node.outputs[0]
+    readers = tuple(value.consumers())
+    alone = len(readers) == 1 and not value.is_graph_output()
+    return readers if alone and is_op(readers[0], "Relu") else ()

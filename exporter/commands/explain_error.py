@@ -102,6 +102,8 @@ def _drift(
     measured = measure_drift(folder, [engine], manifest.model, threads, progress)
     if engine.id in measured.blocks:
         return measured.blocks[engine.id]
+    if not manifest.model.residual_blocks:
+        return Skipped("the network has no residual blocks to tell it behind")
     return Skipped("; ".join(measured.failures) or "it does not run here")
 
 
@@ -130,7 +132,7 @@ def render(explanation: ErrorExplanation, console: Console) -> None:
                 escape(block.name),
                 f"{block.own_rel_l2:.2e}",
                 f"{block.own_sqnr_db:.1f}",
-                *(f"{block.parts[part]:.2e}" for part in Part),
+                *(f"{block.parts[part]:.2e}" if block.parts else "-" for part in Part),
                 f"{built_up[block.name]:.2e}" if block.name in built_up else "-",
                 _carriers(block),
             )

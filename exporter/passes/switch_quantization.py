@@ -7,6 +7,7 @@ lowered from, found by the layer's name. Weights keep the biases that correct th
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import StrEnum
 
 import numpy as np
@@ -27,14 +28,23 @@ class Part(StrEnum):
     BIASES = "biases"
 
 
-def leave_only(graph: ir.Model, network: ir.Model, part: Part) -> PassReport:
-    """Makes all but one part float32 again, in place; `network` is what the graph came from."""
+def leave_only(
+    graph: ir.Model, network: ir.Model, part: Part, *, spared: Collection[str] = ()
+) -> PassReport:
+    """Makes all but one part float32 again, in place; `network` is what the graph came from.
+
+    The weights and biases of the nodes `spared` stay.
+    """
     body = graph.graph
     fired = 0
     if part is not Part.ACTIVATIONS:
         for node in [node for node in body if is_op(node, "QuantizeLinear")]:
             fired += bypass_pair(node)
-    layers = {node.name: node for node in network.graph if is_op(node, "Conv", "Gemm")}
+    layers = {
+        node.name: node
+        for node in network.graph
+        if is_op(node, "Conv", "Gemm") and node.name not in spared
+    }
     for node in [node for node in body if node.name in layers]:
         layer = layers[node.name]
         weight = constant(layer.inputs[1])

@@ -13,7 +13,7 @@ network's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -65,7 +65,8 @@ class BlockError:
     own_rel_l2: float
     own_sqnr_db: float
     parts: Mapping[Part, float]
-    """The same with one of the three quantized alone, weights with the biases that correct them."""
+    """The same with one of the three quantized alone, weights with the biases that correct them;
+    none where preprocessing is baked into the weights, which then are not the network's."""
     channels: tuple[Carrier, ...]
     """Those that carry the most of it."""
     oddities: tuple[str, ...]
@@ -86,6 +87,7 @@ def error_sources(spec: ModelSpec, lowered_path: Path, place: Place) -> tuple[Bl
     portable = load(place.folder / "onnx" / f"{spec.name}.fp32.onnx")
     lowered = load(lowered_path)
     parts = _parts_of(portable)
+    baked = _baked(lowered, portable, parts)
     ranges = _ranges_of(lowered, portable, parts)
     ends = [tensor for part in parts for tensor in (*part.ends.inputs, *part.ends.outputs)]
     inside = [one.tensor for every in ranges.values() for one in every]
@@ -94,9 +96,9 @@ def error_sources(spec: ModelSpec, lowered_path: Path, place: Place) -> tuple[Bl
     alone = {}
     for part_of in Part:
         copy = lowered.clone()
-        leave_only(copy, portable, part_of)
+        leave_only(copy, portable, part_of, spared=baked)
         alone[part_of] = _outputs(copy, parts, given, exact, place)
-    weights = _changed_weights(lowered, portable, parts)
+    weights = _changed_weights(lowered, portable, parts, baked)
     found = []
     for part in parts:
         truth = _together([exact[output] for output in part.ends.outputs])
@@ -108,7 +110,9 @@ def error_sources(spec: ModelSpec, lowered_path: Path, place: Place) -> tuple[Bl
                 name=part.name,
                 own_rel_l2=relative_l2(error, truth),
                 own_sqnr_db=sqnr_db(error, truth),
-                parts={p: relative_l2(alone[p][part.name] - truth, truth) for p in Part},
+                parts={}
+                if not baked.isdisjoint(part.nodes)
+                else {p: relative_l2(alone[p][part.name] - truth, truth) for p in Part},
                 channels=_carriers(error) if len(part.ends.outputs) == 1 else (),
                 oddities=tuple(oddity.what for oddity in oddities),
                 mend=oddities[0].mend if oddities else part.kept,
@@ -144,6 +148,17 @@ def _parts_of(portable: ir.Model) -> tuple[_Part, ...]:
             inside.get(unit.name, unit.keep),
         )
         for unit in units_of(portable, blocks)
+    )
+
+
+def _baked(lowered: ir.Model, portable: ir.Model, parts: Sequence[_Part]) -> frozenset[str]:
+    """The nodes of what reads images where the FP32 network reads numbers (`passes/bake/`)."""
+    given, exact = lowered.graph.inputs[0], portable.graph.inputs[0]
+    if given.dtype is exact.dtype:
+        return frozenset()
+    readers = {str(node.name) for node in exact.consumers()}
+    return frozenset(
+        name for part in parts if not readers.isdisjoint(part.nodes) for name in part.nodes
     )
 
 
@@ -269,9 +284,9 @@ def _outlier(values: Array) -> tuple[int, float] | None:
 
 
 def _changed_weights(
-    lowered: ir.Model, portable: ir.Model, parts: Sequence[_Part]
+    lowered: ir.Model, portable: ir.Model, parts: Sequence[_Part], baked: Collection[str]
 ) -> dict[str, list[_Oddity]]:
-    """Part -> weights that are not the network's, which rounding does not explain."""
+    """Part -> weights that are not the network's, which rounding or baking does not explain."""
     owner = _owners(parts)
     layers = {node.name: node for node in portable.graph if is_op(node, "Conv", "Gemm")}
     found: dict[str, list[_Oddity]] = {}
@@ -279,7 +294,7 @@ def _changed_weights(
         exact = constant(layers[node.name].inputs[1]) if node.name in layers else None
         rounded = dequantized_weight(node.inputs[1]) if exact is not None else None
         part = owner.get(str(node.name))
-        if exact is None or rounded is None or part is None:
+        if exact is None or rounded is None or part is None or node.name in baked:
             continue
         apart = relative_l2(rounded.astype(np.float64) - exact, exact)
         if apart > _NOT_ROUNDING:

@@ -24,6 +24,7 @@ from exporter.models.onnx_file import name_batch, parse, read_file, tensor_spec
 from exporter.models.onnx_opset import why_not_converted
 from exporter.models.onnx_weights import check_tensors, inline_external_data
 from exporter.passes.blocks import GraphFacts, block_of_nodes, find_residual_blocks
+from exporter.passes.integer_to_float import PRODUCTS, integer_to_float
 from exporter.passes.name_tensors import name_tensors
 from exporter.passes.qlinear_to_qdq import QLINEAR, qlinear_to_qdq
 from exporter.passes.strip_quantization import strip_quantization
@@ -127,6 +128,7 @@ def _with_scales_of_channels(model: onnx.ModelProto, name: str) -> onnx.ModelPro
 
 def _named_network(graph: ir.Model, name: str) -> ir.Model:
     network = graph.clone()
+    integer_to_float(network)
     strip_quantization(network)
     if not any(is_op(node, "Conv") for node in network.graph):
         raise InputError(f"{name} has no convolution: there is no kernel here to explain")
@@ -170,11 +172,11 @@ def _name_after(graph: ir.Model, network: ir.Model) -> None:
 
 
 def _precision_of(graph: ir.Model) -> Precision:
-    """By its Q/DQ, else by the type of its convolutions."""
+    """By its Q/DQ or integer products, else by the type of its convolutions."""
     types = {node.outputs[0].dtype for node in graph.graph if is_op(node, "QuantizeLinear")}
     if any(kind is not None and "FLOAT8" in kind.name for kind in types):
         return Precision.FP8
-    if types or any(is_op(node, "DequantizeLinear") for node in graph.graph):
+    if types or any(is_op(node, "DequantizeLinear", *PRODUCTS) for node in graph.graph):
         return Precision.INT8
     halves = [
         node.inputs[1].dtype for node in graph.graph if is_op(node, "Conv") and node.inputs[1]

@@ -15,6 +15,7 @@ class Cause(StrEnum):
     KEPT = "kept in float as asked"
     CODES_NOT_TAKEN = "unsigned or asymmetric codes"
     NO_ARITHMETIC = "no arithmetic in this type"
+    RUN_TIME_RANGES = "quantized while it runs"
     CAST = "cast in the middle"
     BATCHNORM = "BatchNormalization not folded"
     SIGNED_ACTIVATIONS = "signed or symmetric activations"
@@ -29,8 +30,9 @@ class Cause(StrEnum):
 
 EVERYWHERE = frozenset(
     {
-        Cause.KEPT, Cause.NO_ARITHMETIC, Cause.CAST, Cause.BATCHNORM, Cause.UNQUANTIZED_SUM,
-        Cause.FLOAT_LAYER, Cause.PER_TENSOR_WEIGHTS, Cause.NO_8_BIT_FORM, Cause.UNEXPLAINED,
+        Cause.KEPT, Cause.NO_ARITHMETIC, Cause.RUN_TIME_RANGES, Cause.CAST, Cause.BATCHNORM,
+        Cause.UNQUANTIZED_SUM, Cause.FLOAT_LAYER, Cause.PER_TENSOR_WEIGHTS, Cause.NO_8_BIT_FORM,
+        Cause.UNEXPLAINED,
     }
 )  # fmt: skip
 """What every runtime that fuses knows."""

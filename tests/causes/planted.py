@@ -117,6 +117,20 @@ def theirs(graph: ir.Model, folder: Path, **options: Any) -> ir.Model:
     return ir.from_proto(onnx.load(out))
 
 
+def at_run_time(graph: ir.Model, folder: Path, *, per_channel: bool = False) -> ir.Model:
+    """In INT8 as `quantize_dynamic` writes it, with U8 weights, which ONNX Runtime computes."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    path, out = folder / "float.onnx", folder / "theirs.onnx"
+    save(graph, path)
+    logging.disable(logging.WARNING)  # it asks for a pre-processing that was done
+    try:
+        quantize_dynamic(path, out, weight_type=QuantType.QUInt8, per_channel=per_channel)
+    finally:
+        logging.disable(logging.NOTSET)
+    return ir.from_proto(onnx.load(out))
+
+
 def node_named(graph: ir.Model, name: str) -> ir.Node:
     """The node of that name."""
     return next(node for node in graph.graph if node.name == name)

@@ -211,3 +211,13 @@ def test_a_layer_left_in_float_among_qlinear_operators_is_named_alone(
         "nodes_to_exclude": [planted.CONV],
     }
     assert named(planted.theirs(network, tmp_path, **options), tmp_path) == [Cause.FLOAT_LAYER]
+
+
+@pytest.mark.parametrize("target", [ORT, OPENVINO])
+def test_what_is_quantized_while_it_runs_is_named_first(
+    network: ir.Model, tmp_path: Path, target: str
+) -> None:
+    found = findings(planted.at_run_time(network, tmp_path), tmp_path, target)
+    assert [finding.cause for finding in found] == [Cause.RUN_TIME_RANGES]
+    assert found[0].what.startswith("8 layers are quantized while they run")
+    assert "quantize_static in the place of quantize_dynamic" in found[0].remedy

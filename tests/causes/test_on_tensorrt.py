@@ -86,3 +86,11 @@ def test_our_own_graph_has_nothing_to_fix(network: ir.Model, tmp_path: Path) -> 
     found = explained(planted.ours(network, Dialect.S8_SYMMETRIC), tmp_path)
     assert (found.engine.findings, found.notes) == ((), ())
     assert isinstance(found.engine.profile, Skipped)
+
+
+def test_what_is_quantized_while_it_runs_is_refused_with_the_cause(
+    network: ir.Model, tmp_path: Path
+) -> None:
+    found = explained(planted.at_run_time(network, tmp_path), tmp_path)
+    assert [finding.cause for finding in found.engine.findings] == [Cause.RUN_TIME_RANGES]
+    assert "[DynamicQuantizeLinear]" in str(found.engine.receipt.reason)

@@ -34,6 +34,8 @@ INTERPOLATIONS: Final = ("bilinear", "bicubic", "lanczos", "box", "nearest")
 """Pillow's filters."""
 LARGEST_PIXELS: Final = 80_000_000
 """Beyond this a small file that unpacks to gigabytes is likelier than a photograph."""
+_ORIENTATION: Final = 0x0112
+"""The EXIF tag; 1 is upright."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Framing:
 
 
 def upright(picture: Image, *, grey: bool = False, exif_orientation: bool = True) -> Image:
-    """The picture as a person sees it, in 8-bit RGB or grey.
+    """The picture as a person sees it, in 8-bit RGB or grey: itself, where it is so already.
 
     Without `exif_orientation` as it is stored, which a camera may have held askew.
 
@@ -66,8 +68,12 @@ def upright(picture: Image, *, grey: bool = False, exif_orientation: bool = True
             f"has pixels of more than 8 bits (Pillow's mode {picture.mode}); "
             "scale it to 8 bits first"
         )
-    turned: Image = ImageOps.exif_transpose(picture) if exif_orientation else picture
-    return turned.convert("L" if grey else "RGB")
+    # Each of both would copy a picture that it leaves as it is.
+    picture.load()  # a PNG may have its tags after its pixels
+    if exif_orientation and picture.getexif().get(_ORIENTATION, 1) != 1:
+        picture = ImageOps.exif_transpose(picture)
+    mode = "L" if grey else "RGB"
+    return picture if picture.mode == mode else picture.convert(mode)
 
 
 def resize_and_crop(picture: Image, framing: Framing) -> Image:

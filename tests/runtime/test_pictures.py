@@ -26,7 +26,7 @@ from exporter.artifact import (
 )
 from exporter.images.preprocess import prepare
 from exporter.runtime import Engine, InputError, load
-from exporter.runtime.pictures import Framing, pixels
+from exporter.runtime.pictures import Framing, pixels, upright
 from tests.packed import digits_bundle, edit_manifest
 
 SHAPE = (24, 24, 3)
@@ -105,6 +105,17 @@ def test_a_contract_may_take_pictures_as_they_are_stored(orientation: int) -> No
     contract = replace(CONTRACT, exif_orientation=False)
     assert (prepare(turned, contract, SPEC) == taken).all()
     assert "EXIF orientation ignored" in contract.in_words
+
+
+def test_an_upright_picture_is_not_copied_and_a_turned_one_stays_turned() -> None:
+    picture = photograph(64, 40)
+    assert upright(picture) is picture
+    grey = picture.convert("L")
+    assert upright(grey, grey=True) is grey
+    turned = noted(picture, 6)
+    assert upright(turned).size == (64, 40)
+    assert turned.size == (40, 64)
+    assert turned.getexif()[0x0112] == 6
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1", "LA", "YCbCr"])

@@ -17,7 +17,14 @@ from typing import Final
 import attrs
 
 import exporter
-from benchmarks import executorch_xnnpack, modelopt, ncnn_runtime, quantizers, torchao_int8
+from benchmarks import (
+    executorch_xnnpack,
+    litert_xnnpack,
+    modelopt,
+    ncnn_runtime,
+    quantizers,
+    torchao_int8,
+)
 from benchmarks.gpu_peers import require_gpu, require_torch_tensorrt
 from benchmarks.peers import require_bf16, require_zentorch
 from exporter import host
@@ -69,6 +76,8 @@ class Artifacts:
     spec: ModelSpec
     data: Data
     files: Mapping[str, Path | Skipped]
+    folder: Path
+    """Where they are kept."""
     broken: frozenset[str] = frozenset()
     """Those that should have been built here and were not."""
 
@@ -115,15 +124,15 @@ def build(
         except BuildError as error:
             files[key] = Skipped(str(error))
             broken.add(key)
-    return Artifacts(model.spec, data, files, frozenset(broken))
+    return Artifacts(model.spec, data, files, folder, frozenset(broken))
 
 
 def _key(spec: ModelSpec, seed: int) -> str:
     package = Path(exporter.__file__).parent
     sources = hashlib.sha256()
     makers = (
-        "artifacts.py", "executorch_xnnpack.py", "modelopt.py", "ncnn_runtime.py", "quantizers.py",
-        "torchao_int8.py",
+        "artifacts.py", "executorch_xnnpack.py", "litert_xnnpack.py", "modelopt.py",
+        "ncnn_runtime.py", "quantizers.py", "torchao_int8.py",
     )  # fmt: skip
     here = [Path(__file__).with_name(name) for name in makers]
     for path in sorted([*package.rglob("*.py"), *here]):
@@ -257,6 +266,15 @@ def _executorch(recipe: Recipe, path: Path) -> Path:
     return executorch_xnnpack.convert(recipe.model, path)
 
 
+def _litert(recipe: Recipe, path: Path) -> Path:
+    return litert_xnnpack.convert(recipe.model, path)
+
+
+def _litert_int8(recipe: Recipe, path: Path) -> Path:
+    graph = BUILDERS["litert"](recipe)
+    return litert_xnnpack.quantize(graph, recipe.data.calibration, path)
+
+
 def _ncnn(recipe: Recipe, path: Path) -> Path:
     return ncnn_runtime.convert(recipe.model, path)
 
@@ -285,6 +303,8 @@ BUILDERS: Final[Mapping[str, Callable[[Recipe], Path]]] = {
     "eager-bf16": _where(require_bf16, _eager),
     "zentorch": _where(require_zentorch, _eager),
     "executorch": _once("executorch.pte", "ExecuTorch", _executorch),
+    "litert": _once("litert.tflite", "LiteRT", _litert),
+    "litert-int8": _once("litert-int8.tflite", "AI Edge Quantizer", _litert_int8),
     "ncnn": _once("ncnn.param", "ncnn", _ncnn),
     "torchao": _once("torchao.pt2", "torchao", _torchao),
     "ort-quantized": _once("ort-quantized.onnx", "ONNX Runtime's quantize_static", _ort_quantized),

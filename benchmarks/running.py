@@ -68,7 +68,15 @@ def header(suite: str, rounds: int, lives: int, settings: Settings) -> dict[str,
 def _peer_versions() -> dict[str, str]:
     """Of the libraries that only peers need, as far as they are installed."""
     found = {}
-    for name in ("nncf", "torchao", "ncnn", "executorch", "zentorch"):
+    for name in (
+        "nncf",
+        "torchao",
+        "ncnn",
+        "executorch",
+        "ai-edge-litert",
+        "ai-edge-quantizer",
+        "zentorch",
+    ):
         with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
     return found

@@ -55,6 +55,7 @@ BASELINES: Final[Mapping[MachineKind, str]] = {
 BASELINE: Final = BASELINES[MachineKind.CPU]
 _OPENVINO: Final = "benchmarks.peers:load_openvino"
 _COMPILED: Final = "benchmarks.peers:load_compiled"
+_LITERT: Final = "benchmarks.litert_xnnpack:load"
 
 CPU_ENTRIES: Final = (
     Entry(BASELINE, Role.BASELINE, "fp32", "eager", "module"),
@@ -67,6 +68,7 @@ CPU_ENTRIES: Final = (
           {"mode": "default", "bf16": True}),
     Entry("executorch-xnnpack", Role.PEER, "fp32", "executorch",
           "benchmarks.executorch_xnnpack:load", quick=False),
+    Entry("litert-xnnpack", Role.PEER, "fp32", "litert", _LITERT, quick=False),
     Entry("ncnn", Role.PEER, "fp32", "ncnn", "benchmarks.ncnn_runtime:load", quick=False),
     Entry("onnxruntime", Role.PEER, "fp32", "plain", "onnx"),
     Entry("openvino", Role.PEER, "fp32", "plain", _OPENVINO, {"hint": "f32"}),
@@ -74,6 +76,7 @@ CPU_ENTRIES: Final = (
     Entry("onnxruntime-quantized", Role.PEER, "int8", "ort-quantized", "onnx"),
     Entry("openvino-nncf", Role.PEER, "int8", "nncf", _OPENVINO, {"hint": "default"}),
     Entry("torchao-inductor", Role.PEER, "int8", "torchao", "benchmarks.torchao_int8:load"),
+    Entry("litert-quantized", Role.PEER, "int8", "litert-int8", _LITERT, quick=False),
     Entry("modelopt-on-onnxruntime", Role.PEER, "int8", "modelopt", "onnx", quick=False),
     Entry("s8-symmetric-on-onnxruntime", Role.TRAP, "int8", "s8-symmetric", "onnx"),
     Entry("ours/ort-cpu.fp32", Role.OURS, "fp32", "ort-cpu.fp32", "engine", {"target": "ort-cpu"}),
@@ -126,6 +129,7 @@ _SAME_RUNTIME: Final[Mapping[str, tuple[str, ...]]] = {
     "onnxruntime": (
         "onnxruntime-quantized", "modelopt-on-onnxruntime", "s8-symmetric-on-onnxruntime",
     ),
+    "litert-xnnpack": ("litert-quantized",),
     "openvino": ("openvino-bf16", "openvino-nncf"),
     "torch-cuda-compile": ("torch-cuda-compile-half",),
 }  # fmt: skip

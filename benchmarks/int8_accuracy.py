@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,7 +21,7 @@ import typer
 
 from benchmarks.command_line import finish
 from benchmarks.int8_data import draws_of
-from benchmarks.int8_recipes import OURS, RECIPES, STATIC, Draw, Quantized
+from benchmarks.int8_recipes import OURS, RECIPES, STATIC, Draw, Quantized, Recipe
 from benchmarks.int8_verdict import goals_of, table_of
 from benchmarks.logit_errors import Answers, Floats, ratio_of, stack
 from exporter import host
@@ -63,22 +63,24 @@ def compare(
     draws: Sequence[Samples],
     evaluation: Samples,
     *,
-    fixed_batch: int | None,
+    recipes: Mapping[str, Recipe] = RECIPES,
     threads: int,
     folder: Path,
     progress: Progress,
 ) -> tuple[dict[str, Answers], dict[str, Quantized]]:
     """Every recipe's answers on the evaluation images, and the files of the last draw."""
     save(graph, folder / "fp32.onnx")
+    shape = graph.graph.inputs[0].shape
+    fixed_batch = shape[0] if shape is not None and isinstance(shape[0], int) else None
     with OrtSession(make_session(folder / "fp32.onnx", session_options(threads))) as session:
         expected = run_all(session.run, evaluation, fixed_batch)
-    logits: dict[str, list[Floats]] = {name: [] for name in RECIPES}
+    logits: dict[str, list[Floats]] = {name: [] for name in recipes}
     files: dict[str, Quantized] = {}
     for number, samples in enumerate(draws):
         inner = folder / str(number)
         inner.mkdir()
         draw = Draw(graph, folder / "fp32.onnx", samples, inner, threads, progress)
-        for name, recipe in RECIPES.items():
+        for name, recipe in recipes.items():
             progress.note(f"draw {number + 1} of {len(draws)}: {name}")
             files[name] = recipe(draw)
             with files[name].open() as session:
@@ -137,12 +139,10 @@ def run(
     if evaluation.labels is None:  # labelled ones are used whole
         evaluation = evaluation.take(samples)
     with tempfile.TemporaryDirectory(prefix="int8-accuracy-") as folder:
-        declared = model.spec.input.shape[0]
         answers, files = compare(
             graph,
             draws_of(opened.calibration, draws, calibration_samples, seed),
             evaluation,
-            fixed_batch=declared if isinstance(declared, int) else None,
             threads=threads,
             folder=Path(folder),
             progress=progress,

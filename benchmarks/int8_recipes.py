@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 OURS: Final = "ours"
+ON_OPENVINO: Final = "ours on OpenVINO"
+BF16: Final = "BF16 on OpenVINO"
 STATIC: Final = "quantize_static"
 FLOAT_HEAD: Final = "quantize_static, float head"
 NNCF: Final = "NNCF"
@@ -85,6 +87,17 @@ def ours(
     return make
 
 
+def bf16(draw: Draw) -> Quantized:
+    """Our lowering to BF16 for OpenVINO, which needs no images."""
+    target = get_target("openvino")
+    graph, _ = lower(draw.graph, Lowering(Precision.BF16, target.dialect(Precision.BF16)))
+    lowered = draw.folder / "bf16.lowered.onnx"
+    save(graph, lowered)
+    options = BuildOptions(allow_fallback=False)
+    engine = target.build(lowered, Precision.BF16, draw.folder / "bf16", options).files[0]
+    return Quantized(engine, lambda: target.open(engine, draw.threads))
+
+
 def onnxruntimes(*, float_head: bool) -> Recipe:
     """ONNX Runtime's `quantize_static`, run with ONNX Runtime's default options."""
 
@@ -108,7 +121,7 @@ RECIPES: Final[Mapping[str, Recipe]] = {
     "ours, weights to nearest": ours(rounding=False),
     "ours, neither": ours(rounding=False, biases=False),
     "ours, min-max ranges": ours(method=CalibrationMethod.MINMAX),
-    "ours on OpenVINO": ours(target="openvino"),
+    ON_OPENVINO: ours(target="openvino"),
     STATIC: onnxruntimes(float_head=False),
     FLOAT_HEAD: onnxruntimes(float_head=True),
     NNCF: nncfs,

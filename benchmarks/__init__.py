@@ -12,9 +12,13 @@ processes that compute on the same cores (`python -m benchmarks sharing build/re
 `mixed_search` holds what a search for mixed precision finds against random sets
 (`python -m benchmarks mixed-search --max-drop 1%`).
 
+`pictures` goes from JPEG bytes to labels and from `uint8` images to logits, as the peers' users do
+it and through `exporter.runtime` (`python -m benchmarks pictures`).
+
 Beside it, questions of their own, each `python -m benchmarks.NAME --help`:
 
     int8_accuracy       how far INT8 is from float32, ours against the peers', on a model of yours
+    rounding_errors     how far BF16 is from float32 beside INT8, on trained networks
     calibration_cost    time and memory of a calibration
     placement           which tensors INT8 for TensorRT quantizes, ours beside ModelOpt's
     preprocessing       what `--bake-preprocess` gains, from 8-bit images to logits

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +17,25 @@ from benchmarks import plots, results
 from benchmarks.artifacts import CACHE
 from benchmarks.command_line import finish
 from benchmarks.layer_page import with_tables
+from benchmarks.options import (
+    LIVES_HELP,
+    ROUNDS_HELP,
+    BuildFolder,
+    Cache,
+    Cores,
+    ImageSize,
+    Lives,
+    Out,
+    Rounds,
+    Seed,
+    Threads,
+    free_path,
+    settings_of,
+    sizes,
+    words,
+)
 from benchmarks.page import page as results_page
 from benchmarks.record import Recorder, read_events
-from benchmarks.running import Settings
 from benchmarks.sampling import Conditions
 from benchmarks.suite import FULL, ON_GPU, QUICK, choose
 from exporter.artifact import Precision
@@ -29,7 +43,6 @@ from exporter.builds.given_preprocessing import with_file_read
 from exporter.builds.request import DEFAULT_MODEL, ExportRequest
 from exporter.disk.writing import write_whole
 from exporter.errors import InputError, unknown_name, unused_option
-from exporter.host import usable_threads
 from exporter.progress import Progress, Terminal, make_console
 from exporter.targets import MachineKind
 
@@ -44,21 +57,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Out = Annotated[
-    Path, typer.Option(help="Folder of results: NAME.json, and raw/NAME.jsonl with all samples.")
-]
-Threads = Annotated[
-    int | None, typer.Option(min=1, help="Threads of every engine (default: the cores granted).")
-]
-ImageSize = Annotated[
-    int | None, typer.Option(min=32, help="Side of the input instead of the model's own.")
-]
-ROUNDS_HELP = "Interleaved rounds; more of them narrow the intervals."
-LIVES_HELP = "How often each process is started anew."
-Rounds = Annotated[int, typer.Option(min=5, help=ROUNDS_HELP)]
-Lives = Annotated[int, typer.Option(min=1, help=LIVES_HELP)]
-Seed = Annotated[int, typer.Option(help="Seeds weights, images and the order within the rounds.")]
 
 
 @app.command()
@@ -88,9 +86,7 @@ def run(
     repeat_when_busy: Annotated[
         int, typer.Option(min=0, help="Runs to add while a run finds the machine busy.")
     ] = 0,
-    cache: Annotated[
-        Path, typer.Option(help="Where the engines are kept from run to run.")
-    ] = CACHE,
+    cache: Cache = CACHE,
     out: Out = RESULTS,
 ) -> None:
     """Measure the suite: one table a model, every ratio with its 95 % interval.
@@ -110,9 +106,9 @@ def run(
         suite = ON_GPU
     suite = replace(
         suite,
-        models=_words(models) or suite.models,
-        batches=_sizes(batches) or suite.batches,
-        entries=choose(suite.entries, _words(peers)),
+        models=words(models) or suite.models,
+        batches=sizes(batches) or suite.batches,
+        entries=choose(suite.entries, words(peers)),
         rounds=rounds or suite.rounds,
         lives=lives or suite.lives,
         image_size=image_size,
@@ -120,8 +116,8 @@ def run(
     progress = _progress()
 
     def measure() -> dict[str, Any]:
-        settings = replace(_settings(threads, seed), cache=cache)
-        raw = _free(out / "raw", suite.name, settings)
+        settings = replace(settings_of(threads, seed), cache=cache)
+        raw = free_path(out / "raw", suite.name, settings)
         running.run(suite, settings, raw, progress)
         return _finish(raw, out)
 
@@ -148,8 +144,8 @@ def residual(
     """
     from benchmarks import residual_cost
 
-    settings = _settings(threads, seed)
-    raw = _free(out / "raw", residual_cost.KIND, settings)
+    settings = settings_of(threads, seed)
+    raw = free_path(out / "raw", residual_cost.KIND, settings)
     conditions = Conditions(settings.threads, rounds, seed, lives)
     with Recorder(raw, residual_cost.start(conditions, settings)) as recorder:
         residual_cost.measure(conditions, settings, recorder, image_size, _progress())
@@ -174,12 +170,12 @@ def scaling(
     """
     from benchmarks import scaling as scale
 
-    chosen = _words(axes) or scale.AXES
+    chosen = words(axes) or scale.AXES
     for axis in chosen:
         if axis not in scale.AXES:
             raise unknown_name("axis", axis, scale.AXES)
-    settings = _settings(threads, seed)
-    raw = _free(out / "raw", scale.KIND, settings)
+    settings = settings_of(threads, seed)
+    raw = free_path(out / "raw", scale.KIND, settings)
     conditions = Conditions(settings.threads, rounds, seed, lives)
     with Recorder(raw, scale.start(conditions, settings)) as recorder:
         scale.measure(chosen, model, conditions, settings, recorder, _progress())
@@ -205,21 +201,13 @@ def ceilings(
     from benchmarks import roofline
     from benchmarks.running import header
 
-    settings = _settings(threads, seed)
-    raw = _free(out / "raw", roofs.GROUP, settings)
+    settings = settings_of(threads, seed)
+    raw = free_path(out / "raw", roofs.GROUP, settings)
     conditions = Conditions(settings.threads, rounds, seed)
     with Recorder(raw, header(roofs.GROUP, rounds, 1, settings)) as recorder:
         roofs.measure(conditions, recorder, settings.cache, _progress())
         roofline.record(model, settings.threads, seed, settings.cache, recorder, _progress())
     _finish(raw, out)
-
-
-BuildFolder = Annotated[
-    Path, typer.Argument(help="A build that `exporter export` measured here.", metavar="BUILD")
-]
-Cores = Annotated[
-    int | None, typer.Option(min=1, help="Cores to use (default: the cores granted).")
-]
 
 
 @app.command()
@@ -232,8 +220,8 @@ def throughput(
     """
     from benchmarks import throughput as loads
 
-    settings = _settings(cores, seed)
-    raw = _free(out / "raw", loads.KIND, settings)
+    settings = settings_of(cores, seed)
+    raw = free_path(out / "raw", loads.KIND, settings)
     loads.measure(build, rounds, settings, raw, _progress())
     _finish(raw, out)
 
@@ -248,9 +236,37 @@ def sharing(
     """
     from benchmarks import sharing as shares
 
-    settings = _settings(cores, seed)
-    raw = _free(out / "raw", shares.KIND, settings)
+    settings = settings_of(cores, seed)
+    raw = free_path(out / "raw", shares.KIND, settings)
     shares.measure(build, rounds, settings, raw, _progress())
+    _finish(raw, out)
+
+
+@app.command()
+def pictures(
+    model: Annotated[str, typer.Argument(help="With random weights; it resizes pictures.")] = (
+        "resnet50"
+    ),
+    side: Annotated[
+        int, typer.Option(min=64, max=8000, help="Longer side of the JPEGs; ImageNet's are 500.")
+    ] = 500,
+    rounds: Rounds = 30,
+    lives: Lives = 2,
+    threads: Threads = None,
+    seed: Seed = 0,
+    cache: Cache = CACHE,
+    out: Out = RESULTS,
+) -> None:
+    """From JPEG bytes to labels and from uint8 images to logits, against the peers' pipelines.
+
+    Example: python -m benchmarks pictures --threads 2
+    """
+    from benchmarks import pictures as ways
+
+    settings = replace(settings_of(threads, seed), cache=cache)
+    raw = free_path(out / "raw", ways.KIND, settings)
+    conditions = Conditions(settings.threads, rounds, seed, lives)
+    ways.measure(model, side, conditions, settings, raw, _progress())
     _finish(raw, out)
 
 
@@ -276,20 +292,20 @@ def mixed_search(
     """
     from benchmarks import mixed_search as searches
 
-    settings = _settings(threads, seed)
+    settings = settings_of(threads, seed)
     request = ExportRequest(
         model,
         weights=weights,
         data=data,
         preprocessing=preprocessing,
-        targets=_words(targets),
+        targets=words(targets),
         precisions=(Precision.MIXED,),
         max_drop=max_drop,
         min_sqnr=min_sqnr,
         threads=settings.threads,
         seed=seed,
     )
-    raw = _free(out / "raw", searches.KIND, settings)
+    raw = free_path(out / "raw", searches.KIND, settings)
     searches.measure(with_file_read(request), draws, settings, raw, _progress())
     _finish(raw, out)
 
@@ -310,8 +326,8 @@ def layers(
     """
     from benchmarks import layers as profiles
 
-    settings = _settings(threads, seed)
-    raw = _free(out / "raw", profiles.KIND, settings)
+    settings = settings_of(threads, seed)
+    raw = free_path(out / "raw", profiles.KIND, settings)
     profiles.measure(builds, rounds, settings, raw, _progress())
     _finish(raw, out)
 
@@ -381,31 +397,6 @@ def _read_result(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("kind") not in results.KINDS:
         raise InputError(f"{file} is no result of this suite; give one of benchmarks/results")
     return content
-
-
-def _settings(threads: int | None, seed: int) -> Settings:
-    words = ["python", "-m", "benchmarks", *sys.argv[1:]]
-    return Settings(threads or usable_threads(), seed, command=shlex.join(words))
-
-
-def _free(folder: Path, name: str, settings: Settings) -> Path:
-    """A name that no earlier run has: raw samples are kept, never overwritten."""
-    stem = f"{name}-{settings.date}"
-    numbers = (stem if number == 1 else f"{stem}-{number}" for number in range(1, 10_000))
-    return next(
-        folder / f"{word}.jsonl" for word in numbers if not (folder / f"{word}.jsonl").exists()
-    )
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in text.split(",") if word.strip())
-
-
-def _sizes(text: str) -> tuple[int, ...]:
-    words = _words(text)
-    if not all(word.isdigit() and int(word) > 0 for word in words):
-        raise InputError(f"{text!r}: give positive numbers, as in 1,8,32")
-    return tuple(dict.fromkeys(map(int, words)))
 
 
 def _progress() -> Progress:

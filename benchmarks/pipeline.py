@@ -19,7 +19,6 @@ Decoding and computing share the cores, so both together cannot be as fast as th
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import statistics
 import subprocess
@@ -34,8 +33,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from PIL import Image
 
+from benchmarks.jpegs import make_jpegs
 from benchmarks.machine import snapshot
 from exporter import host
 from exporter.artifact import ModelSpec, Preprocessing
@@ -53,10 +52,6 @@ from exporter.models.sources import define
 from exporter.progress import Silent
 from exporter.runtime.pictures import opened
 
-PHOTOGRAPHS: Final = (
-    "astronaut.png", "chelsea.png", "coffee.png", "hubble_deep_field.jpg", "ihc.png",
-    "motorcycle_left.png", "motorcycle_right.png", "retina.jpg", "rocket.jpg",
-)  # fmt: skip
 EAGER_BATCH: Final = 32
 _PEAK = """
 import sys
@@ -67,26 +62,6 @@ from exporter.progress import Silent
 evaluate(EvaluateRequest(sys.argv[1], data=sys.argv[2], engines=(sys.argv[3],)), Silent())
 print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 """
-
-
-def make_jpegs(folder: Path, count: int, seed: int) -> list[Path]:
-    """JPEGs of photographs, the longer side from 300 to 2,000 pixels; those there are kept."""
-    found = importlib.util.find_spec("skimage")
-    assert found is not None, "pip install scikit-image"
-    assert found.origin is not None
-    shipped = Path(found.origin).parent / "data"
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{number:05}.jpg" for number in range(count)]
-    for number, path in enumerate(paths):
-        if path.exists():
-            continue
-        draw = np.random.default_rng((seed, number))
-        with Image.open(shipped / PHOTOGRAPHS[number % len(PHOTOGRAPHS)]) as photograph:
-            picture = photograph.convert("RGB")
-        scale = int(draw.integers(300, 2001)) / max(picture.size)
-        size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-        picture.resize(size).save(path, quality=int(draw.integers(75, 96)))
-    return paths
 
 
 @dataclass(frozen=True)

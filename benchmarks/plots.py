@@ -36,10 +36,10 @@ def draw(found: Mapping[str, Any], stem: Path) -> list[Path]:
         figures = [("overhead", _overheads(found))]
     elif found["kind"] == "scaling":
         figures = [(axis, _scaling(axis, one)) for axis, one in found["axes"].items()]
-    elif found["kind"] in ("layers", "mixed_search", "sharing", "throughput"):
-        figures = []  # a few rows; the report draws throughput
+    elif found["kind"] == "ceilings" and found["layers"]:
+        figures = [("roofline", _roofline(found))]
     else:
-        figures = [("roofline", _roofline(found))] if found["layers"] else []
+        figures = []  # a few rows; the report draws throughput
     title = f"{machine_of(found)}, {found['conditions']['threads']} threads, {found['date']}"
     return [
         _save(figure, title, stem.with_name(f"{stem.name}-{name}.svg")) for name, figure in figures

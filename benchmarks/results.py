@@ -10,6 +10,7 @@ from benchmarks import (
     ceilings,
     layers,
     mixed_search,
+    pictures,
     residual_cost,
     scaling,
     serving_tables,
@@ -30,6 +31,7 @@ Show = Callable[[Mapping[str, Any], "Console"], None]
 KINDS: Final[Mapping[str, tuple[Analyse, Show]]] = {
     BENCHMARK: (analysis.analyse, tables.suite),
     mixed_search.KIND: (mixed_search.analyse, tables.mixed_search),
+    pictures.KIND: (pictures.analyse, pictures.show),
     residual_cost.KIND: (residual_cost.analyse, tables.residual),
     scaling.KIND: (scaling.analyse, tables.scaling),
     sharing.KIND: (sharing.analyse, serving_tables.sharing),

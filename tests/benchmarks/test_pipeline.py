@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from benchmarks.pipeline import DecodeJob, Kept, make_jpegs, summary, timed
+from benchmarks.jpegs import make_jpegs
+from benchmarks.pipeline import DecodeJob, Kept, summary, timed
 from exporter.artifact import Interpolation, Preprocessing
 from exporter.images.sources.opening import open_source
 from exporter.models.sources import define

@@ -30,6 +30,10 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # inside 
 LIBRARIES = {
     "openvino-nncf": ("nncf",), "torchao-inductor": ("torchao",), "ncnn": ("ncnn", "pnnx"),
     "executorch-xnnpack": ("executorch",), "zentorch": ("zentorch",),
+    **dict.fromkeys(
+        ("litert-xnnpack", "litert-quantized"),
+        ("ai_edge_litert", "ai_edge_quantizer", "litert_torch"),
+    ),
 }  # fmt: skip
 """What peers need that `make test` does not install (extra bench)."""
 MISSING = frozenset(
@@ -40,8 +44,8 @@ MISSING = frozenset(
 MEASURED = (
     *(() if "openvino-nncf" in MISSING else ("torch-compile",)), "onnxruntime",
     "onnxruntime-quantized", "openvino-nncf", "torchao-inductor", "executorch-xnnpack", "ncnn",
-    "zentorch", "s8-symmetric-on-onnxruntime", "ours/ort-cpu.fp32", "ours/ort-cpu.int8",
-    "ours/openvino.int8",
+    "litert-xnnpack", "litert-quantized", "zentorch", "s8-symmetric-on-onnxruntime",
+    "ours/ort-cpu.fp32", "ours/ort-cpu.int8", "ours/openvino.int8",
 )  # fmt: skip
 """PyTorch compiles for a quarter of a minute: where the other peers are measured, too."""
 SMALL = Suite(
@@ -232,7 +236,7 @@ def test_an_unusable_request_is_one_line_and_exit_code_2(
 
 
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ("run", "residual", "scaling", "ceilings", "analyse", "show"):
+    for command in ("run", "pictures", "residual", "scaling", "ceilings", "analyse", "show"):
         with pytest.raises(SystemExit) as ended:
             main([command, "--help"])
         assert ended.value.code == 0

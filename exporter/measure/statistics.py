@@ -61,6 +61,21 @@ def percentiles_ms(rounds: Iterable[Iterable[float]]) -> tuple[float, float, flo
     return float(p50), float(p90), float(p99)
 
 
+def p50_interval_ms(rounds: Sequence[Sequence[float]], seed: int) -> tuple[float, float]:
+    """The bootstrap interval of the p50 of samples in seconds: whole rounds are drawn again.
+
+    Samples of one round are alike, and are not drawn one by one. It says how far another run on the
+    same machine in the same state would be, not another day's.
+    """
+    generator = np.random.default_rng(seed)
+    medians: Floats = np.array([np.median(samples) for samples in rounds])
+    drawn = medians[generator.integers(0, len(medians), size=(RESAMPLES, len(medians)))]
+    middle = np.percentile(np.concatenate([np.asarray(one) for one in rounds]), 50)
+    # About the p50 of all samples, which need not be the median of the rounds' own.
+    low, high = np.percentile(np.median(drawn, axis=1), [2.5, 97.5]) + middle - np.median(medians)
+    return float(low * 1e3), float(high * 1e3)
+
+
 def is_stable(speedup: Speedup, *tails: float) -> bool:
     """The rule of this module's docstring; `tails` are p90 / p50 of engine and baseline."""
     low, high = speedup.ci95

@@ -8,7 +8,7 @@ from typing import Any
 
 from exporter.artifact import Skipped
 from exporter.measure.nvml import GpuWatch, reasons
-from exporter.measure.statistics import is_stable, paired_speedup, percentiles_ms
+from exporter.measure.statistics import is_stable, p50_interval_ms, paired_speedup, percentiles_ms
 from exporter.measure.timing import BASELINES, ComputeTime, Conditions, GpuUse, Latency
 
 
@@ -47,6 +47,7 @@ def latency_of(
         stable=is_stable(speedup, p90 / p50, eager_p90 / eager_p50),
         eager_p90_ms=eager_p90,
         device=BASELINES[baseline].device,
+        p50_ci95_ms=p50_interval_ms(own.end_to_end_s, conditions.seed),
     )
 
 

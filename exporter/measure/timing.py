@@ -128,6 +128,8 @@ class Latency:
     compute: ComputeTime | None = None
     """On the GPU alone; None on a CPU, which has no transfers to leave out."""
     gpu: GpuUse | Skipped = Skipped("not measured on a GPU")
+    p50_ci95_ms: tuple[float, float] | None = None
+    """The interval of `p50_ms`, over this run's rounds; older builds have none."""
 
     def __post_init__(self) -> None:
         known = BASELINES.get(self.baseline)

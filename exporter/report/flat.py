@@ -84,6 +84,7 @@ class ReportTiming(TimingRow):
     p99_ms: float
     eager_p50_ms: float
     """The baseline's."""
+    p50_ci95_ms: tuple[float, float] | None = None
     compute_p50_ms: float | None = None
     """On the GPU alone, without the transfers that `p50_ms` has."""
     compute_speedup: float | None = None
@@ -214,6 +215,7 @@ def _timing(latency: Latency) -> ReportTiming:
         speedup_high=high,
         stable=latency.stable,
         device=latency.device,
+        p50_ci95_ms=latency.p50_ci95_ms,
         compute_p50_ms=latency.compute.p50_ms if latency.compute else None,
         compute_speedup=latency.compute.speedup.median if latency.compute else None,
     )

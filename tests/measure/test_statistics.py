@@ -8,6 +8,7 @@ import pytest
 from exporter.measure.statistics import (
     is_stable,
     orders,
+    p50_interval_ms,
     paired_speedup,
     percentiles_ms,
     round_request,
@@ -87,3 +88,26 @@ def test_each_round_times_everyone_once_in_a_seeded_random_order() -> None:
 )
 def test_a_round_is_long_enough_and_bounded(median_s: float, time_them: int, discard: int) -> None:
     assert round_request(median_s) == {"time": time_them, "discard": discard}
+
+
+def test_the_interval_of_p50_is_about_it_and_narrows_with_more_rounds() -> None:
+    generator = np.random.default_rng(0)
+    rounds = [list(row) for row in generator.normal(0.010, 0.001, size=(200, 5))]
+    p50, _, _ = percentiles_ms(rounds)
+    low, high = p50_interval_ms(rounds, 0)
+    assert low < p50 < high
+    few_low, few_high = p50_interval_ms(rounds[:10], 0)
+    assert high - low < 0.5 * (few_high - few_low)
+    # Samples of one round are alike: a round that is long does not count for more.
+    assert p50_interval_ms([[0.010] * 50] * 8, 0) == pytest.approx((10, 10))
+
+
+def test_the_interval_of_p50_covers_the_truth_about_95_times_in_100() -> None:
+    generator = np.random.default_rng(1)
+    hits = 0
+    for trial in range(100):
+        # Each round has a state of its own, as a machine has.
+        states = generator.normal(0.010, 0.001, size=(30, 1))
+        low, high = p50_interval_ms(list(states + generator.normal(0, 1e-4, size=(30, 5))), trial)
+        hits += low <= 10 <= high
+    assert 88 <= hits <= 100

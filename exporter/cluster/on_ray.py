@@ -6,24 +6,19 @@ its whole answer is here, and once.
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import Any, Final, Protocol, TypeVar
 
+from exporter.cluster.connection import connected
 from exporter.cluster.job import BATCH, Job
-from exporter.errors import ExporterError, MissingDependencyError, UsageError, install_command
+from exporter.errors import ExporterError, UsageError
 from exporter.images.sources.source import Part, batches
 from exporter.progress import Advance
 from exporter.runtime.errors import reason_of
 
 R = TypeVar("R")
 
-ANSWERS_WITHIN_S: Final = 10
-"""A cluster that takes longer to say that it is there is none."""
 _ROOM_WITHIN_S: Final = 60
 _TRIES: Final = 3
 """Actors that die over one part: then it is the part, not the machine."""
@@ -89,7 +84,7 @@ def run_on(
         UsageError: no cluster answers at the address, or all of its actors died.
         ExporterError: what the job raises.
     """
-    with _connected(address) as ray:
+    with connected(address) as ray:
         yield from _shared_out(ray, job, parts, wanted, advance, note)
 
 
@@ -181,53 +176,3 @@ def _slots(ray: Any, wanted: Wanted) -> int:
             f"{', '.join(map(str, cores)) or 'none'}); give fewer --threads"
         )
     return min(room, wanted.workers or room)
-
-
-@contextmanager
-def _connected(address: str) -> Iterator[Any]:
-    try:
-        import ray
-    except ModuleNotFoundError:
-        raise MissingDependencyError(
-            f"--on {address} needs Ray, which is not installed; run: {install_command('ray')}"
-        ) from None
-    _check_answers(address)
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    except Exception as error:  # Ray's, gRPC's and the system's own
-        raise UsageError(f"--on {address}: {reason_of(error, 300)}") from None
-    try:
-        yield ray
-    finally:
-        ray.shutdown()
-
-
-def _check_answers(address: str) -> None:
-    """Refuses an address where no cluster answers in time; Ray itself tries for minutes."""
-    host, colon, port = address.rpartition(":")
-    if not (colon and host and port.isdecimal()) or "/" in host:
-        raise UsageError(f"--on {address!r}: give the address of a Ray cluster, HOST:PORT")
-    nobody = UsageError(
-        f"--on {address}: no Ray cluster answers there within {ANSWERS_WITHIN_S} s; start one "
-        "with `ray start --head`, or leave --on out"
-    )
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=4).close()
-    except (OSError, OverflowError):
-        raise nobody from None
-    asked = [
-        sys.executable,
-        "-P",
-        "-m",
-        "ray.scripts.scripts",
-        "health-check",
-        "--address",
-        address,
-    ]
-    try:
-        done = subprocess.run(asked, capture_output=True, timeout=ANSWERS_WITHIN_S - 4, check=False)
-    except subprocess.TimeoutExpired:
-        raise nobody from None
-    if done.returncode:
-        raise nobody

@@ -7,6 +7,7 @@
 #: DATA         images to calibrate and to evaluate on, or to gate on: a folder, an .npz or an .npy
 #: OUT          the build's folder, where it is not build/MODEL; where `make classify` writes
 #: BUNDLE       what `make classify` labels with
+#: SPEC         what `make sweep` builds: models, precisions, targets, hardware
 #: OLD NEW      the builds that `make compare` compares (NEW: MODEL's or OUT)
 #: THROUGHPUT   1: `make benchmark` also finds how many processes and threads answer most images
 #: ARGS         anything else for the command: ARGS="--batches 1,8", ARGS="--format triton --out dist/models"
@@ -38,6 +39,7 @@ READY_DEV := $(VENV)/.ready-$(EXTRA)-dev
 READY_BENCH := $(VENV)/.ready-$(EXTRA)-bench
 READY_ZOO := $(VENV)/.ready-$(EXTRA)-zoo
 READY_DATA := $(VENV)/.ready-$(EXTRA)-data
+READY_SWEEP := $(VENV)/.ready-$(EXTRA)-sweep
 READY_RAY := $(VENV)/.ready-$(EXTRA)-ray
 STORE := .venv-store
 
@@ -48,7 +50,7 @@ OPTIONS = $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(PRECISION),--precision 
 BUILD = $(or $(OUT),$(MODEL),resnet20-digits)
 
 .DEFAULT_GOAL := help
-.PHONY: help docs setup export models trace validate gate evaluate classify benchmark capacity explain compare report pack doctor \
+.PHONY: help docs setup export models trace validate gate evaluate classify benchmark capacity sweep explain compare report pack doctor \
 	cache schema bench bench-quick digits test lint test-variants test-gpu gpu-report \
 	test-gpu-report rehearse-gpu test-browser test-serving test-ray test-store test-zoo fuzz-graphs clean
 
@@ -79,6 +81,10 @@ $(READY_DATA): $(READY)
 	@$(PIP_INSTALL) --editable '.[$(EXTRA),data]'
 	@touch $@
 
+$(READY_SWEEP): $(READY)
+	@$(PIP_INSTALL) --editable '.[$(EXTRA),sweep]'
+	@touch $@
+
 $(READY_RAY): $(READY_DEV)
 	@$(PIP_INSTALL) --editable '.[$(EXTRA),dev,ray]'
 	@touch $@
@@ -99,6 +105,9 @@ validate: $(READY) ## Replay the goldens through every engine of MODEL's build (
 
 capacity: $(READY) ## How many machines a rate takes (ARGS="--rate 500 --slo-ms 100")
 	@$(RUN) capacity "$(BUILD)" $(ARGS)
+
+sweep: $(READY_SWEEP) ## Every model on every kind of hardware in SPEC (a .yaml file)
+	@$(RUN) sweep $(if $(SPEC),"$(SPEC)") $(if $(OUT),--out "$(OUT)") $(ARGS)
 
 gate: $(READY) ## May MODEL's engines (or OUT's) be released? Against the reference, on the images in DATA
 	@$(RUN) gate "$(BUILD)" $(if $(DATA),--data "$(DATA)") $(ARGS)
@@ -193,7 +202,7 @@ $(REHEARSAL)/.ready: pyproject.toml $(wildcard constraints/*.txt tests/rehearsal
 rehearse-gpu: $(REHEARSAL)/.ready ## The gpu extra on a machine without a GPU, as far as it goes (minutes)
 	@$(REHEARSAL)/bin/python -m pytest -m rehearsal tests/rehearsal $(ARGS)
 
-test-browser: $(READY_DEV) ## The report in Chromium (apt-get install chromium; npm)
+test-browser: $(READY_DEV) ## The report and a sweep's page in Chromium (apt-get install chromium; npm)
 	@npm ci --ignore-scripts --no-audit --no-fund --prefix tests/browser
 	@$(BIN)/python -m pytest -m browser $(ARGS)
 

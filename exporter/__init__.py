@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from exporter.commands.evaluate import EvaluatedEngine, Evaluation
     from exporter.commands.export import export
     from exporter.commands.gate import Gated
+    from exporter.commands.sweep import Sweep, sweep
     from exporter.commands.validate import Validation
     from exporter.errors import (
         BuildError,
@@ -76,6 +77,7 @@ __all__ = [
     "ServedPoint",
     "Skipped",
     "Speedup",
+    "Sweep",
     "Throughput",
     "UnknownEngineError",
     "UsageError",
@@ -85,6 +87,7 @@ __all__ = [
     "export",
     "load",
     "open_build",
+    "sweep",
 ]
 
 _HOMES = {
@@ -97,6 +100,7 @@ _HOMES = {
     "exporter.commands.classify": ("Classification", "classify"),
     "exporter.commands.evaluate": ("EvaluatedEngine", "Evaluation"),
     "exporter.commands.gate": ("Gated",),
+    "exporter.commands.sweep": ("Sweep", "sweep"),
     "exporter.commands.validate": ("Validation",),
     "exporter.errors": (
         "BuildError",

@@ -6,7 +6,6 @@ import contextlib
 import json
 import signal
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 try:
@@ -24,10 +23,11 @@ except ModuleNotFoundError as missing:
 import exporter
 from exporter.builds.benchmark_request import BenchmarkRequest
 from exporter.builds.capacity_request import CapacityRequest
+from exporter.builds.compare_request import CompareRequest
 from exporter.builds.dataset_request import ClassifyRequest, EvaluateRequest
 from exporter.builds.explain_request import ExplainRequest
 from exporter.builds.gate_request import GateRequest
-from exporter.builds.option import Option, Values, arguments
+from exporter.builds.option import Option, arguments
 from exporter.builds.request import (
     ExportRequest,
     Folder,
@@ -36,6 +36,7 @@ from exporter.builds.request import (
     Source,
     ValidateRequest,
 )
+from exporter.builds.sweep_request import SweepRequest
 from exporter.commands import options
 from exporter.commands.ending import ended
 from exporter.commands.exits import KeptError, teaching
@@ -272,48 +273,11 @@ def schema() -> None:
         "exporter compare old.json new.json --require all --max-slowdown 0.05",
     ),
 )
-def compare(
-    old: Annotated[
-        Path,
-        Option(
-            positional=True,
-            metavar="OLD",
-            help="A build folder, its MODEL, its manifest.json, or a result of benchmarks/.",
-            values=Values.BUILDS,
-        ),
-    ],
-    new: Annotated[
-        Path, Option(positional=True, metavar="NEW", help="The one to judge.", values=Values.BUILDS)
-    ],
-    max_slowdown: Annotated[
-        float | None, Option(help="Fail where an engine is slower by more than this (0.05).")
-    ] = None,
-    max_error_growth: Annotated[
-        float | None, Option(help="Fail where rel_l2 grows by more than this (0.1).")
-    ] = None,
-    require: Annotated[
-        tuple[str, ...],
-        Option(
-            metavar="LIST|all",
-            help="Fail where NEW lacks one of these engines, or has it rejected; all: of OLD's.",
-        ),
-    ] = (),
-    allow_other_host: Annotated[
-        bool, Option(help="Compare timings although the hosts differ.")
-    ] = False,
-    as_json: options.AsJson = False,
-) -> None:
-    """Compare two builds or benchmark results: engines gained, lost, slower, less accurate."""
-    from exporter.commands import compare as comparing
+def compare(request: CompareRequest, as_json: options.AsJson = False) -> None:
+    """Compare two builds, sweeps or benchmarks: engines gained, lost, slower, less accurate."""
+    from exporter.commands import compare_sweeps as comparing
 
-    comparison = comparing.compare(
-        comparing.load(old),
-        comparing.load(new),
-        max_slowdown=max_slowdown,
-        max_error_growth=max_error_growth,
-        require=require,
-        allow_other_host=allow_other_host,
-    )
+    comparison = comparing.compare_paths(request)
     show(comparison, comparing.render, as_json, results())
     finish(comparison.failures)
 
@@ -356,6 +320,29 @@ def capacity(
 
     planned = planning.capacity(request, progress_of(quiet))
     show(planned, planning.render, as_json, results())
+
+
+@command(
+    app,
+    teaching(
+        "exporter sweep fleet.yaml",
+        "exporter sweep fleet.yaml --on head:6379",
+        "exporter compare build/sweeps/old build/sweeps/new",
+    ),
+)
+def sweep(
+    request: SweepRequest, quiet: options.Quiet = False, as_json: options.AsJson = False
+) -> None:
+    """Build and measure models on every kind of hardware, each alone there: engines by hardware.
+
+    SPEC.yaml lists models, precisions, targets and hardware, prices and limits; fleet.html says
+    which to take. What is finished is not done again.
+    """
+    from exporter.commands import sweep as sweeping
+
+    swept = sweeping.run_sweep(request, progress_of(quiet))
+    show(swept, sweeping.render, as_json, results())
+    finish(swept.failures)
 
 
 @command(app, teaching("exporter doctor", "exporter doctor --json"))

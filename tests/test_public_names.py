@@ -20,8 +20,9 @@ NAMES = [
     "EvaluatedEngine", "Evaluation", "ExporterError", "FailedEngine", "Gate", "Gated",
     "GatedEngine", "InputError", "Latency", "Manifest", "MissingDependencyError",
     "NotReproducedError", "Packed", "Parity", "Plan", "Precision", "Profile", "Progress",
-    "Receipt", "ServedPoint", "Skipped", "Speedup", "Throughput", "UnknownEngineError",
-    "UsageError", "Validation", "__version__", "classify", "export", "load", "open_build",
+    "Receipt", "ServedPoint", "Skipped", "Speedup", "Sweep", "Throughput",
+    "UnknownEngineError", "UsageError", "Validation", "__version__", "classify", "export", "load",
+    "open_build", "sweep",
 ]  # fmt: skip
 HEAVY = ("torch", "onnx", "onnx_ir", "onnxruntime", "openvino", "typer", "rich", "cattrs", "jinja2")
 

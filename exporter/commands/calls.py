@@ -36,6 +36,7 @@ from exporter.builds.dataset_request import ClassifyRequest, EvaluateRequest
 from exporter.builds.gate_request import GateRequest
 from exporter.builds.option import Declaration, declarations
 from exporter.builds.request import ExportRequest, ValidateRequest
+from exporter.builds.sweep_request import SweepRequest
 from exporter.errors import UsageError, unknown_name
 from exporter.pack.request import PackRequest
 from exporter.progress import Keeping, Progress, Silent, Terminal, is_terminal, make_console
@@ -96,6 +97,13 @@ class EvaluateCall(EvaluateRequest):
 @frozen(kw_only=True)
 class ClassifyCall(ClassifyRequest):
     """What `exporter.classify` takes."""
+
+    progress: Shown = "auto"
+
+
+@frozen(kw_only=True)
+class SweepCall(SweepRequest):
+    """What `exporter.sweep` takes."""
 
     progress: Shown = "auto"
 

@@ -96,12 +96,13 @@ def views(manifest: Traced[Manifest]) -> tuple[EngineView, ...]:
     """All engines, in the manifest's order."""
     letters = [a + b for a in ("", *string.ascii_uppercase) for b in string.ascii_uppercase]
     return tuple(
-        EngineView(entry, letters[i], _mark_of(entry.raw.target))
+        EngineView(entry, letters[i], mark_of(entry.raw.target))
         for i, entry in enumerate(manifest.engines)
     )
 
 
-def _mark_of(target: str) -> Mark:
+def mark_of(target: str) -> Mark:
+    """The shape of a target, also of one that only another version has."""
     try:
         return target_class(target).mark
     except UsageError:  # a build of another version, with a target that is not ours

@@ -63,40 +63,47 @@ def render_embedded(manifest: Manifest) -> str:
 
 
 def _fill(template: str, manifest: Manifest) -> str:
-    from markupsafe import Markup
-
     traced = Traced(manifest)
     engines = views(traced)
+    return filled(
+        template,
+        m=traced,
+        schema=Traced(manifests.SCHEMA, "schema"),
+        baseline_on=manifest.baseline_on,
+        engines=engines,
+        advice=advise(manifest, engines),
+        speeds=charts.speed_charts(engines),
+        latency=charts.latency_chart(engines),
+        scatter=charts.scatter_chart(engines),
+        fronts=front_panels(engines),
+        panels=charts.drift_panels(engines),
+        roofline=roofline_panels(traced, engines),
+        why_no_roofline=why_no_roofline(manifest),
+        ceilings=ceilings_of(traced),
+        gpu_ceilings=gpu_ceilings_of(traced),
+        bounds=bound_rows(traced, engines),
+        scaling=charts.scaling_chart(engines),
+        load=load_chart(traced, engines),
+        commands=commands(manifest),
+        prediction_example=_prediction_example(),
+    )
+
+
+def filled(template: str, /, **values: object) -> str:
+    """A page: a template with its values, the style and the script that all pages have.
+
+    Every value is escaped; style and script are ours.
+    """
+    from markupsafe import Markup
+
     style, script = _text("style.css"), _text("page.js")
-    return (
-        _environment()
-        .get_template(template)
-        .render(
-            m=traced,
-            schema=Traced(manifests.SCHEMA, "schema"),
-            baseline_on=manifest.baseline_on,
-            engines=engines,
-            advice=advise(manifest, engines),
-            speeds=charts.speed_charts(engines),
-            latency=charts.latency_chart(engines),
-            scatter=charts.scatter_chart(engines),
-            fronts=front_panels(engines),
-            panels=charts.drift_panels(engines),
-            roofline=roofline_panels(traced, engines),
-            why_no_roofline=why_no_roofline(manifest),
-            ceilings=ceilings_of(traced),
-            gpu_ceilings=gpu_ceilings_of(traced),
-            bounds=bound_rows(traced, engines),
-            scaling=charts.scaling_chart(engines),
-            load=load_chart(traced, engines),
-            commands=commands(manifest),
-            prediction_example=_prediction_example(),
-            # Ours, not the manifest's: the two things on the page that are not escaped.
-            style=Markup(style),  # noqa: S704
-            script=Markup(script),  # noqa: S704
-            style_hash=_hash(style),
-            script_hash=_hash(script),
-        )
+    return drawing(
+        template,
+        **values,
+        style=Markup(style),  # noqa: S704
+        script=Markup(script),  # noqa: S704
+        style_hash=_hash(style),
+        script_hash=_hash(script),
     )
 
 
@@ -124,7 +131,7 @@ def _environment() -> jinja2.Environment:
 
 
 def drawing(name: str, /, **values: object) -> str:
-    """A drawing of its own, as SVG; what is text in it stays text."""
+    """A template with its values, such as a drawing of its own; what is text in it stays text."""
     return _environment().get_template(name).render(**values)
 
 

@@ -1,4 +1,4 @@
-"""The report in a real browser, opened from disk: `make test-browser`.
+"""The report and a sweep's page in a real browser, opened from disk: `make test-browser`.
 
 Needs Chromium (Debian: chromium; CHROMIUM=path elsewhere) and `npm ci` in this folder.
 """
@@ -16,13 +16,19 @@ from typing import Any
 import pytest
 
 from exporter.builds.records import Manifest
+from exporter.fleet.files import PAGE, write
+from exporter.fleet.record import SweepRecord
 from exporter.report import write_report
 from tests import manifests
+from tests.fleet.test_page import SWEEPS
 
 pytestmark = pytest.mark.browser
 
 HERE = Path(__file__).parent
-PAGES: dict[str, Callable[[], Manifest]] = {
+FLEET = {"fleet": "priced", "fleet that failed": "failed", "fleet untrained": "untrained"}
+"""Pages of sweeps, by what `tests/fleet` calls them."""
+PAGES: dict[str, Callable[[], Manifest | SweepRecord]] = {
+    **{name: SWEEPS[which] for name, which in FLEET.items()},
     "whole": manifests.resnet50,
     "trained": lambda: manifests.resnet50(trained=True, drift=False),
     "failed": manifests.failed,
@@ -39,7 +45,12 @@ def seen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     assert chromium, "no Chromium: apt-get install chromium, or CHROMIUM=path"
     assert (HERE / "node_modules").is_dir(), f"no tools: npm ci --ignore-scripts --prefix {HERE}"
     folder = tmp_path_factory.mktemp(request.param)
-    page, _ = write_report(folder, PAGES[request.param]())
+    shown = PAGES[request.param]()
+    if isinstance(shown, SweepRecord):
+        write(folder, shown)
+        page = folder / PAGE
+    else:
+        page, _ = write_report(folder, shown)
     command = ["node", str(HERE / "check_page.mjs"), chromium, str(page)]
     kept = os.environ.get("REPORT_SCREENSHOTS")
     if kept:

@@ -20,8 +20,8 @@ def is_local(uri: str) -> bool:
     return "://" not in uri and "::" not in uri
 
 
-def resolved(uri: str) -> tuple[Any, str]:
-    """The file system of a URI, and its path there.
+def resolved(uri: str, named: str = "--data") -> tuple[Any, str]:
+    """The file system of a URI, and its path there; `named`: what gave it.
 
     Raises:
         MissingDependencyError: fsspec, or what it needs for this protocol, is not installed.
@@ -31,7 +31,7 @@ def resolved(uri: str) -> tuple[Any, str]:
         import fsspec
     except ModuleNotFoundError:
         raise MissingDependencyError(
-            f"pictures of {uri} are read by fsspec, which is not installed; "
+            f"{named} {uri} is read by fsspec, which is not installed; "
             f"run: {install_command('data')}"
         ) from None
     try:
@@ -41,18 +41,18 @@ def resolved(uri: str) -> tuple[Any, str]:
     except ValueError as error:
         raise UsageError(f"{uri}: {error}; give a path, or a URI that fsspec knows") from None
     except Exception as error:  # of the store's own library
-        raise _unreachable(uri, error) from None
+        raise _unreachable(error, f"{named} {uri} cannot be read") from None
     return system, path
 
 
-def _unreachable(uri: str, error: Exception) -> InputError:
+def _unreachable(error: Exception, problem: str) -> InputError:
     text = getattr(error, "strerror", None) or reason_of(error) or type(error).__name__
-    return InputError(f"--data {uri} cannot be read ({text}); check the address and the access")
+    return InputError(f"{problem} ({text}); check the address and the access")
 
 
 @contextmanager
-def reaching(uri: str) -> Iterator[None]:
-    """Whatever a store's library raises becomes one line that names the URI.
+def reaching(uri: str, problem: str = "") -> Iterator[None]:
+    """Whatever a store's library raises becomes one line that names the URI, or says the problem.
 
     They raise their own dozens of kinds: no such bucket, no access, no network.
     """
@@ -61,7 +61,7 @@ def reaching(uri: str) -> Iterator[None]:
     except (UsageError, MissingDependencyError):
         raise
     except Exception as error:
-        raise _unreachable(uri, error) from None
+        raise _unreachable(error, problem or f"--data {uri} cannot be read") from None
 
 
 @contextmanager

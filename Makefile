@@ -225,7 +225,7 @@ $(SERVING)/.ready: $(wildcard tests/serving/requirements*.txt) tests/serving/pac
 test-serving: $(READY_DEV) $(SERVING)/.ready ## Real servers of Triton and MLflow, Node.js and Chromium on the packed formats
 	@$(BIN)/python -m pytest -m serving -rs $(ARGS)
 
-test-ray: $(READY_RAY) ## A Ray cluster of three nodes on this machine, some of them killed (10 minutes)
+test-ray: $(READY_RAY) ## A Ray cluster of three nodes on this machine, some of them killed (15 minutes)
 	@$(if $(RUNS),RUNS="$(RUNS)") $(BIN)/python -m pytest tests/cluster -m ray -s $(ARGS)
 
 # s3fs and moto want another python-dateutil than the constraints: a folder that shadows it.

@@ -31,6 +31,7 @@ from exporter.errors import (
 )
 from exporter.fleet.record import Limits
 from exporter.models.names import is_onnx, model_name
+from exporter.runtime.errors import reason_of
 from exporter.targets import target_class
 
 _KEYS: Final = (
@@ -188,7 +189,7 @@ def _parsed(path: Path) -> Any:
     except UsageError as error:
         raise InputError(f"{path}: {error}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not valid YAML ({' '.join(str(error).split())})") from None
+        raise InputError(f"{path} is not valid YAML ({reason_of(error)})") from None
 
 
 def _model(given: Any) -> NamedModel:

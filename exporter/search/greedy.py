@@ -33,7 +33,9 @@ MEASURED_A_STEP: Final = 2
 MOST_GIVEN_BACK: Final = 8
 """How many units of a set are tried without at most, once the budget holds."""
 TOO_SLOW: Final = 1.15
-"""Where all units but one take so many times the fastest set's time, the other end is left."""
+"""Where the first LOOKED_AT sets of all units but one each take at least so many times the fastest
+set's time, the other end is left."""
+LOOKED_AT: Final = 3
 FINALISTS: Final = 1.05
 """Sets that take at most so many times the fastest one's time are timed again, the first
 MOST_FINALISTS of them."""
@@ -177,14 +179,14 @@ class _Search:
         units = self.trials.units
         slow = TOO_SLOW * min(point.ms for point in self.holding())
         costly = sorted(units, key=lambda unit: -self.at((unit,)).ms)
-        most = []
+        most: list[Point] = []
         for unit in costly:
-            point = self.at(other for other in units if other != unit)
-            if point.ms > slow:
+            most.append(self.at(other for other in units if other != unit))
+            # One alone may be slow by itself, or by bad luck.
+            if len(most) == LOOKED_AT and all(point.ms > slow for point in most):
                 return
-            if self.budget.holds(point.figures):
-                most.append(point)
-        current = min(most, key=lambda point: (point.ms, point.kept), default=None)
+        holding = [point for point in most if self.budget.holds(point.figures)]
+        current = min(holding, key=lambda point: (point.ms, point.kept), default=None)
         if current is None:
             return
         for unit in costly:

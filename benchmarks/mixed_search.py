@@ -130,11 +130,16 @@ def _on_target(
         sets = drawn(trials.units, draws, space.run.request.seed)
         random = _timed(name, trials, sets, budget, record, progress)
     for kept in sorted(random, key=lambda kept: random[kept])[:RIVALS]:
-        with PairedTimes(
-            name, lambda: space.built(found.best.kept, "chosen"), spec.inputs, space.run.conditions
-        ) as times:
-            times.base_ms()
-            ratios = [times.ratio(kept, space.built(kept)) for _ in range(DUELS)]
+        ratios = []
+        for _ in range(DUELS):  # both start anew: a process may be slow throughout, by bad luck
+            with PairedTimes(
+                name,
+                lambda: space.built(found.best.kept, "chosen"),
+                spec.inputs,
+                space.run.conditions,
+            ) as times:
+                times.base_ms()
+                ratios.append(times.ratio(kept, space.built(kept)))
         record.write("duel", target=name, kept=kept, over_chosen=ratios)
 
 

@@ -11,9 +11,9 @@
 5. The fastest set of all that were measured and hold is held against the inputs that were held out.
    If the budget fails there, the set goes on growing.
 
-What a decision hangs on is timed twice, and the second time counts: of many that were timed once,
-the one that looks fastest had the most luck, and one that is as fast may have had none. So all sets
-that are nearly as fast are timed again before one is taken.
+What a decision hangs on is timed again, in several processes, and that counts: of many that were
+timed once, the one that looks fastest had the most luck, and one that is as fast may have had none.
+So all sets that are nearly as fast are timed again before one is taken.
 
 For the same points the outcome is the same: ties fall to the unit that comes first in the network.
 """

@@ -130,8 +130,11 @@ class Triton:
         """The one request that is sent over and over, with its image as bytes behind the JSON."""
         (given,) = self._json(f"/v2/models/{self._model}")["inputs"]
         shape = [1, *given["shape"][1:]]
-        dtype = {"UINT8": "uint8", "FP32": "float32"}[given["datatype"]]
-        image = np.random.default_rng(0).integers(0, 256, shape).astype(dtype)
+        generator = np.random.default_rng(0)
+        if given["datatype"] == "UINT8":
+            image = generator.integers(0, 256, shape, np.uint8)
+        else:  # normalised: the engine refuses pixels
+            image = generator.standard_normal(shape, np.float32)
         head = json.dumps(
             {
                 "inputs": [

@@ -63,8 +63,8 @@ def find_causes(case: Case, known: Collection[Cause], command: str) -> tuple[Fin
     """The causes that a target knows, the most milliseconds to win first, then decibels.
 
     What leaves no engine at all comes before. Where nothing is timed, the most kernels come first;
-    what no build mends comes last. `command`
-    wins all others at once: it is the build of the float32 network.
+    what no build mends comes last. `command` wins all others at once: it is the build of the
+    float32 network.
     """
     free = set(case.suspects)
     claims: dict[Cause, Claim] = {}

@@ -1,32 +1,30 @@
 """What `exporter capacity` predicts beside what a Triton server on this machine does.
 
-    python -m benchmarks.capacity_check BUILD URL MODEL [--engine ID] [--seconds 40] [--out FILE]
+    python -m benchmarks.capacity_check BUILD URL MODEL [--engine ID] [--seconds 60] [--out FILE]
 
 BUILD was measured with `exporter benchmark --throughput`; URL is a server with model control mode
 `explicit` that has MODEL, packed from that build with `--format triton`. Each operating point loads
 the model with its own instances and batching (the repository API takes a configuration), sends
 single images at the times of an open load whether or not earlier ones are answered, and simulates
-the very same times. What the server adds to an answer is measured first, a request at a time.
+the very same times.
+
+What a service's owner would measure of the server is measured for each layout first, without
+batches: an answer to one caller, and the most answers a second to many. Their differences to the
+engine's own are `--overhead-ms` and `--busy-overhead-ms`.
 """
 
 from __future__ import annotations
 
 import argparse
-import http.client
 import json
-import queue
-import statistics
-import threading
-import time
-import urllib.request
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
-from urllib.parse import urlsplit
+from typing import Final
 
 import numpy as np
 
+from benchmarks.triton_load import Triton
 from exporter.artifact import Skipped
 from exporter.builds import manifest as manifests
 from exporter.builds.codec import plain
@@ -35,13 +33,11 @@ from exporter.capacity.arrivals import Arrivals, Floats, bursts, poisson
 from exporter.capacity.batcher import Server, simulate
 from exporter.capacity.service_times import ServiceTimes, service_times
 from exporter.disk.writing import write_whole
-from exporter.errors import InputError
 from exporter.host import describe_host
 
-CONNECTIONS: Final = 96
-"""Requests that may be on their way at once; more wait here, and that wait counts."""
-ALONE: Final = 60
-"""Requests, one at a time, that tell what the server adds."""
+CALLERS: Final = 8
+"""Who ask the server again and again, for the most that it answers."""
+LIMIT_S: Final = 15.0
 SETTLE: Final = 0.1
 """The part of the requests that is not counted."""
 
@@ -57,19 +53,32 @@ class Point:
     """Of the rate at which it saturates."""
     arrivals: str = "poisson"
 
+    @property
+    def preferred(self) -> tuple[int, ...]:
+        """The batch sizes that are worth waiting for, as `exporter capacity` has them."""
+        return tuple(size for size in (4, 8) if size <= self.max_batch)
+
 
 POINTS: Final = (
     Point(1, 2, 1, 0.2),
     Point(1, 2, 1, 0.7),
     Point(1, 2, 8, 0.6),
+    Point(1, 2, 8, 0.95),
     Point(2, 1, 1, 0.5),
     Point(2, 1, 1, 0.85),
     Point(2, 1, 1, 0.5, "bursts"),
     Point(2, 1, 4, 0.6, "bursts"),
-    Point(1, 2, 8, 0.95),
     Point(2, 1, 1, 1.1),
 )
 _COME: Final[dict[str, Arrivals]] = {"poisson": poisson, "bursts": bursts}
+
+
+@dataclass(frozen=True)
+class Added:
+    """What the server adds to an engine in one layout."""
+
+    overhead_s: float
+    busy_overhead_s: float
 
 
 @dataclass(frozen=True)
@@ -80,6 +89,7 @@ class Outcome:
     rate: float
     requests: int
     overhead_ms: float
+    busy_overhead_ms: float
     predicted_p50_ms: float
     measured_p50_ms: float
     predicted_p99_ms: float
@@ -88,148 +98,29 @@ class Outcome:
     """The 99th percentile of how late requests left: the load generator's own fault."""
 
 
-class Triton:
-    """A server, through its HTTP interface."""
-
-    def __init__(self, url: str, model: str) -> None:
-        parts = urlsplit(url)
-        self._host, self._port, self._model = parts.hostname or "127.0.0.1", parts.port or 80, model
-        self._url = url.rstrip("/")
-        self._body = b""
-        self._headers: dict[str, str] = {}
-
-    def load(self, point: Point, delay_s: float) -> None:
-        """Loads the model with a point's instances and batching."""
-        config = self._json(f"/v2/models/{self._model}/config")
-        config["max_batch_size"] = point.max_batch
-        config["instance_group"] = [{"kind": "KIND_CPU", "count": point.processes}]
-        config["parameters"]["threads"] = {"string_value": str(point.threads)}
-        config.pop("dynamic_batching", None)
-        config.pop("model_warmup", None)
-        if point.max_batch > 1:
-            config["dynamic_batching"] = {
-                "preferred_batch_size": list(preferred(point)),
-                "max_queue_delay_microseconds": round(1e6 * delay_s),
-            }
-        body = {"parameters": {"config": json.dumps(config)}}
-        self._json(f"/v2/repository/models/{self._model}/load", body)
-        self._prepare()
-
-    def ask(self, connection: http.client.HTTPConnection) -> None:
-        """One image, one answer."""
-        connection.request("POST", f"/v2/models/{self._model}/infer", self._body, self._headers)
-        answer = connection.getresponse()
-        content = answer.read()
-        if answer.status != 200:
-            raise InputError(f"the server answers {answer.status}: {content[:200]!r}")
-
-    def connect(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection(self._host, self._port, timeout=120)
-
-    def _prepare(self) -> None:
-        """The one request that is sent over and over, with its image as bytes behind the JSON."""
-        (given,) = self._json(f"/v2/models/{self._model}")["inputs"]
-        shape = [1, *given["shape"][1:]]
-        generator = np.random.default_rng(0)
-        if given["datatype"] == "UINT8":
-            image = generator.integers(0, 256, shape, np.uint8)
-        else:  # normalised: the engine refuses pixels
-            image = generator.standard_normal(shape, np.float32)
-        head = json.dumps(
-            {
-                "inputs": [
-                    {
-                        "name": given["name"],
-                        "shape": shape,
-                        "datatype": given["datatype"],
-                        "parameters": {"binary_data_size": image.nbytes},
-                    }
-                ],
-                "parameters": {"binary_data_output": True},
-            }
-        ).encode()
-        self._body = head + image.tobytes()
-        self._headers = {"Inference-Header-Content-Length": str(len(head))}
-
-    def _json(self, path: str, body: object = None) -> Any:
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self._url + path, data)  # noqa: S310 - the user's server
-        try:
-            with urllib.request.urlopen(request, timeout=120) as answer:  # noqa: S310
-                text = answer.read()
-        except OSError as error:
-            raise InputError(f"{self._url}{path}: {error}") from None
-        return json.loads(text) if text else None
-
-
-def preferred(point: Point) -> tuple[int, ...]:
-    """The batch sizes that are worth waiting for, as `exporter capacity` has them."""
-    return tuple(size for size in (4, 8) if size <= point.max_batch)
-
-
-def alone_ms(triton: Triton) -> float:
-    """The median answer to one caller."""
-    connection = triton.connect()
-    taken = []
-    for _ in range(ALONE):
-        start = time.perf_counter()
-        triton.ask(connection)
-        taken.append(time.perf_counter() - start)
-    return 1e3 * statistics.median(taken[ALONE // 4 :])
-
-
-def send(triton: Triton, times: Floats) -> tuple[Floats, Floats]:
-    """Sends a request at each time; the waits from that time on and how late each left, in s."""
-    due: queue.SimpleQueue[int] = queue.SimpleQueue()
-    waits, late = np.zeros(len(times)), np.zeros(len(times))
-    failures: list[Exception] = []
-    begin = time.perf_counter() + 1.0
-
-    def work() -> None:
-        connection = triton.connect()
-        while (number := due.get()) >= 0:
-            late[number] = time.perf_counter() - begin - times[number]
-            try:
-                triton.ask(connection)
-            except Exception as error:  # raised again in the thread that waits
-                failures.append(error)
-                return
-            waits[number] = time.perf_counter() - begin - times[number]
-
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(CONNECTIONS)]
-    for thread in threads:
-        thread.start()
-    for number, moment in enumerate(times):
-        time.sleep(max(0.0, begin + moment - time.perf_counter()))
-        due.put(number)
-    for _ in threads:
-        due.put(-1)
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
-    return waits, late
+def added(triton: Triton, times: ServiceTimes) -> Added:
+    """Measures what the server adds, without batches."""
+    layout = times.layout
+    triton.load(layout.processes, layout.threads)
+    alone_s = triton.alone_s()
+    most = triton.most_per_s(CALLERS, LIMIT_S)
+    return Added(
+        max(0.0, alone_s - float(np.median(times.alone[1]))),
+        max(0.0, times.instances / most - float(np.mean(times.busy[1]))),
+    )
 
 
 def check(
-    triton: Triton, found: Sequence[ServiceTimes], point: Point, seconds: float, seed: int
+    triton: Triton, times: ServiceTimes, extra: Added, point: Point, seconds: float, seed: int
 ) -> Outcome:
     """Measures a point, and predicts it."""
-    times = next(
-        one
-        for one in found
-        if (one.layout.processes, one.layout.streams, one.layout.threads)
-        == (point.processes, 1, point.threads)
-    )
     delay_s = float(np.median(times.alone[1])) if point.max_batch > 1 else 0.0
-    rate = point.load * times.images_per_s(point.max_batch)
-    triton.load(replace(point, max_batch=1), 0.0)
-    overhead_s = max(0.0, alone_ms(triton) / 1e3 - float(np.median(times.alone[1])))
-    if point.max_batch > 1:
-        triton.load(point, delay_s)
+    rate = point.load * times.images_per_s(point.max_batch, extra.busy_overhead_s)
+    triton.load(point.processes, point.threads, point.max_batch, point.preferred, delay_s)
+    triton.alone_s()  # its first calls are slower
     come = _COME[point.arrivals](rate, round(rate * seconds), np.random.default_rng(seed))
-    waits, late = send(triton, come)
-    server = Server(point.max_batch, preferred(point), delay_s, overhead_s=overhead_s)
+    waits, late = triton.send(come)
+    server = Server(point.max_batch, point.preferred, delay_s, **asdict(extra))
     predicted = simulate(come, server, times, np.random.default_rng(seed + 1)).waits_s
     predicted_p50, predicted_p99 = settled_ms(predicted)
     measured_p50, measured_p99 = settled_ms(waits)
@@ -237,7 +128,8 @@ def check(
         point,
         rate,
         len(come),
-        1e3 * overhead_s,
+        1e3 * extra.overhead_s,
+        1e3 * extra.busy_overhead_s,
         predicted_p50,
         measured_p50,
         predicted_p99,
@@ -259,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("url")
     parser.add_argument("model")
     parser.add_argument("--engine")
-    parser.add_argument("--seconds", type=float, default=40)
+    parser.add_argument("--seconds", type=float, default=60, help="of each operating point")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args(arguments)
@@ -268,17 +160,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(f"{options.build}: run `exporter benchmark --throughput` on it first")
     points = manifest.throughput.points
     engine = options.engine or max(points, key=lambda one: one.images_per_s).engine
-    found = service_times(point for point in points if point.engine == engine)
+    found = {
+        (one.layout.processes, one.layout.threads): one
+        for one in service_times(point for point in points if point.engine == engine)
+        if one.layout.streams == 1
+    }
     triton = Triton(options.url, options.model)
+    extra = {layout: added(triton, times) for layout, times in found.items()}
     outcomes = []
     print("processes threads batch load arrivals  images/s  p50 (predicted)  p99 (predicted)")  # noqa: T201
     for point in POINTS:
-        one = check(triton, found, point, options.seconds, options.seed)
+        layout = (point.processes, point.threads)
+        one = check(triton, found[layout], extra[layout], point, options.seconds, options.seed)
         outcomes.append(one)
         print(_row(one), flush=True)  # noqa: T201
     if options.out:
         raw = {
             "kind": "capacity-check",
+            "model": manifest.model.name,
             "engine": engine,
             "seconds": options.seconds,
             "host": plain(describe_host()),
@@ -297,7 +196,8 @@ def _row(one: Outcome) -> str:
     return (
         f"{point.processes:9} {point.threads:7} {point.max_batch:5} {point.load:4.0%} "
         f"{point.arrivals:8} {one.rate:9.1f}  {'  '.join(words)}  "
-        f"overhead {one.overhead_ms:.2f} ms, late {one.late_ms:.2f} ms"
+        f"server {one.overhead_ms:.2f} ms, busy {one.busy_overhead_ms:.2f} ms, "
+        f"late {one.late_ms:.2f} ms"
     )
 
 

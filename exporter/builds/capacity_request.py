@@ -40,6 +40,12 @@ class CapacityRequest:
         float,
         Option(metavar="MS", help="What the server adds to an answer, over the engine's own time."),
     ] = 0.0
+    busy_overhead_ms: Annotated[
+        float,
+        Option(
+            metavar="MS", help="What the server's work for a request takes from a busy instance."
+        ),
+    ] = 0.0
     price: Annotated[
         float | None, Option(metavar="PRICE", help="Of a machine for an hour: costs are said.")
     ] = None

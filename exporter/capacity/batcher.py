@@ -12,6 +12,7 @@ is a payload. With it
 
 An instance takes the payload at the head, and with it those behind that fit and have waited for the
 delay. While k instances compute, each goes on at the pace that was measured with k of them busy.
+What the server does for a request that arrives while all of them compute, it takes from them.
 Sources: dynamic_batch_scheduler.cc, rate_limiter.cc and instance_queue.cc of
 https://github.com/triton-inference-server/core.
 """
@@ -44,6 +45,8 @@ class Server:
     timeout_s: float = math.inf
     overhead_s: float = 0.0
     """What the server adds to an answer: the network's protocol, copies between processes."""
+    busy_overhead_s: float = 0.0
+    """Processor time that each request takes from instances that are all busy."""
 
     @property
     def batches(self) -> bool:
@@ -105,6 +108,10 @@ class _Machine:
 
     def arrive(self, time: float) -> None:
         self.waiting.append(time)
+        if len(self.calls) == self.times.instances:  # no core is idle: the calls share the work
+            share_s = self.server.busy_overhead_s / len(self.calls)
+            for call in self.calls:
+                call.left += share_s / call.durations[-1]
 
     def advance(self, to: float) -> None:
         """Goes on computing until a moment; what is done then is answered."""

@@ -52,6 +52,7 @@ class Demand:
     arrivals: Arrivals
     spare: int
     overhead_ms: float
+    busy_overhead_ms: float
     price: float | None
     """Of a machine for an hour."""
     seed: int
@@ -67,7 +68,7 @@ class Machine:
     @property
     def saturates(self) -> float:
         """Images a second that it answers where requests never lack."""
-        return self.times.images_per_s(self.server.max_batch)
+        return self.times.images_per_s(self.server.max_batch, self.server.busy_overhead_s)
 
     @property
     def serving(self) -> Serving:
@@ -96,6 +97,7 @@ def machines(times: Sequence[ServiceTimes], demand: Demand) -> Iterator[Machine]
                         delay,
                         timeout_s=demand.slo_ms / 1e3,
                         overhead_s=demand.overhead_ms / 1e3,
+                        busy_overhead_s=demand.busy_overhead_ms / 1e3,
                     ),
                 )
 

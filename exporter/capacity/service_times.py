@@ -33,9 +33,12 @@ class ServiceTimes:
         """The sizes that were measured."""
         return tuple(sorted(self.busy))
 
-    def images_per_s(self, batch: int) -> float:
-        """What all instances answer that never wait, in batches of this measured size."""
-        return self.instances * batch / float(np.mean(self.busy[batch]))
+    def images_per_s(self, batch: int, overhead_s: float = 0.0) -> float:
+        """What all instances answer that never wait, in batches of this measured size.
+
+        Each image takes `overhead_s` more of the instance.
+        """
+        return self.instances * batch / (float(np.mean(self.busy[batch])) + batch * overhead_s)
 
     def durations(self, batch: int, level: float) -> tuple[float, ...]:
         """Seconds of a call with 1, 2, ... all instances busy, at a level of its distribution.

@@ -74,6 +74,7 @@ def capacity(request: CapacityRequest, progress: Progress) -> Planned:
         arrivals=come,
         spare=spare,
         overhead_ms=request.overhead_ms,
+        busy_overhead_ms=request.busy_overhead_ms,
         price=request.price,
         seed=request.seed,
     )
@@ -103,8 +104,13 @@ def _check_numbers(request: CapacityRequest) -> None:
     for flag, value in wanted.items():
         if value is not None and not 0 < value < math.inf:
             raise UsageError(f"{flag} is {value:g}: give a number above 0")
-    if not 0 <= request.overhead_ms < math.inf:
-        raise UsageError(f"--overhead-ms is {request.overhead_ms:g}: give 0 or more milliseconds")
+    added = {
+        "--overhead-ms": request.overhead_ms,
+        "--busy-overhead-ms": request.busy_overhead_ms,
+    }
+    for flag, milliseconds in added.items():
+        if not 0 <= milliseconds < math.inf:
+            raise UsageError(f"{flag} is {milliseconds:g}: give 0 or more milliseconds")
 
 
 def _spare(availability: str) -> int:
@@ -224,7 +230,9 @@ def _assumptions(demand: Demand, words: str) -> tuple[str, ...]:
         "a request is one image, and nobody asks again after an error",
         "calls take what was measured, alone and with all instances busy; between the two in "
         "proportion to how many are",
-        f"the server adds {demand.overhead_ms:g} ms (--overhead-ms); the network adds nothing",
+        f"the server adds {demand.overhead_ms:g} ms to an answer (--overhead-ms) and takes "
+        f"{demand.busy_overhead_ms:g} ms of busy cores for each request (--busy-overhead-ms); the "
+        "network adds nothing",
     )
 
 

@@ -102,6 +102,28 @@ def test_neighbours_cost_what_was_measured() -> None:
     assert found.waits_s.tolist() == pytest.approx([0.0125, 0.0125])
 
 
+def test_the_servers_own_work_is_taken_from_instances_that_are_all_busy() -> None:
+    server = Server(busy_overhead_s=0.002)
+    alone = served([0.0, 0.02], server, times({1: 0.01}))
+    assert alone.waits_s.tolist() == pytest.approx([0.01, 0.01])  # they find it idle
+    found = served([0.0, 0.005], server, times({1: 0.01}))
+    assert found.waits_s.tolist() == pytest.approx([0.012, 0.017])  # the second slows the first
+    side_by_side = served([0.0, 0.005], server, times({1: 0.01}, 2))
+    assert side_by_side.waits_s.tolist() == pytest.approx([0.01, 0.01])  # a core was idle
+    third = served([0.0, 0.005, 0.006], server, times({1: 0.01}, 2))
+    assert third.waits_s.tolist() == pytest.approx([0.011, 0.011, 0.015])
+
+
+@pytest.mark.parametrize(("instances", "batch"), [(1, 1), (2, 1), (1, 4)])
+def test_with_the_servers_own_work_it_saturates_at_what_is_said(instances: int, batch: int) -> None:
+    calls = times({1: 0.01, 4: 0.03}, instances)
+    server = Server(batch, (batch,) if batch > 1 else (), busy_overhead_s=0.003)
+    limit = calls.images_per_s(batch, 0.003)
+    random = np.random.default_rng(3)
+    found = simulate(poisson(2 * limit, 4000, random), server, calls, random)
+    assert found.waits_s.size / found.seconds == pytest.approx(limit, rel=0.03)
+
+
 def test_sizes_between_measured_ones_take_a_time_between() -> None:
     calls = times({1: 0.01, 4: 0.04, 8: 0.06})
     assert calls.durations(6, 0.5) == pytest.approx((0.05,))

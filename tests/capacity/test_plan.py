@@ -16,7 +16,16 @@ from exporter.measure.throughput import Layout, Throughput
 from exporter.progress import Silent
 from tests.manifests import under_load
 
-DEMAND = Demand(rate=1e6, slo_ms=60, arrivals=poisson, spare=0, overhead_ms=1.0, price=None, seed=0)
+DEMAND = Demand(
+    rate=1e6,
+    slo_ms=60,
+    arrivals=poisson,
+    spare=0,
+    overhead_ms=1.0,
+    busy_overhead_ms=0.0,
+    price=None,
+    seed=0,
+)
 
 
 @pytest.fixture(autouse=True)

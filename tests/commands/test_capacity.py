@@ -107,6 +107,7 @@ def test_a_trace_is_a_way_to_come(tmp_path: Path) -> None:
         ({"slo_ms": float("nan")}, "--slo-ms is nan: give a number above 0"),
         ({"price": -1.0}, "--price is -1"),
         ({"overhead_ms": -1.0}, "--overhead-ms is -1: give 0 or more"),
+        ({"busy_overhead_ms": float("inf")}, "--busy-overhead-ms is inf: give 0 or more"),
         ({"availability": "99%"}, "--availability '99%': give N, or N-1"),
         ({"arrivals": "random"}, "--arrivals 'random': give poisson, bursts, or a trace"),
         ({"arrivals": "none.csv"}, "cannot read --arrivals none.csv"),

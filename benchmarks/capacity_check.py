@@ -37,7 +37,6 @@ from exporter.host import describe_host
 
 CALLERS: Final = 8
 """Who ask the server again and again, for the most that it answers."""
-LIMIT_S: Final = 15.0
 SETTLE: Final = 0.1
 """The part of the requests that is not counted."""
 
@@ -98,12 +97,12 @@ class Outcome:
     """The 99th percentile of how late requests left: the load generator's own fault."""
 
 
-def added(triton: Triton, times: ServiceTimes) -> Added:
-    """Measures what the server adds, without batches."""
+def added(triton: Triton, times: ServiceTimes, seconds: float) -> Added:
+    """Measures what the server adds, without batches, asked by many for so long."""
     layout = times.layout
     triton.load(layout.processes, layout.threads)
     alone_s = triton.alone_s()
-    most = triton.most_per_s(CALLERS, LIMIT_S)
+    most = triton.most_per_s(CALLERS, seconds)
     return Added(
         max(0.0, alone_s - float(np.median(times.alone[1]))),
         max(0.0, times.instances / most - float(np.mean(times.busy[1]))),
@@ -166,7 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if one.layout.streams == 1
     }
     triton = Triton(options.url, options.model)
-    extra = {layout: added(triton, times) for layout, times in found.items()}
+    extra = {layout: added(triton, times, options.seconds / 2) for layout, times in found.items()}
     outcomes = []
     print("processes threads batch load arrivals  images/s  p50 (predicted)  p99 (predicted)")  # noqa: T201
     for point in POINTS:

@@ -9,7 +9,8 @@ import statistics
 import threading
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -36,7 +37,7 @@ class Triton:
     def __init__(self, url: str, model: str) -> None:
         parts = urlsplit(url)
         self._host, self._port, self._model = parts.hostname or "127.0.0.1", parts.port or 80, model
-        self._url = url.rstrip("/")
+        self.url = url.rstrip("/")
         self._body = b""
         self._headers: dict[str, str] = {}
 
@@ -66,12 +67,12 @@ class Triton:
 
     def alone_s(self) -> float:
         """The median answer to one caller who asks again once it is answered."""
-        connection = self._connect()
         taken = []
-        for _ in range(_ALONE):
-            start = time.perf_counter()
-            self._ask(connection)
-            taken.append(time.perf_counter() - start)
+        with self._connected() as connection:
+            for _ in range(_ALONE):
+                start = time.perf_counter()
+                self._ask(connection)
+                taken.append(time.perf_counter() - start)
         return statistics.median(taken[_ALONE // 4 :])
 
     def most_per_s(self, callers: int, seconds: float) -> float:
@@ -80,10 +81,10 @@ class Triton:
         end = time.perf_counter() + _SETTLE_S + seconds
 
         def work(number: int) -> None:
-            connection = self._connect()
-            while (now := time.perf_counter()) < end:
-                self._ask(connection)
-                answered[number] += end - seconds <= now
+            with self._connected() as connection:
+                while (now := time.perf_counter()) < end:
+                    self._ask(connection)
+                    answered[number] += end - seconds <= now
 
         _together([partial(work, number) for number in range(callers)])
         return sum(answered) / seconds
@@ -99,11 +100,11 @@ class Triton:
         begin = time.perf_counter() + _SETTLE_S
 
         def work() -> None:
-            connection = self._connect()
-            while (number := due.get()) >= 0:
-                late[number] = time.perf_counter() - begin - times[number]
-                self._ask(connection)
-                waits[number] = time.perf_counter() - begin - times[number]
+            with self._connected() as connection:
+                while (number := due.get()) >= 0:
+                    late[number] = time.perf_counter() - begin - times[number]
+                    self._ask(connection)
+                    waits[number] = time.perf_counter() - begin - times[number]
 
         def clock() -> None:
             for number, moment in enumerate(times):
@@ -115,8 +116,10 @@ class Triton:
         _together([clock, *[work] * CONNECTIONS])
         return waits, late
 
-    def _connect(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection(self._host, self._port, timeout=120)
+    @contextmanager
+    def _connected(self) -> Iterator[http.client.HTTPConnection]:
+        with closing(http.client.HTTPConnection(self._host, self._port, timeout=120)) as connection:
+            yield connection
 
     def _ask(self, connection: http.client.HTTPConnection) -> None:
         """One image, one answer."""
@@ -153,12 +156,12 @@ class Triton:
 
     def _json(self, path: str, body: object = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self._url + path, data)  # noqa: S310 - the user's server
+        request = urllib.request.Request(self.url + path, data)  # noqa: S310 - the user's server
         try:
             with urllib.request.urlopen(request, timeout=120) as answer:  # noqa: S310
                 text = answer.read()
         except OSError as error:
-            raise InputError(f"{self._url}{path}: {error}") from None
+            raise InputError(f"{self.url}{path}: {error}") from None
         return json.loads(text) if text else None
 
 

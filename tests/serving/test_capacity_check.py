@@ -1,0 +1,59 @@
+"""The check of capacity plans, against a real Triton server. What it measures is its own matter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.capacity_check import Point, added, check
+from benchmarks.triton_load import Triton
+from exporter.capacity.service_times import ServiceTimes
+from exporter.errors import InputError
+from exporter.measure.throughput import QUANTILES, Layout
+from tests.packed import edited_build, measured
+from tests.serving.environment import needs_triton
+from tests.serving.test_triton import MODEL, make_repository
+from tests.serving.triton_server import running
+
+pytestmark = [pytest.mark.serving, needs_triton, pytest.mark.timeout(300)]
+
+CALLS = np.full(len(QUANTILES), 1e-4)
+"""Shorter than any call of the engine: so the server adds something for certain."""
+TIMES = ServiceTimes(Layout(2, 1, 1), alone={1: CALLS, 4: CALLS}, busy={1: CALLS, 4: CALLS})
+
+
+@pytest.fixture(scope="module")
+def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Triton]:
+    folder = tmp_path_factory.mktemp("build")
+    build = edited_build(folder, lambda manifest: measured(manifest, fp32={1: 3.0}, int8={1: 1.0}))
+    repository: Path = make_repository(build, tmp_path_factory.mktemp("repository"))
+    with running(repository, tmp_path_factory.mktemp("server"), MODEL) as server:
+        yield Triton(server.url, MODEL)
+
+
+def test_every_request_is_sent_when_it_is_due_and_answered(triton: Triton) -> None:
+    triton.load(1, 1)
+    due = np.linspace(0, 0.5, 50)
+    waits, late = triton.send(due)
+    assert len(waits) == len(late) == 50
+    assert min(late) >= 0
+    assert all(waits > late)  # an answer takes time
+
+
+@pytest.mark.parametrize("largest", [1, 4])
+def test_an_operating_point_is_measured_and_predicted(triton: Triton, largest: int) -> None:
+    extra = added(triton, TIMES, seconds=1.0)
+    assert extra.overhead_s > 0
+    assert extra.busy_overhead_s > 0
+    outcome = check(triton, TIMES, extra, Point(2, 1, largest, load=0.2), seconds=0.5, seed=0)
+    assert outcome.requests == round(0.5 * outcome.rate) > 0
+    assert 0 < outcome.measured_p50_ms <= outcome.measured_p99_ms
+    assert 0 < outcome.predicted_p50_ms <= outcome.predicted_p99_ms
+
+
+def test_what_the_server_refuses_is_said(triton: Triton) -> None:
+    with pytest.raises(InputError, match="no_such_model"):
+        Triton(triton.url, "no_such_model").load(1, 1)

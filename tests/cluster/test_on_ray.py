@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from exporter.builds.dataset_request import ClassifyRequest, EvaluateRequest
+from exporter.cluster.connection import ANSWERS_WITHIN_S, connected
 from exporter.commands import classify as classifying
 from exporter.commands.classify import label
 from exporter.commands.evaluate import evaluate
@@ -121,6 +122,17 @@ def test_the_same_predictions_as_here_byte_for_byte(
     assert len(names) == 13
     for name in names:
         assert (tmp_path / "there" / name).read_bytes() == (tmp_path / "here" / name).read_bytes()
+
+
+def test_a_machine_on_which_ray_starts_slowly_finds_the_cluster(
+    nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a busy one: no time of its own is the cluster's."""
+    slow = f"import time; time.sleep({ANSWERS_WITHIN_S})"
+    (tmp_path / "sitecustomize.py").write_text(slow)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with connected(nodes.address) as ray:
+        assert len(ray.nodes()) >= 3
 
 
 @pytest.mark.timeout(1200)

@@ -25,3 +25,12 @@ class Job(Protocol[R_co]):
             exporter.errors.ExporterError: an engine does not load, or does not prove itself.
         """
         ...
+
+
+class PlacedJob(Job[R_co], Protocol[R_co]):
+    """A job that a cluster can give a place to."""
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether what it opens computes on a GPU: it has one for itself then."""
+        ...

@@ -1,4 +1,4 @@
-"""On a Ray cluster: an actor for each slot of cores, which asks for the next part when it is free.
+"""On a Ray cluster: an actor for each slot (cores, or a GPU), which does part after part.
 
 An actor that dies, or its node, gives its part back; whoever is free does it. A part counts when
 its whole answer is here, and once.
@@ -6,12 +6,14 @@ its whole answer is here, and once.
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any, Final, Protocol, TypeVar
 
 from exporter.cluster.connection import connected
-from exporter.cluster.job import BATCH, Job
+from exporter.cluster.job import BATCH, PlacedJob
+from exporter.cluster.nodes import Share, living_nodes, slots_of
 from exporter.errors import ExporterError, UsageError
 from exporter.images.sources.source import Part, batches
 from exporter.progress import Advance
@@ -44,16 +46,17 @@ class Actor:
     An error of ours is an answer: what is raised, Ray would wrap.
     """
 
-    def __init__(self, job: Job[Any]) -> None:
+    def __init__(self, job: PlacedJob[Any]) -> None:
         self._job = job
         self._stack = ExitStack()
         self._work: Any = None
 
     def ready(self) -> ExporterError | None:
-        """Loads the engine."""
+        """Loads the engine; why it does not load here, and which machine that is."""
         try:
             self._work = self._stack.enter_context(self._job.opened())
         except ExporterError as error:
+            error.args = (f"{platform.node()}: {error}",)
             return error
         return None
 
@@ -71,7 +74,7 @@ class Actor:
 
 def run_on(
     address: str,
-    job: Job[R],
+    job: PlacedJob[R],
     parts: Sequence[tuple[int, Part]],
     wanted: Wanted,
     advance: Advance,
@@ -81,7 +84,7 @@ def run_on(
 
     Raises:
         MissingDependencyError: Ray is not installed.
-        UsageError: no cluster answers at the address, or all of its actors died.
+        UsageError: no cluster answers at the address, it has no room for an actor, or all died.
         ExporterError: what the job raises.
     """
     with connected(address) as ray:
@@ -90,7 +93,7 @@ def run_on(
 
 def _shared_out(
     ray: Any,
-    job: Job[R],
+    job: PlacedJob[R],
     parts: Sequence[tuple[int, Part]],
     wanted: Wanted,
     advance: Advance,
@@ -98,8 +101,13 @@ def _shared_out(
 ) -> Iterator[tuple[int, list[R]]]:
     kept = ray.put(job)
     # No restarts: what was lost is given to whoever is free, and told.
-    make = ray.remote(max_restarts=0, max_task_retries=0, num_cpus=wanted.threads)(Actor)
-    actors = {make.remote(kept) for _ in range(min(len(parts), _slots(ray, wanted)))}
+    # Of several GPUs an actor sees its own alone: Ray sets CUDA_VISIBLE_DEVICES.
+    share = Share(wanted.threads, int(job.on_gpu))
+    slots = slots_of(living_nodes(ray), share, wanted.workers)
+    make = ray.remote(
+        max_restarts=0, max_task_retries=0, num_cpus=share.cores, num_gpus=share.gpus
+    )(Actor)
+    actors = {make.remote(kept) for _ in range(min(len(parts), slots))}
     waiting = list(reversed(parts))
     # An actor gets a part once it is ready: it may wait for room on the cluster for ever.
     asked: dict[Any, tuple[Any, tuple[int, Part] | None]] = {
@@ -162,17 +170,3 @@ def _check_part(number: int, times: int) -> None:
             f"part {number} was lost with {times} workers of the cluster, one after the other; "
             "look at their memory, and at `ray status`"
         )
-
-
-def _slots(ray: Any, wanted: Wanted) -> int:
-    """Actors that the nodes have room for: no actor is spread over two."""
-    cores = [
-        int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]
-    ]  # fmt: skip
-    room = sum(count // wanted.threads for count in cores)
-    if not room:
-        raise UsageError(
-            f"no node of the cluster has {wanted.threads} cores (they have "
-            f"{', '.join(map(str, cores)) or 'none'}); give fewer --threads"
-        )
-    return min(room, wanted.workers or room)

@@ -6,10 +6,11 @@ meanwhile, this program's or another's. A node that is lost gives its task back 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
+from exporter.cluster.nodes import RayNode, living_nodes
 from exporter.runtime.errors import reason_of
 
 T = TypeVar("T")
@@ -19,17 +20,6 @@ _DESCRIBED_WITHIN_S: Final = 120
 """Of a node that has no free process, Python and this package are started there first."""
 _TRIES: Final = 2
 """Times that a task is lost with its process or its node: then it is the task."""
-
-
-@dataclass(frozen=True)
-class RayNode:
-    """A node as Ray knows it."""
-
-    id: str
-    address: str
-    cpus: float
-    gpus: float
-    labels: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -55,29 +45,6 @@ class Task(Generic[T]):
 
     payload: T
     nodes: Collection[str]
-
-
-def living_nodes(ray: Any) -> tuple[RayNode, ...]:
-    """Every node of the cluster that is there and has cores to give."""
-    found = []
-    for node in ray.nodes():
-        resources = node["Resources"] if node["Alive"] else {}
-        if resources.get("CPU", 0) >= 1:
-            labels = {
-                key: value
-                for key, value in (node.get("Labels") or {}).items()
-                if not key.startswith("ray.io/")
-            }
-            found.append(
-                RayNode(
-                    node["NodeID"],
-                    node["NodeManagerAddress"],
-                    resources["CPU"],
-                    resources.get("GPU", 0),
-                    labels,
-                )
-            )
-    return tuple(sorted(found, key=lambda one: (one.address, one.id)))
 
 
 def asked_each(ray: Any, nodes: Sequence[RayNode], ask: Callable[[], R]) -> list[R | Lost]:

@@ -28,8 +28,10 @@ from exporter.images.sources.source import Encoded, Source, Unread
 from exporter.progress import Progress
 from exporter.runtime import Engine, load
 from exporter.runtime.bundle_files import BundleFiles
+from exporter.runtime.description import EngineEntry
 from exporter.runtime.errors import ServingError
 from exporter.runtime.pictures import opened, pixels
+from exporter.runtime.sessions import backend_of
 
 if TYPE_CHECKING:
     import os
@@ -84,6 +86,7 @@ class ClassifyJob:
     engine: str
     threads: int
     top: int
+    on_gpu: bool
 
     @contextmanager
     def opened(self) -> Iterator[Callable[[tuple[Encoded, ...]], list[Row]]]:
@@ -134,8 +137,12 @@ def label(request: ClassifyRequest, progress: Progress) -> Classification:
     _pyarrow()
     engine = _checked(request)
     source = pictures_of(request, progress)
-    _keep_job(request, engine, source)
-    job = ClassifyJob(request.bundle.absolute(), engine, request.threads, request.top)
+    _keep_job(request, engine.id, source)
+    job = ClassifyJob(
+        # A cluster's workers have other working directories.
+        request.bundle.absolute(), engine.id, request.threads, request.top,
+        _on_gpu(engine),
+    )  # fmt: skip
     numbered = list(enumerate(source.parts))
     shards = [numbered[at : at + SHARD] for at in range(0, len(numbered), SHARD)]
     files = [request.out / f"part-{number:05}.parquet" for number in range(len(shards))]
@@ -155,18 +162,32 @@ def label(request: ClassifyRequest, progress: Progress) -> Classification:
     return _outcome(request, source, files, len(files) - len(missing))
 
 
-def _checked(request: ClassifyRequest) -> str:
-    """The id of the engine, once it has loaded here and takes pictures."""
+def _checked(request: ClassifyRequest) -> EngineEntry:
+    """The engine, once it is known to take pictures.
+
+    It is loaded here, so that what is wrong with it is said at once; but not one of a GPU that a
+    cluster's nodes may have and this machine need not.
+    """
     try:
-        with load(request.bundle, engine=request.engine, threads=request.threads) as engine:
-            if len(engine.inputs) > 1 or not engine.labels:
-                raise UsageError(
-                    f"{request.bundle}: {engine.model} gives no class to one picture; "
-                    "`exporter.load` runs it on tensors"
-                )
-            return engine.id
+        description = BundleFiles(request.bundle).description
+        entries = {entry.id: entry for entry in description.engines}
+        named = entries.get(request.engine or "")
+        if named is None or request.on is None or not _on_gpu(named):
+            with load(request.bundle, engine=request.engine, threads=request.threads) as engine:
+                named = entries[engine.id]
     except ServingError as error:
         raise InputError(str(error)) from None
+    if len(description.inputs) > 1 or description.scores is None:
+        raise UsageError(
+            f"{request.bundle}: {description.model} gives no class to one picture; "
+            "`exporter.load` runs it on tensors"
+        )
+    return named
+
+
+def _on_gpu(engine: EngineEntry) -> bool:
+    backend = backend_of(engine.target)
+    return backend is not None and backend.device != "cpu"
 
 
 def _keep_job(request: ClassifyRequest, engine: str, source: Source) -> None:

@@ -9,7 +9,7 @@ from typing import TypeVar
 from exporter import host
 from exporter.builds.dataset_request import DatasetRequest
 from exporter.cluster.here import run_here
-from exporter.cluster.job import Job
+from exporter.cluster.job import PlacedJob
 from exporter.images.sources.opening import open_source
 from exporter.images.sources.parquet import Columns
 from exporter.images.sources.source import Part, Source
@@ -33,7 +33,7 @@ def pictures_of(request: DatasetRequest, progress: Progress) -> Source:
 
 
 def answered(
-    job: Job[R], source: Source, parts: Sequence[tuple[int, Part]], request: DatasetRequest,
+    job: PlacedJob[R], source: Source, parts: Sequence[tuple[int, Part]], request: DatasetRequest,
     progress: Progress,
 ) -> Iterator[tuple[int, list[R]]]:  # fmt: skip
     """(number, answers) of each part, in any order; with images a second and the time left.

@@ -10,7 +10,7 @@ import functools
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +32,7 @@ from exporter.prove.gate_record import UNLABELLED
 from exporter.prove.tally import TOP, EngineTally, Tally, tally
 from exporter.runtime.errors import ServingError
 from exporter.runtime.pictures import opened
+from exporter.targets import MachineKind, device_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -91,7 +92,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class EvaluateJob:
-    """Asks the engines of a build or a bundle; each worker loads its own."""
+    """Asks engines of a build or a bundle; each worker loads its own, exactly these."""
 
     build: Path
     engines: tuple[str, ...]
@@ -99,12 +100,37 @@ class EvaluateJob:
     with_reference: bool
     classes: Mapping[str, int] | None
     """The number of each label; None: the pictures have none."""
+    reference: str | None = None
+    """The one that every machine must have, in words; None: its own."""
+    on_gpu: bool = False
 
     @contextmanager
     def opened(self) -> Iterator[Callable[[tuple[Encoded, ...]], Tally]]:
-        """The engines, the reference proved."""
+        """The engines, the reference proved.
+
+        Raises:
+            UsageError: one of them does not run here, or the reference is another: a sum with what
+                other machines answer would be of neither.
+        """
         with opened_subject(self.build, self.engines, self.threads) as subject:
-            yield lambda batch: self._tally(subject, batch)
+            self._check(subject)
+            engines = {name: subject.engines[name] for name in self.engines}
+            asked = replace(subject, engines=engines)
+            yield lambda batch: self._tally(asked, batch)
+
+    def _check(self, subject: Subject) -> None:
+        missing = [
+            f"{name} ({subject.broken.get(name) or subject.not_here.get(name, 'it is not there')})"
+            for name in self.engines
+            if name not in subject.engines
+        ]
+        if self.reference not in (None, subject.reference):
+            missing.append(f"the reference, {self.reference} (here it is {subject.reference})")
+        if missing:
+            raise UsageError(
+                f"what is asked elsewhere cannot be asked here: {', '.join(missing)}; "
+                "give an --engine that every machine runs"
+            )
 
     def _tally(self, subject: Subject, batch: tuple[Encoded, ...]) -> Tally:
         spec = subject.model
@@ -159,20 +185,26 @@ def evaluate(request: EvaluateRequest, progress: Progress) -> Evaluation:
     """
     with opened_subject(request.build, request.engines, request.threads) as subject:
         picture_contract(subject.model, Path(request.data))
-        if not subject.engines and not subject.broken:
+        elsewhere = _elsewhere(request, subject)
+        asked = (*subject.engines, *elsewhere)
+        if not asked and not subject.broken:
             said = "; ".join(f"{name}: {why}" for name, why in subject.not_here.items())
             raise UsageError(f"no engine of {request.build} can be asked here ({said})")
-        known = subject.described()
+        not_here = {name: why for name, why in subject.not_here.items() if name not in elsewhere}
+        known = replace(subject.described(), not_here=not_here)
     del subject
+    targets = {engine.id: engine.target for engine in known.manifest.engines}
     source = pictures_of(request, progress)
     classes, note = _classes(source, known.classes)
     job = EvaluateJob(
         # A cluster's workers have other working directories.
-        (known.folder or request.build).absolute(),
-        request.engines,
-        request.threads,
-        request.reference,
-        classes,
+        build=(known.folder or request.build).absolute(),
+        engines=asked,
+        threads=request.threads,
+        with_reference=request.reference,
+        classes=classes,
+        reference=known.reference,
+        on_gpu=any(device_of(targets[name]) is MachineKind.GPU for name in asked),
     )
     parts = list(enumerate(source.parts))
     found = dict(answered(job, source, parts, request, progress))
@@ -183,6 +215,20 @@ def evaluate(request: EvaluateRequest, progress: Progress) -> Evaluation:
         raise InputError(f"no image can be decoded: {(*source.unreadable, *total.unreadable)[0]}")
     notes = [*source.notes, *([note] if note else []), *_strange(total, known, source)]
     return _evaluation(request, known, source, total, tuple(notes))
+
+
+def _elsewhere(request: EvaluateRequest, subject: Subject) -> tuple[str, ...]:
+    """Engines of a GPU that were asked for: a cluster may run them, where this machine cannot."""
+    if request.on is None:
+        return ()
+    return tuple(
+        engine.id
+        for engine in subject.manifest.engines
+        if engine.id in request.engines
+        and engine.id in subject.not_here
+        and not engine.rejected
+        and device_of(engine.target) is MachineKind.GPU
+    )
 
 
 def _classes(source: Source, names: tuple[str, ...]) -> tuple[Mapping[str, int] | None, str | None]:

@@ -38,6 +38,7 @@ class Naming:
     """Answers the names, some batches later than others."""
 
     fails_at: str = ""
+    on_gpu: bool = False
     opened_times: int = 0
     closed_times: int = 0
     busy: set[int] = field(default_factory=set)

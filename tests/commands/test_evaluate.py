@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 from dataclasses import replace
@@ -17,12 +18,13 @@ from exporter.builds.dataset_request import EvaluateRequest
 from exporter.builds.gate_request import GateRequest
 from exporter.cli import main
 from exporter.commands import gate as gating
-from exporter.commands.evaluate import Evaluation, evaluate
+from exporter.commands.evaluate import EvaluateJob, Evaluation, evaluate
+from exporter.commands.gated_engines import opened_subject
 from exporter.errors import InputError, UsageError
 from exporter.progress import Silent
 from tests.commands.test_gate import pictures
 from tests.images.sources.stores import ALL, folder, parquet, tar, write
-from tests.packed import digits_build, digits_bundle
+from tests.packed import digits_build, digits_bundle, edited_build, on_a_gpu
 
 INT8 = ("ort-cpu.int8",)
 
@@ -57,6 +59,24 @@ def test_every_form_and_any_workers_give_the_same_result(tmp_path: Path) -> None
         folder("memory://evaluate/p"),
     ):
         assert replace(asked(digits_build(), uri), data="") == replace(alone, data="")
+
+
+def test_a_machine_that_would_ask_something_else_is_refused(tmp_path: Path) -> None:
+    """A node of a cluster that has other libraries or another GPU than the rest."""
+    with opened_subject(digits_build(), INT8, 1) as subject:
+        reference = subject.reference
+    job = EvaluateJob(digits_build(), INT8, 1, True, None, reference)
+    with job.opened():
+        pass
+    other = replace(job, reference="ort-cuda.fp32 of the bundle")
+    with pytest.raises(UsageError, match=r"the reference, ort-cuda.fp32 .* \(here it is the flo"):
+        other.opened().__enter__()
+    nowhere = functools.partial(on_a_gpu, target="ort-cuda:none")
+    lacking = replace(job, build=edited_build(tmp_path, nowhere))
+    with pytest.raises(
+        UsageError, match=r"asked here: ort-cpu.int8 \(target ort-cuda .*give an --engine"
+    ):
+        lacking.opened().__enter__()
 
 
 def test_a_bundle_is_asked_against_its_float_engine(tmp_path: Path) -> None:

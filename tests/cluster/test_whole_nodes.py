@@ -19,7 +19,8 @@ import pytest
 
 from exporter.builds.sweep_request import SweepRequest
 from exporter.cluster.connection import connected
-from exporter.cluster.whole_nodes import Failed, Lost, Task, asked_each, done_alone, living_nodes
+from exporter.cluster.nodes import living_nodes
+from exporter.cluster.whole_nodes import Failed, Lost, Task, asked_each, done_alone
 from exporter.commands.sweep import run_sweep
 from exporter.errors import UsageError
 from exporter.host import describe_host
@@ -93,7 +94,8 @@ class Span:
     """What a task says: which node, from when to when."""
 
     folder: Path
-    seconds: float = 0.4
+    never_on: str = ""
+    """The id of a node where it does not end."""
 
     def __call__(self, name: str) -> tuple[str, float, float]:
         import ray
@@ -102,8 +104,9 @@ class Span:
         (self.folder / f"{name}.started").touch()
         if name == "raises":
             raise ZeroDivisionError("a slip")
-        time.sleep(self.seconds)
-        return ray.get_runtime_context().get_node_id(), start, time.time()
+        node = ray.get_runtime_context().get_node_id()
+        time.sleep(3600 if node == self.never_on else 0.4)
+        return node, start, time.time()
 
 
 def test_each_task_is_done_where_it_may_be_and_never_two_at_once(
@@ -139,7 +142,8 @@ def test_two_programs_never_share_a_node(nodes: Nodes, tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path\n"
         "from exporter.cluster.connection import connected\n"
-        "from exporter.cluster.whole_nodes import *\n"
+        "from exporter.cluster.nodes import living_nodes\n"
+        "from exporter.cluster.whole_nodes import Task, done_alone\n"
         "from tests.cluster.test_whole_nodes import Span\n"
         "with connected(sys.argv[1]) as ray:\n"
         "    nodes = living_nodes(ray)\n"
@@ -181,7 +185,9 @@ def test_a_node_that_is_lost_gives_its_task_to_another(nodes: Nodes, tmp_path: P
             nodes.cluster.remove_node(running, allow_graceful=False)
 
         tasks = [Task("only", ids)]
-        ((_, answer),) = done_alone(ray, living, tasks, Span(tmp_path, 3), kill, notes.append)
+        ((_, answer),) = done_alone(
+            ray, living, tasks, Span(tmp_path, never_on=ids[0]), kill, notes.append
+        )
         assert not isinstance(answer, Lost)
         assert answer[0] == ids[1]
         assert len(notes) == 1
@@ -234,7 +240,7 @@ def test_a_driver_that_is_killed_and_started_again_redoes_nothing_finished(
                nodes.address, "--out", str(tmp_path / "out")]  # fmt: skip
     builds = tmp_path / "out" / "builds"
     driver = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True)
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 280
     while not list(builds.glob("*/manifest.json")):
         assert driver.poll() is None
         assert time.monotonic() < deadline
@@ -242,7 +248,10 @@ def test_a_driver_that_is_killed_and_started_again_redoes_nothing_finished(
     with contextlib.suppress(ProcessLookupError):
         os.killpg(driver.pid, signal.SIGKILL)
     driver.wait()
-    time.sleep(3)  # its tasks go with it
+    with connected(nodes.address) as ray:  # its tasks go with it
+        while ray.available_resources().get("CPU") != ray.cluster_resources()["CPU"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
     finished = {path: path.stat().st_mtime_ns for path in builds.glob("*/manifest.json")}
     before = nodes.told()
     assert 1 <= len(finished) < 4

@@ -7,13 +7,11 @@ manifest last; what is there already is not done again.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
-from exporter import host
 from exporter.builds.option import arguments, narrowed, refuse_unusable
 from exporter.builds.records import Manifest
 from exporter.builds.staging import check_writable
@@ -23,15 +21,17 @@ from exporter.commands.calls import Shown, SweepCall, shown, takes
 from exporter.commands.export import export
 from exporter.errors import ExporterError
 from exporter.fleet.files import PAGE, RECORD, record_text, write
-from exporter.fleet.hardware import Kind, Node, kinds_of
-from exporter.fleet.jobs import Job, jobs_of, request_into
-from exporter.fleet.offers import choices_of, drop_of, offers_of
-from exporter.fleet.record import BuildRecord, Choice, FailedJob, HardwareRecord, SweepRecord
-from exporter.fleet.spec import Spec, read_spec
+from exporter.fleet.hardware import Kind, kinds_of
+from exporter.fleet.jobs import Job, jobs_of, left_out_on, request_into
+from exporter.fleet.machines import Jobs, Machines, machines
+from exporter.fleet.offers import drop_of
+from exporter.fleet.record import Choice, SweepRecord
+from exporter.fleet.spec import read_spec
 from exporter.fleet.store import Store
+from exporter.fleet.summary import record_of
 from exporter.images.sources.storage import is_local
 from exporter.progress import Progress
-from exporter.report.flat import ReportTiming, flat
+from exporter.report.flat import ReportTiming
 from exporter.runtime.errors import reason_of
 
 if TYPE_CHECKING:
@@ -90,77 +90,6 @@ class Work:
         return None
 
 
-Done = Iterator[tuple[Job, str | None]]
-Jobs = Sequence[tuple[Job, Kind]]
-
-
-class Machines(Protocol):
-    """Who does the jobs."""
-
-    nodes: tuple[Node, ...]
-
-    def done(self, jobs: Jobs, work: Work, progress: Progress) -> Done:
-        """Each job as it ends, with why it failed, on a node that is its kind of machine."""
-        ...
-
-
-class Here:
-    """This machine alone."""
-
-    def __init__(self) -> None:
-        here = Node("here", "this machine", host.describe_host(), {})
-        self.nodes: tuple[Node, ...] = (here,)
-
-    def done(self, jobs: Jobs, work: Work, progress: Progress) -> Done:
-        """One after the other."""
-        work = replace(work, progress=progress)
-        for job, _ in jobs:
-            with progress.stage(f"{job.model} on {job.hardware}"):
-                problem = work(job)
-            yield job, problem
-
-
-class Cluster:
-    """A Ray cluster's nodes, each doing one job at a time and nothing else."""
-
-    def __init__(self, ray: object, progress: Progress) -> None:
-        from exporter.cluster.whole_nodes import Lost, asked_each, living_nodes
-
-        self._ray = ray
-        self._ray_nodes = living_nodes(ray)
-        nodes = []
-        answers = asked_each(ray, self._ray_nodes, host.describe_host)
-        for node, found in zip(self._ray_nodes, answers, strict=True):
-            if isinstance(found, Lost):
-                progress.note(f"node {node.address} is left out: {found.reason}")
-            else:
-                nodes.append(Node(node.id, node.address, found, node.labels))
-        self.nodes = tuple(nodes)
-
-    def done(self, jobs: Jobs, work: Work, progress: Progress) -> Done:
-        """As nodes are free."""
-        from exporter.cluster.whole_nodes import Lost, Task, done_alone
-
-        tasks = [Task(job, [node.id for node in kind.nodes]) for job, kind in jobs]
-
-        def given(job: Job, address: str) -> None:
-            progress.detail(f"{job.model} on {job.hardware} goes to {address}")
-
-        for job, found in done_alone(self._ray, self._ray_nodes, tasks, work, given, progress.note):
-            yield job, found.reason if isinstance(found, Lost) else found
-
-
-@contextmanager
-def _machines(on: str | None, progress: Progress) -> Iterator[Machines]:
-    if on is None:
-        yield Here()
-        return
-    from exporter.cluster.connection import connected
-
-    with connected(on) as ray:
-        yield Cluster(ray, progress)
-
-
 def run_sweep(request: SweepRequest, progress: Progress) -> Sweep:
     """Does each job that is not done, and writes the page of all.
 
@@ -172,19 +101,23 @@ def run_sweep(request: SweepRequest, progress: Progress) -> Sweep:
     spec = read_spec(request.spec)
     out = request.out or Path("build", "sweeps") / spec.name
     check_writable(out)
-    named = spec.store or _BUILDS
-    uri = named if spec.store is not None else str(out / _BUILDS)
+    uri = str(out / _BUILDS) if spec.store is None else spec.store
     store = Store(str(Path(uri).absolute()) if is_local(uri) else uri)
     store.prepare()
-    with _machines(request.on, progress) as machines:
-        kinds = kinds_of(spec.hardware, machines.nodes)
+    with machines(request.on, progress) as there:
+        kinds = kinds_of(spec.hardware, there.nodes)
         jobs = jobs_of(spec, kinds)
+        for kind in kinds:
+            if without := left_out_on(kind, spec.targets):
+                progress.note(f"{', '.join(without)}: not on {kind.hardware.name}, without a GPU")
         found = {job.build: store.manifest(job.build) for job, _ in jobs}
         before = sum(one is not None for one in found.values())
         if before:
             progress.note(f"{before} of {len(found)} builds are in the store already")
-        failed = _do_missing(machines, jobs, found, store, progress)
-    record = _record(spec, named, kinds, [job for job, _ in jobs], found, failed)
+        # What is done elsewhere cannot show its progress here.
+        work = Work(store, progress if request.on is None else False)
+        failed = _do_missing(there, jobs, found, work, progress)
+    record = record_of(spec, spec.store or _BUILDS, jobs, found, failed)
     write(out, record)
     return Sweep(out, record, before)
 
@@ -193,7 +126,7 @@ def _do_missing(
     machines: Machines,
     jobs: Jobs,
     found: dict[str, Manifest | None],
-    store: Store,
+    work: Work,
     progress: Progress,
 ) -> dict[str, str]:
     """Does what is not there, and adds it to what was found; why each other one failed."""
@@ -206,57 +139,19 @@ def _do_missing(
         return failed
     title = f"{len(missing)} builds"
     with progress.stage(title, len(missing)) as advance:
-        for job, problem in machines.done(list(missing.values()), Work(store), progress):
+        for job, problem in machines.done(list(missing.values()), work, progress):
             if problem is None:
-                found[job.build] = store.manifest(job.build)
+                found[job.build] = work.store.manifest(job.build)
                 if found[job.build] is None:
                     problem = (
-                        f"its build is not in {store.uri} as this machine sees it; name a store: "
-                        "in the spec that all nodes share"
+                        f"its build is not in {work.store.uri} as this machine sees it; name a "
+                        "store: in the spec that all nodes share"
                     )
             if problem is not None:
                 failed[job.build] = problem
                 progress.note(f"{job.model} on {job.hardware} failed: {problem}")
             advance(1)
     return failed
-
-
-def _record(
-    spec: Spec,
-    store: str,
-    kinds: Sequence[Kind],
-    jobs: Sequence[Job],
-    found: dict[str, Manifest | None],
-    failed: dict[str, str],
-) -> SweepRecord:
-    builds = tuple(
-        BuildRecord(job.model, job.hardware, job.build, flat(manifest))
-        for job in jobs
-        if (manifest := found[job.build]) is not None
-    )
-    offers = offers_of(builds, spec.prices)
-    return SweepRecord(
-        name=spec.name,
-        store=store,
-        limits=spec.limits,
-        hardware=tuple(
-            HardwareRecord(
-                **vars(kind.host),
-                name=kind.hardware.name,
-                nodes=len(kind.nodes),
-                price=spec.prices.get(kind.hardware.name),
-            )
-            for kind in kinds
-        ),
-        builds=builds,
-        failed=tuple(
-            FailedJob(job.model, job.hardware, failed[job.build])
-            for job in jobs
-            if job.build in failed
-        ),
-        offers=offers,
-        choices=choices_of([model.name for model in spec.models], offers, spec.limits),
-    )
 
 
 def render(swept: Sweep, console: Console) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import attrs
@@ -18,9 +18,11 @@ import attrs
 from exporter.builds.folder import sha256_of
 from exporter.builds.option import given
 from exporter.builds.request import ExportRequest
+from exporter.errors import UsageError
 from exporter.fleet.hardware import Kind
 from exporter.fleet.spec import FILES, NamedModel, Spec
 from exporter.models.names import is_onnx
+from exporter.targets import MachineKind, device_of
 
 
 @dataclass(frozen=True)
@@ -36,14 +38,38 @@ class Job:
 
 
 def jobs_of(spec: Spec, kinds: tuple[Kind, ...]) -> tuple[tuple[Job, Kind], ...]:
-    """Every model on every kind of machine."""
+    """Every model on every kind of machine.
+
+    A target that is asked for on all hardware and runs on a GPU is not built where there is none;
+    one that a hardware itself asks for is, as far as that goes.
+
+    Raises:
+        UsageError: no target is left of a hardware.
+    """
     found = []
     for kind in kinds:
+        hardware = kind.hardware
+        if hardware.targets is None:
+            left_out = left_out_on(kind, spec.targets)
+            kept = tuple(one for one in spec.targets if one not in left_out)
+            if left_out and not kept:
+                raise UsageError(
+                    f"hardware {hardware.name} ({kind.host.cpu}) has no GPU, and "
+                    f"{', '.join(left_out)} runs on one; give it targets: of its own"
+                )
+            hardware = replace(hardware, targets=kept)
         for model in spec.models:
-            request = spec.request_for(model, kind.hardware)
+            request = spec.request_for(model, hardware)
             build = f"{model.name}-{_fingerprint(request, model, kind)}"
             found.append((Job(model.name, kind.hardware.name, build, request), kind))
     return tuple(found)
+
+
+def left_out_on(kind: Kind, targets: tuple[str, ...]) -> tuple[str, ...]:
+    """Of targets that are asked for on all hardware, those that this kind cannot run."""
+    if kind.hardware.targets is not None or kind.host.gpu is not None:
+        return ()
+    return tuple(one for one in targets if device_of(one) is MachineKind.GPU)
 
 
 def _fingerprint(request: ExportRequest, model: NamedModel, kind: Kind) -> str:

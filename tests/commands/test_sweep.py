@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import exporter
+from exporter import host
 from exporter.builds.request import ExportRequest
 from exporter.builds.sweep_request import SweepRequest
 from exporter.cli import main
@@ -104,16 +105,26 @@ def test_whatever_a_job_raises_is_its_failure(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_an_engine_that_cannot_be_built_is_named_and_the_rest_is_there() -> None:
-    spec(
-        SPEC.replace("[ort-cpu]", "[ort-cpu, ort-cuda]").replace(
-            ", {model: two.onnx, name: second}", ""
-        )
-    )
+    one = SPEC.replace(", {model: two.onnx, name: second}", "")
+    spec(one.replace("{here: {}}", "{here: {targets: [ort-cpu, ort-cuda]}}"))
     found = swept()
     (build,) = found.record.builds
     assert [one.id for one in build.report.engines] == ["ort-cpu.fp32"]
     (failure,) = found.failures
     assert failure.startswith("one on here: ort-cuda.fp32: ")
+
+
+def test_a_target_that_suits_only_other_hardware_is_left_out_and_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    without = replace(host.describe_host(), gpu=None)
+    monkeypatch.setattr(host, "describe_host", lambda: without)
+    one = SPEC.replace(", {model: two.onnx, name: second}", "")
+    spec(one.replace("[ort-cpu]", "[ort-cpu, ort-cuda]"))
+    progress = Silent()
+    found = swept(progress)
+    assert found.failures == ()
+    assert progress.notes[0] == "ort-cuda: not on here, without a GPU"
 
 
 def test_a_build_that_somebody_else_finished_meanwhile_is_taken(

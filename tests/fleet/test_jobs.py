@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from exporter.errors import UsageError
 from exporter.fleet.hardware import Node, kinds_of
 from exporter.fleet.jobs import jobs_of
 from exporter.fleet.spec import read_spec
 from exporter.host import Host
-from tests.fleet.sweeps import OLD, ZEN
+from tests.fleet.sweeps import L4, OLD, ZEN
 
 
 def builds(folder: Path, text: str, host: Host = ZEN, labels: Any = None) -> list[str]:
@@ -46,6 +47,30 @@ def test_what_makes_another_build(tmp_path: Path) -> None:
         builds(tmp_path, text.replace("x: ", "x: {labels: {a: b}}"), labels={"a": "b"}),
     ]
     assert len({one[0], *(other[0] for other in others)}) == len(others) + 1
+
+
+def test_a_target_of_a_gpu_goes_where_one_is(tmp_path: Path) -> None:
+    path = tmp_path / "spec.yaml"
+    nodes = [Node("a", "10.0.0.1", ZEN, {}), Node("b", "10.0.0.2", L4, {})]
+
+    def targets(text: str) -> list[tuple[str, ...]]:
+        path.write_text("models: [resnet18]\n" + text)
+        spec = read_spec(path)
+        return [job.request.targets for job, _ in jobs_of(spec, kinds_of(spec.hardware, nodes))]
+
+    cpu, gpu = "cpu: {cores: 2}", "gpu: {gpu: L4}"
+    assert targets("targets: [ort-cpu, tensorrt]") == [("ort-cpu",), ("ort-cpu", "tensorrt")]
+    assert targets(f"targets: [ort-cpu, tensorrt]\nhardware: {{{gpu}, {cpu}}}") == [
+        ("ort-cpu", "tensorrt"), ("ort-cpu",),
+    ]  # fmt: skip
+    # What a hardware asks for itself is its own matter: there are plans that are built anywhere.
+    own = "{cores: 2, targets: [tensorrt-rtx]}"
+    assert targets(f"hardware: {{cpu: {own}}}") == [("tensorrt-rtx",)]
+    assert targets("") == [(), ()]
+    with pytest.raises(
+        UsageError, match=r"hardware cpu \(AMD EPYC 7B13\) has no GPU, and ort-cuda,"
+    ):
+        targets(f"targets: [ort-cuda, tensorrt]\nhardware: {{{cpu}}}")
 
 
 def test_a_file_is_what_it_holds_wherever_it_lies(

@@ -21,6 +21,7 @@ from exporter.fleet.record import SweepRecord
 from exporter.report import write_report
 from tests import manifests
 from tests.fleet.test_page import SWEEPS
+from tests.hostile import hostile
 
 pytestmark = pytest.mark.browser
 
@@ -34,7 +35,7 @@ PAGES: dict[str, Callable[[], Manifest | SweepRecord]] = {
     "failed": manifests.failed,
     "not finite": manifests.not_finite,
     "bare": lambda: manifests.without_blocks(manifests.unmeasured()),
-    "hostile": lambda: manifests.hostile(manifests.resnet50(trained=True)),
+    "hostile": lambda: hostile(manifests.resnet50(trained=True)),
 }
 
 

@@ -14,7 +14,7 @@ from exporter.capacity.service_times import service_times
 from exporter.errors import UsageError
 from exporter.measure.throughput import Layout, Throughput
 from exporter.progress import Silent
-from tests.manifests import under_load
+from tests.richer_manifests import under_load
 
 DEMAND = Demand(
     rate=1e6,

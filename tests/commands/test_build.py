@@ -18,6 +18,7 @@ from exporter.commands import build as module
 from exporter.commands import export as exporting
 from exporter.commands.build import Build
 from tests import manifests
+from tests.hostile import HOSTILE, hostile
 from tests.packed import digits_build
 
 
@@ -87,13 +88,13 @@ def test_it_prints_as_a_table() -> None:
 
 
 def test_in_a_notebook_it_is_the_first_screen_of_the_report() -> None:
-    shown = known(manifests.hostile(manifests.resnet50()))._repr_html_()
+    shown = known(hostile(manifests.resnet50()))._repr_html_()
     (frame,) = re.findall(
         r'^<iframe title="[^"]*" sandbox srcdoc="([^"]*)" style="[^"]*"></iframe>$', shown
     )
     page = html.unescape(frame)
     assert "<script" not in page
-    assert html.escape(manifests.HOSTILE, quote=False) in page or "&lt;script&gt;" in page
+    assert html.escape(HOSTILE, quote=False) in page or "&lt;script&gt;" in page
     assert 'id="use"' in page
     assert 'id="receipts"' not in page
     assert not re.findall(r'(?:src|href)="(?!#|data:)', page)

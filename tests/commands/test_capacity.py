@@ -19,7 +19,8 @@ from exporter.cli import main
 from exporter.commands.capacity import capacity
 from exporter.errors import ExporterError
 from exporter.progress import Silent
-from tests.manifests import resnet50, under_load
+from tests.manifests import resnet50
+from tests.richer_manifests import under_load
 
 
 @pytest.fixture(autouse=True)

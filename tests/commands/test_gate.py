@@ -28,9 +28,10 @@ from exporter.images import digits
 from exporter.pack.gate import without_flips
 from exporter.progress import Silent
 from exporter.prove.gate_record import Decision
-from tests.manifests import gated, resnet50
+from tests.manifests import resnet50
 from tests.networks import RgbDepth, seasoned
 from tests.packed import baked_build, digits_build, digits_bundle, pack_build
+from tests.richer_manifests import gated
 
 INT8 = ("ort-cpu.int8",)
 

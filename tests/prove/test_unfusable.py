@@ -11,7 +11,7 @@ from exporter.passes.blocks import GraphFacts, GraphNode, ResidualBlock, Shortcu
 from exporter.prove.certificate import Receipt
 from exporter.prove.receipt import make_receipt
 from exporter.prove.unfusable import unfusable
-from tests.prove.test_receipt import kernel
+from tests.prove.kernel_lists import kernel
 
 
 def node(text: str, readers: int = 1) -> GraphNode:

@@ -12,6 +12,7 @@ from exporter.report.load import LoadChart, load_chart
 from exporter.report.page import commands, render
 from exporter.report.traced import Traced
 from tests import manifests
+from tests.richer_manifests import under_load
 
 
 def chart_of(manifest: Manifest) -> LoadChart | None:
@@ -20,7 +21,7 @@ def chart_of(manifest: Manifest) -> LoadChart | None:
 
 
 def test_every_layout_is_a_mark_and_the_best_are_drawn_last() -> None:
-    manifest = manifests.under_load()
+    manifest = under_load()
     chart = chart_of(manifest)
     assert chart is not None
     assert len(chart.marks) == 12
@@ -33,7 +34,7 @@ def test_every_layout_is_a_mark_and_the_best_are_drawn_last() -> None:
 
 
 def test_a_limit_is_a_line_within_the_drawing() -> None:
-    chart = chart_of(manifests.under_load(30.0))
+    chart = chart_of(under_load(30.0))
     assert chart is not None
     assert chart.limit is not None
     assert 0 < chart.limit < 100
@@ -44,7 +45,7 @@ def test_a_limit_is_a_line_within_the_drawing() -> None:
 
 def test_what_was_not_measured_or_is_not_finite_is_not_drawn() -> None:
     assert chart_of(manifests.resnet50()) is None
-    measured = manifests.under_load()
+    measured = under_load()
     assert not isinstance(measured.throughput, Skipped)
     points = tuple(replace(p, p99_ms=math.inf) for p in measured.throughput.points)
     lost = replace(measured, throughput=replace(measured.throughput, points=points))
@@ -53,7 +54,5 @@ def test_what_was_not_measured_or_is_not_finite_is_not_drawn() -> None:
 
 
 def test_the_command_measures_within_the_same_limit() -> None:
-    assert commands(manifests.under_load(30.0))["throughput"].endswith(
-        "--throughput --max-p99 30.0"
-    )
+    assert commands(under_load(30.0))["throughput"].endswith("--throughput --max-p99 30.0")
     assert commands(manifests.resnet50())["throughput"].endswith("--throughput")

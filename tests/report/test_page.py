@@ -23,8 +23,10 @@ from exporter.report import render
 from exporter.report.page import drift_bucket, time_width
 from exporter.search.budget import BudgetKind
 from tests import gpu_manifests, manifests
-from tests.manifests import HOSTILE, latency, record
+from tests.hostile import HOSTILE, hostile
+from tests.manifests import latency, record
 from tests.pages import Page, lookup
+from tests.richer_manifests import gated, mixed, under_load
 
 SECTIONS = ("use", "speed", "needs", "losses", "latency", "accuracy", "gate", "blocks", "drift",
             "roofline", "scaling", "throughput", "receipts", "predicted", "data", "environment",
@@ -40,11 +42,11 @@ MANIFESTS: dict[str, Callable[[], Manifest]] = {
     "failed": manifests.failed,
     "a gpu": gpu_manifests.a_gpus_build,
     "two devices": gpu_manifests.both_devices,
-    "under load": manifests.under_load,
-    "mixed": manifests.mixed,
-    "mixed, with labels": lambda: manifests.mixed(BudgetKind.MAX_DROP),
-    "gated": manifests.gated,
-    "under load, limited": lambda: manifests.under_load(30.0),
+    "under load": under_load,
+    "mixed": mixed,
+    "mixed, with labels": lambda: mixed(BudgetKind.MAX_DROP),
+    "gated": gated,
+    "under load, limited": lambda: under_load(30.0),
 }
 
 
@@ -246,10 +248,10 @@ def test_costs_of_gpus_that_are_not_here_are_labelled(whole: tuple[Any, Page]) -
 
 
 def test_hostile_flips_stay_text() -> None:
-    page = Page(render(manifests.hostile(manifests.gated())))
+    page = Page(render(hostile(gated())))
     assert not page.all("img")
     assert not [one for one in page.all("script") if "alert" in one.text]
-    assert [one.attributes["src"] for one in Page(render(manifests.gated())).all("img")] == [
+    assert [one.attributes["src"] for one in Page(render(gated())).all("img")] == [
         "data:image/jpeg;base64,/9j/4AAQ"
     ] * 3
 
@@ -257,7 +259,7 @@ def test_hostile_flips_stay_text() -> None:
 def test_hostile_names_stay_text() -> None:
     manifest = manifests.failed()
     host = replace(manifest.host, versions={**manifest.host.versions, HOSTILE: "1.0"})
-    page = Page(render(manifests.hostile(replace(manifest, host=host))))
+    page = Page(render(hostile(replace(manifest, host=host))))
     assert len(page.all("script")) == 1
     assert page.all("img") == []
     assert page.all("title")[0].text.startswith(HOSTILE)

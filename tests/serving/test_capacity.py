@@ -15,7 +15,7 @@ from exporter.builds.records import Manifest
 from exporter.commands.capacity import capacity
 from exporter.measure.throughput import Throughput
 from exporter.progress import Silent
-from tests.manifests import under_load
+from tests.richer_manifests import under_load
 from tests.serving import kserve_schema
 from tests.serving.environment import run_client
 

@@ -14,6 +14,7 @@ from torch import nn
 from tests.foreign import resnet
 from tests.zoo import files as f
 from tests.zoo import modules as m
+from tests.zoo.onnx_file import CLASSES
 
 
 @dataclass(frozen=True)
@@ -115,10 +116,10 @@ FILES: Mapping[str, Case] = {
     "8-bit images": Case(lambda: f.pixels(last=False)),
     "8-bit images, channels last": Case(lambda: f.pixels(last=True)),
     "biases as sums": Case(f.bias_added),
-    "MatMul and Add": Case(lambda: f.dense_of((f.CLASSES,))),
-    "MatMul and a row": Case(lambda: f.dense_of((1, f.CLASSES))),
+    "MatMul and Add": Case(lambda: f.dense_of((CLASSES,))),
+    "MatMul and a row": Case(lambda: f.dense_of((1, CLASSES))),
     "MatMul and one number": Case(lambda: f.dense_of(())),
-    "Gemm with alpha and beta": Case(lambda: f.dense_of((f.CLASSES,), matmul=False)),
+    "Gemm with alpha and beta": Case(lambda: f.dense_of((CLASSES,), matmul=False)),
     "Gemm with one number": Case(lambda: f.dense_of((1,), matmul=False)),
     "MatMul from the left and a column": Case(f.column),
     "infinite padding": Case(f.infinite_padding),

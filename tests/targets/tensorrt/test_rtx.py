@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,21 +9,9 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from exporter.artifact import Dialect, ElementType, Precision, Skipped, Verdict
+from exporter.artifact import ElementType, Precision, Skipped, Verdict
 from exporter.errors import BuildError, MissingDependencyError, UsageError
-from exporter.graph.files import save
-from exporter.graph.lower import Lowering, lower
-from exporter.graph.optimize import optimize
-from exporter.graph.to_onnx import export
-from exporter.images.samples import open_data
-from exporter.models.sources import define
-from exporter.passes.blocks import GraphFacts, find_residual_blocks
-from exporter.progress import Silent
-from exporter.prove.certificate import Receipt
-from exporter.prove.receipt import make_receipt
-from exporter.quantize.calibrate import calibrate
 from exporter.targets import BuildOptions, UnreadableKernels, get_target
-from exporter.targets.tensorrt.arithmetic import DIALECTS
 from exporter.targets.tensorrt.rtx import (
     VARIANTS,
     TensorRtRtx,
@@ -33,65 +20,15 @@ from exporter.targets.tensorrt.rtx import (
     recommendation,
 )
 from exporter.targets.tensorrt.types import asked_types, check_types
+from tests.targets.tensorrt.plans import Lowered, build, lowered, receipt
 
 tensorrt_rtx = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX has no wheel here")
-
-
-@dataclass(frozen=True)
-class Lowered:
-    """A model's lowered files and what a receipt counts against."""
-
-    files: dict[Precision, Path]
-    facts: GraphFacts
-
-
-def lowered(name: str, folder: Path, image_size: int | None, precisions: str) -> Lowered:
-    model = define(name, "random", image_size=image_size, progress=Silent())
-    graph, reports = optimize(export(model))
-    facts = GraphFacts.of(graph, reports, find_residual_blocks(graph))
-    files = {}
-    for precision in map(Precision, precisions.split()):
-        ranges = None
-        dialect = Dialect.FLOAT
-        if precision.quantized:
-            dialect = DIALECTS[precision]
-            images = open_data(model.spec, None).calibration.take(4)
-            ranges = calibrate(graph, images, progress=Silent())
-        low, _ = lower(graph, Lowering(precision, dialect, ranges=ranges))
-        files[precision] = folder / f"{name}.{precision}.onnx"
-        save(low, files[precision])
-    return Lowered(files, facts)
 
 
 @pytest.fixture(scope="module")
 def resnet18(tmp_path_factory: pytest.TempPathFactory) -> Lowered:
     """64 x 64 pixels: the kernels are those of 224, on smaller images."""
     return lowered("resnet18", tmp_path_factory.mktemp("resnet18"), 64, "fp32 fp16 bf16 int8 fp8")
-
-
-def build(
-    graph: Path, precision: Precision, folder: Path, target: str = "tensorrt-rtx:sm89", **given: str
-) -> Path:
-    out = folder / str(precision)
-    result = get_target(target).build(graph, precision, out, BuildOptions(settings=given))
-    assert [path.name for path in result.files] == [f"{precision}.plan", f"{precision}.layers.txt"]
-    return result.files[0]
-
-
-def receipt(
-    plan: Path, precision: Precision, facts: GraphFacts, target: str = "tensorrt-rtx:sm89"
-) -> Receipt:
-    rtx = get_target(target)
-    kernels, source = rtx.kernels(plan)
-    assert "ahead-of-time" in source
-    return make_receipt(
-        kernels,
-        source,
-        graph_facts=facts,
-        precision=precision,
-        dialect=rtx.dialect(precision),
-        expected=rtx.expected(precision),
-    )
 
 
 @pytest.mark.parametrize(

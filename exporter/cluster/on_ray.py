@@ -145,9 +145,10 @@ def _shared_out(
             yield given[0], found[1]
         _give({actor}, asked, waiting)
     if again:
+        times = sum(again.values())
         note(
-            f"{sum(again.values())} parts were done again, for workers that were lost "
-            f"(numbers {', '.join(map(str, sorted(again)))}); each counts once"
+            f"{times} {'part was' if times == 1 else 'parts were'} done again, for workers that "
+            f"were lost (numbers {', '.join(map(str, sorted(again)))}); each counts once"
         )
 
 

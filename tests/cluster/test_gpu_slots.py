@@ -24,6 +24,7 @@ from exporter.commands.evaluate import evaluate
 from exporter.errors import InputError, UsageError
 from exporter.images.sources.source import Encoded, Part
 from exporter.progress import Silent
+from tests.cluster.clusters import head, joined
 from tests.cluster.test_here import Counting
 from tests.images.sources.stores import folder
 from tests.packed import copy_of, digits_bundle, edit_manifest, edited_build, on_a_gpu
@@ -63,9 +64,7 @@ class Wanted:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
-
-    made: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "num_gpus": 0})
+    made = head(num_cpus=1, num_gpus=0)
     yield made
     made.shutdown()
 
@@ -73,7 +72,7 @@ def cluster() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def with_gpus(cluster: Any) -> str:
     """The id of a node with two of them, and cores for more workers."""
-    added = cluster.add_node(num_cpus=4, num_gpus=2)
+    added = joined(cluster, num_cpus=4, num_gpus=2)
     cluster.wait_for_nodes()
     return str(added.node_id)
 

@@ -20,6 +20,7 @@ from exporter.commands.classify import label
 from exporter.commands.evaluate import evaluate
 from exporter.images.sources import files
 from exporter.progress import Advance, Silent
+from tests.cluster.clusters import head, joined
 from tests.images.sources.stores import folder, write
 from tests.packed import digits_build, digits_bundle
 
@@ -35,10 +36,8 @@ class Nodes:
     """Three nodes with a core each, the first of them the head."""
 
     def __init__(self) -> None:
-        from ray.cluster_utils import Cluster
-
-        self.cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-        self.others = [self.cluster.add_node(num_cpus=1) for _ in range(2)]
+        self.cluster = head(num_cpus=1)
+        self.others = [joined(self.cluster, num_cpus=1) for _ in range(2)]
         self.cluster.wait_for_nodes()
 
     @property
@@ -50,7 +49,7 @@ class Nodes:
 
     def fill_up(self) -> None:
         while len(self.others) < 2:
-            self.others.append(self.cluster.add_node(num_cpus=1))
+            self.others.append(joined(self.cluster, num_cpus=1))
         self.cluster.wait_for_nodes()
 
 

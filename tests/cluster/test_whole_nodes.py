@@ -25,6 +25,7 @@ from exporter.commands.sweep import run_sweep
 from exporter.errors import UsageError
 from exporter.host import describe_host
 from exporter.progress import Silent
+from tests.cluster.clusters import head, joined
 from tests.fleet import witness
 from tests.test_isolation import ROOT
 
@@ -59,15 +60,13 @@ class Nodes:
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
     pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
-
     folder = tmp_path_factory.mktemp("witnesses")
     with pytest.MonkeyPatch.context() as patch:  # the nodes inherit it
         patch.setenv(witness.FOLDER, str(folder))
         patch.setenv("PYTHONPATH", str(ROOT))
-        made: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+        made = head(num_cpus=1)
         for kind in ("big", "small"):
-            made.add_node(num_cpus=1, labels={"kind": kind})
+            joined(made, num_cpus=1, labels={"kind": kind})
         made.wait_for_nodes()
         yield Nodes(made, folder)
         made.shutdown()
@@ -167,7 +166,7 @@ def test_two_programs_never_share_a_node(nodes: Nodes, tmp_path: Path) -> None:
 
 
 def test_a_node_that_is_lost_gives_its_task_to_another(nodes: Nodes, tmp_path: Path) -> None:
-    extra = [nodes.cluster.add_node(num_cpus=1, labels={"kind": "extra"}) for _ in range(2)]
+    extra = [joined(nodes.cluster, num_cpus=1, labels={"kind": "extra"}) for _ in range(2)]
     nodes.cluster.wait_for_nodes()
     notes: list[str] = []
     killed: list[str] = []

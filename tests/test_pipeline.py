@@ -31,6 +31,7 @@ from exporter.measure.timing import Latency
 from exporter.pipeline import Outcome, export_model
 from exporter.progress import Silent
 from exporter.prove.certificate import Accuracy, Parity, Scope
+from tests.exported_once import exported_anew
 
 CPU_PAIRS = ("ort-cpu.fp32", "ort-cpu.fp16", "ort-cpu.int8")
 
@@ -207,20 +208,24 @@ def test_benchmark_refuses_other_weights_and_updates_the_manifest(build: Outcome
     assert isinstance(updated.manifest.throughput, Skipped)
 
 
-def test_two_builds_are_identical_and_name_no_machine(tmp_path: Path) -> None:
-    hashes = []
-    for name in ("one", "quite/another"):
-        out = tmp_path / name
+def test_two_builds_are_identical_and_name_no_machine(build: Outcome, tmp_path: Path) -> None:
+    out = tmp_path / "quite" / "another"
+    with exported_anew():
         outcome = export_model(request(out, measure=False, calibration_samples=64), Silent())
-        assert outcome.manifest.failures == ()
-        onnx_files = sorted(path.relative_to(out) for path in out.rglob("*.onnx"))
-        assert len(onnx_files) >= 4
-        hashes.append({p: hashlib.sha256((out / p).read_bytes()).hexdigest() for p in onnx_files})
-    assert hashes[0] == hashes[1]
-    forbidden = [str(tmp_path), str(Path(pipeline.__file__).parent), str(Path.home())]
+    assert outcome.manifest.failures == ()
+    first, second = (
+        {
+            path.relative_to(folder): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in folder.rglob("*.onnx")
+        }
+        for folder in (build.folder, out)
+    )
+    assert len(first) >= 4
+    assert first == second
+    forbidden = [str(out.parent), str(Path(pipeline.__file__).parent), str(Path.home())]
     # "root" and "vm" are found in any 100 MB of numbers: only telling names can be looked for.
     forbidden += [name for name in (socket.gethostname(), getpass.getuser()) if len(name) > 4]
-    for path in (tmp_path / "one").rglob("*"):
+    for path in out.rglob("*"):
         if path.is_file():
             content = path.read_bytes()
             found = [text for text in forbidden if text.encode() in content]

@@ -24,6 +24,7 @@ from exporter.errors import BuildError, InputError
 from exporter.graph.files import load, save, serialize
 from exporter.graph.optimize import optimize
 from exporter.graph.to_onnx import export
+from tests.exported_once import exported_anew
 from tests.graphs import graph, operators, random, relative_error, run
 from tests.modules import model_of, resnet
 
@@ -38,7 +39,8 @@ def resnet20() -> Model:
 
 @pytest.fixture(scope="module")
 def exported(resnet20: Model) -> ir.Model:
-    return export(resnet20)
+    with exported_anew():
+        return export(resnet20)
 
 
 def test_the_numbers_are_pytorchs_at_every_batch(resnet20: Model, exported: ir.Model) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -54,18 +56,36 @@ def furnish(folder: Path) -> None:
         Image.fromarray(image).resize((80, 72)).save(pictures / f"{name}.png")
 
 
+@pytest.fixture(scope="module")
+def stranger(
+    python: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[subprocess.Popen[str]]:
+    """A process of the wheel's Python that runs page after page (`stranger.py`)."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    with subprocess.Popen(
+        [python, Path(__file__).with_name("stranger.py")],
+        cwd=tmp_path_factory.mktemp("stranger"),
+        env=kept,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        yield process
+        process.communicate()
+
+
 @pytest.mark.parametrize("page", RUN, ids=lambda page: page.stem)
-def test_a_page_runs(page: Path, python: Path, tmp_path: Path) -> None:
+def test_a_page_runs(page: Path, stranger: subprocess.Popen[str], tmp_path: Path) -> None:
     if page.stem == "your-module" and not LANDED:
         pytest.skip("Engine.predict takes no path yet")
     furnish(tmp_path)
     (tmp_path / "page.py").write_text("\n".join(blocks(page, "python")))
-    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(
-        [python, "page.py"], cwd=tmp_path, env=kept, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout
+    assert stranger.stdin is not None
+    assert stranger.stdout is not None
+    print(tmp_path, file=stranger.stdin, flush=True)
+    done = json.loads(stranger.stdout.readline())
+    assert done["error"] == ""
+    assert done["printed"]
 
 
 def test_the_strangers_way_is_ten_lines() -> None:

@@ -32,7 +32,8 @@ REHEARSAL := .venv-rehearsal
 REHEARSAL_PIP := $(REHEARSAL)/bin/python -m pip install --quiet --disable-pip-version-check
 SERVING := .venv-serving
 SERVING_PIP := $(SERVING)/bin/python -m pip install --quiet --disable-pip-version-check
-# Processes of `make test`; PyTorch gets one thread in each.
+# Processes of `make test`; PyTorch gets one thread in each, and those of what is measured sleep while they
+# wait: spinning, they would take the core from the other process.
 WORKERS ?= 2
 READY := $(VENV)/.ready-$(EXTRA)
 READY_DEV := $(VENV)/.ready-$(EXTRA)-dev
@@ -168,7 +169,7 @@ lint: $(READY_DEV) ## Formatter, linter, strict types, and which part may import
 		else echo "no hadolint for this kind of machine: the Dockerfiles are not linted"; fi
 
 test: lint ## Everything that continuous integration runs
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
+	@OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
 		-m "not variants and not gpu and not gpu_report and not browser and not serving and not zoo and not fuzz \
 		and not rehearsal and not ray and not store" \
 		$(ARGS)

@@ -8,12 +8,10 @@ import sys
 from pathlib import Path
 
 from exporter.runtime.telemetry import VARIABLES
-from tests.test_isolation import ROOT, installed_targets
+from tests.test_cli import COMMANDS, ROOT
+from tests.test_isolation import installed_targets
 
-COMMANDS = (
-    "import sys; from exporter.cli import main; main(sys.argv[1:])",
-    "from exporter.runtime import load; load('bundle').close()",
-)
+LOAD = "from exporter.runtime import load; load('bundle').close()"
 CACHE = Path("home", ".cache", "resnet-exporter")
 
 
@@ -24,19 +22,11 @@ def test_nothing_is_written_outside_the_cache_and_what_was_asked_for(tmp_path: P
     ignored = {*VARIABLES, "CI", "TF_BUILD", "JENKINS_URL", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"}
     kept = {name: value for name, value in os.environ.items() if name not in ignored}
     own = {name: str(tmp_path / folder) for name, folder in places.items()}
-    main, load = COMMANDS
     targets = ",".join([*installed_targets(), "openvino"])
-    for command in (
-        [
-            main, "export", "--target", targets, "--precision", "int8", "--samples", "16",
-            "--rounds", "5", "--out", "out",
-        ],
-        [main, "pack", "out", "--out", "bundle"],
-        [main, "doctor"],
-        [load],
-    ):  # fmt: skip
+    export = f"export --target {targets} --precision int8 --samples 16 --rounds 5 --out out"
+    for program in ([COMMANDS, export, "pack out --out bundle", "doctor"], [LOAD]):
         done = subprocess.run(
-            [sys.executable, "-P", "-c", *command],
+            [sys.executable, "-P", "-c", *program],
             cwd=tmp_path / "work",
             env={**kept, **own, "PYTHONPATH": str(ROOT)},
             capture_output=True,

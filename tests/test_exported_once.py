@@ -60,7 +60,7 @@ def in_training(net: ResNet) -> None:
 
 
 def a_forward_of_its_own(net: ResNet) -> None:
-    net.forward = lambda x: x
+    setattr(net, "forward", torch.relu)  # noqa: B010 - a method cannot be assigned to
 
 
 def a_hook(net: ResNet) -> None:

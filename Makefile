@@ -52,7 +52,7 @@ BUILD = $(or $(OUT),$(MODEL),resnet20-digits)
 
 .DEFAULT_GOAL := help
 .PHONY: help docs setup export models trace validate gate evaluate classify benchmark capacity sweep explain compare report pack doctor \
-	cache schema bench bench-quick digits test lint test-variants test-gpu gpu-report \
+	cache schema bench bench-quick retrain test lint test-variants test-gpu gpu-report \
 	test-gpu-report rehearse-gpu test-browser test-serving test-ray test-store test-zoo fuzz-graphs clean
 
 help: ## This list
@@ -152,8 +152,8 @@ report: $(READY) ## Write the report of MODEL's build (or OUT) again
 doctor: $(READY) ## What this machine can build and run
 	@$(RUN) doctor $(ARGS)
 
-digits: $(READY_DEV) ## Train resnet20-digits again from its embedded data
-	@$(BIN)/python -m exporter.models.digits $(ARGS)
+retrain: $(READY_DEV) ## Train MODEL (resnet20-digits, resnet20-fashion) again from its embedded data
+	@$(BIN)/python -m exporter.models.embedded "$(or $(MODEL),resnet20-digits)" $(ARGS)
 
 docs: $(READY_DEV) ## This project's site, from the pages and the code, into build/site
 	@$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -d build/doctrees docs build/site

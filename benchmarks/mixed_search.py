@@ -73,9 +73,9 @@ def _planted(request: ExportRequest, folder: Path) -> ExportRequest:
         return request
     import torch
 
-    from exporter.models.digits import state
+    from exporter.models.embedded import state
 
-    torch.save(rescaled(state()), folder / "rescaled.pth")
+    torch.save(rescaled(state(request.source)), folder / "rescaled.pth")
     return attrs.evolve(request, weights=str(folder / "rescaled.pth"))
 
 

@@ -3,8 +3,9 @@
     python -m benchmarks.photographs build/photographs
     python -m benchmarks.rounding_errors build/photographs --out FILE.json
 
-Of resnet20-digits and of the thin ResNet-50 of `photographs`: the rms error of the logits of our
-engines, judged on images that calibrated nothing (`int8_accuracy` compares INT8's quantizers).
+Of the trained networks inside the package and of the thin ResNet-50 of `photographs`: the rms error
+of the logits of our engines, judged on images that calibrated nothing (`int8_accuracy` compares
+INT8's quantizers).
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from exporter.graph.optimize import optimize
 from exporter.graph.to_onnx import export
 from exporter.images.contract import with_contract
 from exporter.images.contract_file import read_contract
+from exporter.images.embedded import EMBEDDED
 from exporter.images.samples import Data, open_data
 from exporter.models.sources import define
 from exporter.progress import Progress, Terminal, make_console
@@ -53,13 +55,13 @@ def networks(photographs: Path, seed: int, progress: Progress) -> list[tuple[Mod
     file = photographs / "thin_resnet50.onnx"
     if not file.exists():
         raise InputError(f"{file} is missing; run: python -m benchmarks.photographs {photographs}")
-    digits = define("resnet20-digits", "auto", seed=seed, progress=progress)
+    own = [define(name, "auto", seed=seed, progress=progress) for name in EMBEDDED]
     thin = define(str(file), "auto", seed=seed, progress=progress)
     contract = read_contract(photographs / "preprocessing.json")
     thin = replace(thin, spec=with_contract(thin.spec, contract))
     return [
         (model, open_data(model.spec, data, seed=seed, progress=progress))
-        for model, data in ((digits, None), (thin, photographs / "held-out"))
+        for model, data in (*((one, None) for one in own), (thin, photographs / "held-out"))
     ]
 
 

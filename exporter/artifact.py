@@ -127,6 +127,7 @@ class ClassNames(StrEnum):
 
     IMAGENET_1K = "imagenet-1k"
     DIGITS = "digits"
+    FASHION = "fashion-mnist"
 
 
 @dataclass(frozen=True)

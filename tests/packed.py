@@ -47,11 +47,11 @@ def baked_build() -> Path:
 
 
 def _exported(name: str, **options: Any) -> Path:
-    from exporter.images import digits
+    from exporter.images.embedded import DIGITS
 
-    _, held_out = digits.splits()
+    _, held_out = DIGITS.splits()
     data = _folder() / "digits.npz"
-    np.savez(data, input=digits.normalise(held_out.images[:SAMPLES]))
+    np.savez(data, input=DIGITS.normalise(held_out.images[:SAMPLES]))
     request = ExportRequest(
         targets=("ort-cpu",), data=data, out=_folder() / name, measure=False, threads=2, **options
     )

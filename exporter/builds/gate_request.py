@@ -30,7 +30,7 @@ class GateRequest:
         Option(
             metavar="PATH",
             help="Images that calibration did not see: a folder, each picture in a sub-folder of "
-            "its class, or an .npz of tensors with an array `labels` (default: the digits' own).",
+            "its class, or an .npz of tensors with an array `labels` (default: the model's own).",
         ),
     ] = field(default=None, converter=converters.optional_path)
     labels: Annotated[

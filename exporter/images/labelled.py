@@ -66,7 +66,7 @@ def open_labelled(
     label_file: Path | None,
     progress: Progress,
 ) -> LabelledImages:
-    """The images at `path`; without one, those that came with the model (the digits' own).
+    """The images at `path`; without one, those that came with the model.
 
     `names` are the classes'.
 

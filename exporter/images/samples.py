@@ -1,4 +1,4 @@
-"""Images that calibrate and evaluate: a folder, ready tensors, embedded digits, or synthetic ones.
+"""Images that calibrate and evaluate: a folder, ready tensors, embedded ones, or synthetic ones.
 
 Whatever the source, the calibration and the evaluation set never share an image, and neither
 depends on the order of the files: samples are assigned and ordered by their content's SHA-256.
@@ -19,8 +19,9 @@ import numpy.typing as npt
 
 from exporter.artifact import ModelSpec, Preprocessing, Skipped
 from exporter.errors import InputError
+from exporter.images.embedded import EMBEDDED, EmbeddedData, Split
 from exporter.images.picture_folder import class_numbers, find_pictures
-from exporter.images.preprocess import prepare
+from exporter.images.preprocess import normalise, prepare
 from exporter.images.synthetic import synthetic_inputs
 from exporter.images.tensor_file import read_tensors
 from exporter.progress import Progress, Silent
@@ -124,7 +125,10 @@ def open_data(
         InputError: nothing there, unreadable, or not what the model takes.
     """
     if path is None:
-        return _digits(spec) if _is_digits(spec) else _synthetic(spec, seed)
+        own = EMBEDDED.get(spec.source)
+        if own is not None and spec.image_shape == own.image_shape:
+            return _embedded(spec, own)
+        return _synthetic(spec, seed)
     if path.is_dir():
         return _folder(spec, path, progress or Silent())
     if path.suffix in {".npz", ".npy"}:
@@ -165,21 +169,15 @@ def _values(spec: ModelSpec) -> int:
     )
 
 
-def _is_digits(spec: ModelSpec) -> bool:
-    return spec.source == "resnet20-digits" and spec.image_shape == (3, 32, 32)
-
-
-def _digits(spec: ModelSpec) -> Data:
-    from exporter.images import digits
-
+def _embedded(spec: ModelSpec, own: EmbeddedData) -> Data:
     contract = spec.preprocessing
     assert isinstance(contract, Preprocessing)
 
-    def samples(name: str, split: digits.Split) -> Samples:
-        inputs = digits.normalise(split.images, contract)
-        return Samples.of(f"scikit-learn's digits, {name} split", inputs, split.labels)
+    def samples(name: str, split: Split) -> Samples:
+        inputs = normalise(split.images, contract, spec)
+        return Samples.of(f"{own.name}, {name} split", inputs, split.labels)
 
-    train, held_out = digits.splits()
+    train, held_out = own.splits()
     return Data(samples("training", train), samples("held-out", held_out))
 
 

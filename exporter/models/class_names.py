@@ -8,13 +8,22 @@ from the user, or the classes stay numbers.
 from __future__ import annotations
 
 from importlib import resources
+from typing import Final
 
 from exporter.artifact import ClassNames
+
+_SHORT: Final = {
+    ClassNames.DIGITS: tuple("0123456789"),
+    ClassNames.FASHION: (
+        "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
+        "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+    ),
+}  # fmt: skip
 
 
 def class_names(classes: ClassNames) -> tuple[str, ...]:
     """A name for each output, in order."""
-    if classes is ClassNames.DIGITS:
-        return tuple("0123456789")
+    if classes in _SHORT:
+        return _SHORT[classes]
     data = resources.files("exporter.models").joinpath("data", "imagenet_1k.txt")
     return tuple(data.read_text(encoding="utf-8").splitlines())

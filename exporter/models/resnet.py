@@ -89,7 +89,7 @@ def projection(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:
 
 
 class ResNet(nn.Module):
-    """(B, 3, H, W) -> (B, num_classes): stem, three or four stages, mean, one linear layer."""
+    """(B, C, H, W) -> (B, num_classes): stem, three or four stages, mean, one linear layer."""
 
     def __init__(
         self,
@@ -97,6 +97,7 @@ class ResNet(nn.Module):
         layers: Sequence[int],
         *,
         num_classes: int = 1000,
+        channels: int = 3,
         groups: int = 1,
         width: int = 64,
         cifar: bool = False,
@@ -105,7 +106,9 @@ class ResNet(nn.Module):
         super().__init__()
         planes = 16 if cifar else 64
         self.conv1 = (
-            conv3x3(3, planes) if cifar else nn.Conv2d(3, planes, 7, 2, padding=3, bias=False)
+            conv3x3(channels, planes)
+            if cifar
+            else nn.Conv2d(channels, planes, 7, 2, padding=3, bias=False)
         )
         self.bn1 = nn.BatchNorm2d(planes)
         self.relu = nn.ReLU(inplace=True)

@@ -11,8 +11,7 @@ import torch
 
 from exporter.artifact import ClassNames, Model, ModelKind, Pixels, Preprocessing, WeightsInfo
 from exporter.errors import InputError, UsageError, unused_option
-from exporter.images.digits import PREPROCESSING
-from exporter.models import digits, weights
+from exporter.models import embedded, weights
 from exporter.models.checkpoint_file import WeightsFile, is_checkpoint, read_checkpoint
 from exporter.models.checkpoint_fit import find_weights
 from exporter.models.describe import Loaded, describe
@@ -133,7 +132,7 @@ def _from_table(
             f"{smallest}; give at least {smallest}"
         )
     loaded = _load_variant(name, variant, weights_name, num_classes, size, seed, progress)
-    shapes = only((3, *sides))
+    shapes = only((variant.channels, *sides))
     return describe(loaded, name=name, source=name, kind=ModelKind.BUILTIN, shapes=shapes)
 
 
@@ -156,19 +155,20 @@ def _load_variant(
     if _names_file(variant, weights_name):
         file = WeightsFile.of(weights_name)
         content = read_checkpoint(file.path)
-        contract = _contract(variant, size)
+        contract = default_preprocessing(variant, size)
         return _with_weights(name, content, file.label, num_classes, contract, file.place)
-    if variant.family == "digits":
+    if variant.embedded is not None:
         if weights_name != "auto":
             raise UsageError(f"{name} has weights auto, random or a file, not {weights_name!r}")
-        if num_classes not in (None, 10) or size != 32:
+        data, classes, side = variant.embedded, variant.num_classes, variant.image_size
+        if num_classes not in (None, classes) or size != side:
             raise UsageError(
-                f"the embedded weights of {name} have 10 classes and 32x32 input; "
+                f"the embedded weights of {name} have {classes} classes and {side}x{side} input; "
                 "give --weights random for another shape"
             )
-        source = "embedded (trained on scikit-learn's digits)"
-        loaded = _with_weights(name, digits.state(), source, 10, PREPROCESSING)
-        return _known(loaded, ClassNames.DIGITS, "Apache-2.0, as this package")
+        source = f"embedded (trained on {data.name})"
+        loaded = _with_weights(name, embedded.state(name), source, classes, data.preprocessing)
+        return _known(loaded, data.classes, "Apache-2.0, as this package")
     if weights_name != "auto":
         return _published(name, published(name, weights_name), num_classes, size, progress)
     if not variant.weights:
@@ -241,15 +241,10 @@ def _with_weights(
 
 
 def _random(name: str, num_classes: int | None, size: Pixels, seed: int, why: str) -> Loaded:
-    module = build_variant(name, num_classes)
-    contract = _contract(find_variant(name), size)
-    return randomised(module, name, contract, only((3, *height_width(size))), seed, why)
-
-
-def _contract(variant: Variant, size: Pixels) -> Preprocessing:
-    if variant.family == "digits":
-        return replace(PREPROCESSING, crop=size)
-    return default_preprocessing(variant, size)
+    module, variant = build_variant(name, num_classes), find_variant(name)
+    contract = default_preprocessing(variant, size)
+    shapes = only((variant.channels, *height_width(size)))
+    return randomised(module, name, contract, shapes, seed, why)
 
 
 def _refuse_options(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from exporter.artifact import Interpolation, Pixels, Preprocessing
 from exporter.errors import UsageError, unknown_name
+from exporter.images.embedded import EMBEDDED, EmbeddedData
 
 if TYPE_CHECKING:
     from exporter.models.resnet import ResNet
@@ -35,7 +36,7 @@ class Variant:
     """One line of the table."""
 
     family: str
-    """"imagenet", "cifar" or "digits"."""
+    """"imagenet" or "cifar"."""
     depth: int
     block: str
     """"basic" or "bottleneck"."""
@@ -48,11 +49,18 @@ class Variant:
     num_classes: int = 1000
     weights: tuple[PublishedWeights, ...] = ()
     """Best last."""
+    embedded: EmbeddedData | None = None
+    """What it was trained on, where the package has its weights."""
+
+    @property
+    def channels(self) -> int:
+        """Of an image that it takes."""
+        return 3 if self.embedded is None else self.embedded.image_shape[0]
 
     @property
     def weights_names(self) -> tuple[str, ...]:
         """What trained weights there are, in words; none: they will be random."""
-        embedded = ("embedded",) if self.family == "digits" else ()
+        embedded = ("embedded",) if self.embedded else ()
         return (*embedded, *(one.name for one in self.weights))
 
 
@@ -69,6 +77,7 @@ def build_variant(name: str, num_classes: int | None = None) -> ResNet:
         BasicBlock if variant.block == "basic" else Bottleneck,
         variant.layers,
         num_classes=variant.num_classes if num_classes is None else num_classes,
+        channels=variant.channels,
         groups=variant.groups,
         width=variant.width,
         cifar=variant.family != "imagenet",
@@ -89,6 +98,8 @@ def find_variant(name: str) -> Variant:
 
 def default_preprocessing(variant: Variant, image_size: Pixels) -> Preprocessing:
     """What a variant's input means where no checkpoint says otherwise."""
+    if variant.embedded is not None:
+        return replace(variant.embedded.preprocessing, crop=image_size)
     resized = variant.family == "imagenet"
     return Preprocessing(
         resize=scaled_by(image_size, 256, 224) if resized else None,
@@ -181,9 +192,9 @@ def _table() -> dict[str, Variant]:
     }
     table.update({f"resnet{depth}": cifar(depth) for depth in (20, 32, 44, 56, 110)})
     table.update({f"plain{depth}": cifar(depth, residual=False) for depth in (20, 56)})
-    table["resnet20-digits"] = Variant(
-        "digits", 20, "basic", (3, 3, 3), image_size=32, num_classes=10
-    )
+    for name, data in EMBEDDED.items():
+        size = data.image_shape[-1]
+        table[name] = replace(cifar(20), embedded=data, image_size=size)
     return table
 
 

@@ -22,7 +22,7 @@ from exporter.builds.codec import plain
 from exporter.graph.files import save
 from exporter.graph.optimize import optimize
 from exporter.graph.to_onnx import export
-from exporter.images.digits import PREPROCESSING, splits
+from exporter.images.embedded import DIGITS
 from exporter.images.samples import open_data
 from exporter.measure.worker import find_loader
 from exporter.models.sources import define
@@ -33,7 +33,7 @@ from tests.benchmarks.test_analysis import HEAD, engine
 from tests.packed import baked_build, edit_manifest
 
 FRAMED = {"resize": 36, "interpolation": "bilinear"}
-CONTRACT = plain(PREPROCESSING) | FRAMED
+CONTRACT = plain(DIGITS.preprocessing) | FRAMED
 WAYS = [
     (Runtime.ONNXRUNTIME, Normalise.TORCH), (Runtime.ONNXRUNTIME, Normalise.NUMPY),
     (Runtime.OPENVINO, Normalise.NUMPY), (Runtime.OPENVINO, Normalise.OPENVINO),
@@ -54,7 +54,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """JPEGs of digits, enlarged."""
     folder = tmp_path_factory.mktemp("jpegs")
-    for number, digit in enumerate(splits()[1].images[:5]):
+    for number, digit in enumerate(DIGITS.splits()[1].images[:5]):
         Image.fromarray(digit).resize((90, 72)).save(folder / f"{number}.jpg", quality=95)
     return folder
 
@@ -78,7 +78,7 @@ def jobs(bundle: Path, graph: Path, **more: Any) -> list[tuple[Callable[..., Any
 
 
 def test_all_answer_the_same_images_alike(bundle: Path, graph: Path) -> None:
-    images = splits()[1].images[:3]
+    images = DIGITS.splits()[1].images[:3]
     ours, *peers = (np.asarray(load(job)(images)()) for load, job in jobs(bundle, graph))
     for way, answer in zip(WAYS, peers, strict=True):
         assert np.linalg.norm(answer - ours) / np.linalg.norm(ours) < 1e-5, way
@@ -87,7 +87,7 @@ def test_all_answer_the_same_images_alike(bundle: Path, graph: Path) -> None:
 def test_all_label_the_same_jpegs_alike(bundle: Path, graph: Path, pictures: Path) -> None:
     nothing = np.zeros((1, 32, 32, 3), np.uint8)
     found = [load(job)(nothing)() for load, job in jobs(bundle, graph, pictures=str(pictures))]
-    assert found == [splits()[1].labels[:5].tolist()] * len(found)
+    assert found == [DIGITS.splits()[1].labels[:5].tolist()] * len(found)
     (_, *opencv) = jobs(bundle, graph, pictures=str(pictures), decode=Decode.OPENCV)
     for load, job in opencv:
         assert load(job)(nothing)() == found[0]
@@ -103,9 +103,9 @@ def files_in(folder: Path) -> Artifacts:
 
 def test_a_decoder_is_no_part_of_what_begins_with_pixels(bundle: Path, tmp_path: Path) -> None:
     files = files_in(tmp_path)
-    everyone = contenders(files, PREPROCESSING, bundle, tmp_path)
+    everyone = contenders(files, DIGITS.preprocessing, bundle, tmp_path)
     assert len(everyone) == len(PEERS) + 4
-    pixels = contenders(files, PREPROCESSING, bundle, None)
+    pixels = contenders(files, DIGITS.preprocessing, bundle, None)
     assert len(pixels) < len(everyone)
     assert all(one.facts["decode"] is None for one in pixels)
     skipped = [one.name for one in pixels if isinstance(one.job, Skipped)]
@@ -119,7 +119,8 @@ def test_without_opencv_its_pipelines_are_missing_with_the_reason(
 ) -> None:
     monkeypatch.setitem(sys.modules, "cv2", None)
     found = {
-        one.name: one.job for one in contenders(files_in(tmp_path), PREPROCESSING, bundle, tmp_path)
+        one.name: one.job
+        for one in contenders(files_in(tmp_path), DIGITS.preprocessing, bundle, tmp_path)
     }
     missing = {name: job.skipped for name, job in found.items() if isinstance(job, Skipped)}
     assert "OpenCV is not installed; run: " in missing["onnxruntime, OpenCV, numpy"]

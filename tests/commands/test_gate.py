@@ -24,7 +24,7 @@ from exporter.builds.gate_request import GateRequest
 from exporter.cli import main
 from exporter.commands.gate import Gated, gate
 from exporter.errors import InputError, NotReproducedError, UsageError
-from exporter.images import digits
+from exporter.images.embedded import DIGITS, Split
 from exporter.pack.gate import without_flips
 from exporter.progress import Silent
 from exporter.prove.gate_record import Decision
@@ -43,8 +43,8 @@ def build(tmp_path: Path) -> Path:
 
 
 @functools.cache
-def held_out() -> digits.Split:
-    return digits.splits()[1]
+def held_out() -> Split:
+    return DIGITS.splits()[1]
 
 
 def pictures(folder: Path, count: int = 40, names: tuple[str, ...] = tuple("0123456789")) -> Path:
@@ -161,7 +161,7 @@ def test_engines_that_take_images_are_gated_on_images(tmp_path: Path) -> None:
 
 def test_tensors_with_and_without_labels(build: Path, tmp_path: Path) -> None:
     split = held_out()
-    inputs, labels = digits.normalise(split.images[:300]), split.labels[:300]
+    inputs, labels = DIGITS.normalise(split.images[:300]), split.labels[:300]
     np.savez(tmp_path / "x.npz", input=inputs, labels=labels)
     found = asked(build, data=tmp_path / "x.npz", max_drop="2%")
     assert found.failures == ()

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from exporter import runtime
-from exporter.images import digits
+from exporter.images.embedded import DIGITS
 from tests import foreign
 from tests.docs.pages import ROOT, blocks
 from tests.test_wheel import python as python
@@ -51,7 +51,7 @@ def furnish(folder: Path) -> None:
     onnx.save(foreign.resnet(channels_last=False), folder / "model.onnx")
     pictures = folder / "pictures"
     pictures.mkdir()
-    for number, image in enumerate(np.asarray(digits.splits()[1].images)[:24]):
+    for number, image in enumerate(np.asarray(DIGITS.splits()[1].images)[:24]):
         name = "first" if number == 0 else str(number)
         Image.fromarray(image).resize((80, 72)).save(pictures / f"{name}.png")
 

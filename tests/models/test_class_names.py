@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from exporter.artifact import ClassNames
+from exporter.images.embedded import EMBEDDED
 from exporter.models.class_names import class_names
 from exporter.models.sources import define
 from exporter.models.variants import build_variant, find_variant
@@ -20,6 +22,12 @@ def test_the_names_are_imagenets() -> None:
     assert [names[i] for i in (0, 1, 281, 954, 999)] == [
         "tench", "goldfish", "tabby", "banana", "toilet tissue",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_an_embedded_model_names_its_classes(name: str) -> None:
+    labels = EMBEDDED[name].splits()[1].labels
+    assert len(set(class_names(EMBEDDED[name].classes))) == labels.max() + 1
 
 
 def test_random_weights_and_a_file_of_the_users_have_none(tmp_path: Path) -> None:

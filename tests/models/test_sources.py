@@ -13,7 +13,7 @@ import torch
 
 from exporter.artifact import ClassNames, Preprocessing, Skipped
 from exporter.errors import InputError, MissingDependencyError, UsageError
-from exporter.images.digits import PREPROCESSING
+from exporter.images.embedded import EMBEDDED
 from exporter.images.synthetic import synthetic_inputs
 from exporter.models import weights
 from exporter.models.initialise import initialise
@@ -155,14 +155,18 @@ def test_zero_is_refused_and_not_taken_for_the_default(option: str, name: str) -
         define("resnet20", "random", progress=Silent(), **options)
 
 
-def test_digits_without_their_weights_keep_their_preprocessing() -> None:
-    model = define("resnet20-digits", "random", progress=Silent())
-    assert model.spec.preprocessing == PREPROCESSING
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_an_embedded_model_without_its_weights_keeps_its_preprocessing(name: str) -> None:
+    model = define(name, "random", progress=Silent())
+    assert model.spec.preprocessing == EMBEDDED[name].preprocessing
+    assert model.spec.image_shape == EMBEDDED[name].image_shape
 
 
-def test_the_embedded_model_refuses_other_shapes() -> None:
-    with pytest.raises(UsageError, match="10 classes and 32x32"):
-        define("resnet20-digits", num_classes=11, progress=Silent())
+@pytest.mark.parametrize(("name", "side"), [("resnet20-digits", 32), ("resnet20-fashion", 28)])
+@pytest.mark.parametrize("other", [{"num_classes": 11}, {"image_size": 16}])
+def test_an_embedded_model_refuses_other_shapes(name: str, side: int, other: Any) -> None:
+    with pytest.raises(UsageError, match=f"10 classes and {side}x{side}"):
+        define(name, progress=Silent(), **other)
 
 
 def test_without_a_network_auto_is_random_and_says_so(

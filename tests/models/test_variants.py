@@ -21,7 +21,7 @@ CONVOLUTIONS_AND_BLOCKS = {
     "resnext101_64x4d": (104, 33), "wide_resnet50_2": (53, 16), "wide_resnet101_2": (104, 33),
     "plain18": (17, 0), "plain34": (33, 0), "plain20": (19, 0), "plain56": (55, 0),
     "resnet20": (21, 9), "resnet32": (33, 15), "resnet44": (45, 21), "resnet56": (57, 27),
-    "resnet110": (111, 54), "resnet20-digits": (21, 9),
+    "resnet110": (111, 54), "resnet20-digits": (21, 9), "resnet20-fashion": (21, 9),
 }  # fmt: skip
 
 
@@ -32,7 +32,7 @@ CONVOLUTIONS_AND_BLOCKS = {
 def test_a_variant_passes_parity_and_has_a_complete_receipt(
     name: str, precisions: tuple[Precision, ...], tmp_path: Path
 ) -> None:
-    weights = "auto" if name == "resnet20-digits" else "random"
+    weights = "auto" if VARIANTS[name].embedded else "random"
     request = ExportRequest(
         source=name,
         weights=weights,

@@ -13,7 +13,7 @@ import pytest
 
 from exporter.artifact import Precision
 from exporter.builds.request import ExportRequest
-from exporter.images import digits
+from exporter.images.embedded import DIGITS
 from exporter.pack.formats import pack
 from exporter.pack.request import PackRequest
 from exporter.pipeline import export_model
@@ -29,7 +29,7 @@ BATCH = 4
 def tensors(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Normalised digits to calibrate and to evaluate on."""
     path = tmp_path_factory.mktemp("data") / "digits.npz"
-    np.savez(path, input=digits.normalise(digits.splits()[1].images[:64]))
+    np.savez(path, input=DIGITS.normalise(DIGITS.splits()[1].images[:64]))
     return path
 
 

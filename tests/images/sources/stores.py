@@ -13,19 +13,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from exporter.images import digits
+from exporter.images.embedded import DIGITS
 
 ALL = tuple(range(40))
 
 
 def png(number: int) -> bytes:
     stream = io.BytesIO()
-    Image.fromarray(digits.splits()[1].images[number % 540]).convert("RGB").save(stream, "PNG")
+    Image.fromarray(DIGITS.splits()[1].images[number % 540]).convert("RGB").save(stream, "PNG")
     return stream.getvalue()
 
 
 def label(number: int) -> str:
-    return str(digits.splits()[1].labels[number % 540])
+    return str(DIGITS.splits()[1].labels[number % 540])
 
 
 def folder(uri: str, numbers: tuple[int, ...] = ALL, classes: bool = True) -> str:

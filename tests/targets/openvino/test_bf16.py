@@ -15,7 +15,7 @@ from exporter.builds.records import EngineRecord
 from exporter.builds.request import ExportRequest
 from exporter.commands.validate import validate_build
 from exporter.errors import BuildError, UsageError
-from exporter.images import digits
+from exporter.images.embedded import DIGITS
 from exporter.pack.formats import pack
 from exporter.pack.request import PackRequest
 from exporter.pipeline import export_model
@@ -94,7 +94,7 @@ def test_a_bundle_serves_it_where_the_cpu_has_bf16_and_refuses_elsewhere(
     build: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     packed = pack(PackRequest(build, out=tmp_path / "bundle"), Silent()).path
-    split = digits.splits()[1]
+    split = DIGITS.splits()[1]
     with load(packed) as engine:
         labels = engine(split.images[:16]).argmax(axis=1)
     assert np.mean(labels == split.labels[:16]) > 0.9

@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 
 from exporter.images.embedded import DIGITS, EMBEDDED, FASHION, EmbeddedData
+from exporter.images.samples import open_data
+from exporter.models.sources import define
+from exporter.progress import Silent
 
 DEBIANS = Path("/usr/share/datasets/fashion-mnist")
 SETS = [
@@ -30,6 +33,20 @@ def test_the_split_is_fixed_and_disjoint(
     unseen = {hashlib.sha256(image.tobytes()).hexdigest() for image in held_out.images}
     assert not seen & unseen
     assert (train.images[..., 0] == train.images[..., -1]).all()
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_a_model_calibrates_and_is_judged_on_its_own_images(name: str) -> None:
+    spec, own = define(name, progress=Silent()).spec, EMBEDDED[name]
+    data = open_data(spec, None)
+    splits = zip((data.calibration, data.evaluation), own.splits(), strict=True)
+    for samples, split in splits:
+        assert own.name in samples.source
+        assert (samples.labels == split.labels).all()
+        first = next(iter(samples.batches(3)))
+        assert np.array_equal(first, own.normalise(split.images[:3]))
+    other = define(name, "random", image_size=16, progress=Silent())
+    assert open_data(other.spec, None).evaluation.labels is None
 
 
 def test_the_digits_are_scikit_learns() -> None:

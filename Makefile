@@ -152,7 +152,7 @@ report: $(READY) ## Write the report of MODEL's build (or OUT) again
 doctor: $(READY) ## What this machine can build and run
 	@$(RUN) doctor $(ARGS)
 
-retrain: $(READY_DEV) ## Train MODEL (resnet20-digits, resnet20-fashion) again from its embedded data
+retrain: $(READY_DEV) ## Train MODEL, one of those inside the package, again from its embedded data
 	@$(BIN)/python -m exporter.models.embedded "$(or $(MODEL),resnet20-digits)" $(ARGS)
 
 docs: $(READY_DEV) ## This project's site, from the pages and the code, into build/site

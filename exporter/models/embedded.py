@@ -105,7 +105,8 @@ def main() -> int:
     if not arguments.replace:
         before = top1(name, embedded(name))
         near = abs(after - before) <= TOLERANCE + 1e-9
-        print(f"embedded weights: {before:.2%}; {'within' if near else 'NOT within'} {100 * TOLERANCE:g} points")  # noqa: T201
+        verdict = f"{'within' if near else 'NOT within'} {100 * TOLERANCE:g} points"
+        print(f"embedded weights: {before:.2%}; {verdict}")  # noqa: T201
         return 0 if near else 1
     from safetensors.torch import save_file
 

@@ -8,9 +8,11 @@ the model with its own instances and batching (the repository API takes a config
 single images at the times of an open load whether or not earlier ones are answered, and simulates
 the very same times.
 
-What a service's owner would measure of the server is measured for each layout first, without
-batches: an answer to one caller, and the most answers a second to many. Their differences to the
-engine's own are `--overhead-ms` and `--busy-overhead-ms`.
+What a service's owner would measure of the server is measured first at each point: an answer to one
+caller, and the most answers a second to many, which is the limit that loads are parts of. Their
+differences to the engine's own are `--overhead-ms` and `--busy-overhead-ms`; where the server
+answers more than the engine did when it was measured, the machine is faster now, and its calls are
+taken to be so.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -35,8 +37,8 @@ from exporter.capacity.service_times import ServiceTimes, service_times
 from exporter.disk.writing import write_whole
 from exporter.host import describe_host
 
-CALLERS: Final = 8
-"""Who ask the server again and again, for the most that it answers."""
+CALLERS: Final = 16
+"""Who ask the server again and again, for the most that it answers: two of the largest batches."""
 SETTLE: Final = 0.1
 """The part of the requests that is not counted."""
 
@@ -49,7 +51,7 @@ class Point:
     threads: int
     max_batch: int
     load: float
-    """Of the rate at which it saturates."""
+    """Of the most that the server answers."""
     arrivals: str = "poisson"
 
     @property
@@ -73,11 +75,22 @@ _COME: Final[dict[str, Arrivals]] = {"poisson": poisson, "bursts": bursts}
 
 
 @dataclass(frozen=True)
-class Added:
-    """What the server adds to an engine in one layout."""
+class Limits:
+    """What a server does at an operating point, besides a load."""
 
-    overhead_s: float
-    busy_overhead_s: float
+    alone_s: float
+    """An answer to one caller, without batches."""
+    most_per_s: float
+    """Answers to many."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is simulated."""
+
+    times: ServiceTimes
+    pace: float
+    server: Server
 
 
 @dataclass(frozen=True)
@@ -85,8 +98,11 @@ class Outcome:
     """A point, predicted and measured."""
 
     point: Point
+    most_per_s: float
     rate: float
     requests: int
+    pace: float
+    """Of the engine's calls against when they were measured, where they are faster; else 1."""
     overhead_ms: float
     busy_overhead_ms: float
     predicted_p50_ms: float
@@ -97,38 +113,53 @@ class Outcome:
     """The 99th percentile of how late requests left: the load generator's own fault."""
 
 
-def added(triton: Triton, times: ServiceTimes, seconds: float) -> Added:
-    """Measures what the server adds, without batches, asked by many for so long."""
-    layout = times.layout
-    triton.load(layout.processes, layout.threads)
+def limits(triton: Triton, point: Point, delay_s: float, seconds: float) -> Limits:
+    """Measures the server at a point, and leaves the model loaded for it."""
+    triton.load(point.processes, point.threads)
     alone_s = triton.alone_s()
-    most = triton.most_per_s(CALLERS, seconds)
-    return Added(
-        max(0.0, alone_s - float(np.median(times.alone[1]))),
-        max(0.0, times.instances / most - float(np.mean(times.busy[1]))),
+    triton.load(point.processes, point.threads, point.max_batch, point.preferred, delay_s)
+    return Limits(alone_s, triton.most_per_s(CALLERS, seconds))
+
+
+def served(times: ServiceTimes, found: Limits, point: Point, delay_s: float) -> Model:
+    """The engine and the server as the simulation takes them."""
+    pace = min(1.0, times.images_per_s(point.max_batch) / found.most_per_s)
+    paced = replace(
+        times,
+        alone={batch: pace * calls for batch, calls in times.alone.items()},
+        busy={batch: pace * calls for batch, calls in times.busy.items()},
     )
+    call_s = float(np.mean(paced.busy[point.max_batch])) / point.max_batch
+    server = Server(
+        point.max_batch,
+        point.preferred,
+        delay_s,
+        overhead_s=max(0.0, found.alone_s - float(np.median(paced.alone[1]))),
+        busy_overhead_s=max(0.0, times.instances / found.most_per_s - call_s),
+    )
+    return Model(paced, pace, server)
 
 
-def check(
-    triton: Triton, times: ServiceTimes, extra: Added, point: Point, seconds: float, seed: int
-) -> Outcome:
+def check(triton: Triton, times: ServiceTimes, point: Point, seconds: float, seed: int) -> Outcome:
     """Measures a point, and predicts it."""
     delay_s = float(np.median(times.alone[1])) if point.max_batch > 1 else 0.0
-    rate = point.load * times.images_per_s(point.max_batch, extra.busy_overhead_s)
-    triton.load(point.processes, point.threads, point.max_batch, point.preferred, delay_s)
-    triton.alone_s()  # its first calls are slower
+    found = limits(triton, point, delay_s, seconds / 2)
+    rate = point.load * found.most_per_s
     come = _COME[point.arrivals](rate, round(rate * seconds), np.random.default_rng(seed))
     waits, late = triton.send(come)
-    server = Server(point.max_batch, point.preferred, delay_s, **asdict(extra))
-    predicted = simulate(come, server, times, np.random.default_rng(seed + 1)).waits_s
+    model = served(times, found, point, delay_s)
+    random = np.random.default_rng(seed + 1)
+    predicted = simulate(come, model.server, model.times, random).waits_s
     predicted_p50, predicted_p99 = settled_ms(predicted)
     measured_p50, measured_p99 = settled_ms(waits)
     return Outcome(
         point,
+        found.most_per_s,
         rate,
         len(come),
-        1e3 * extra.overhead_s,
-        1e3 * extra.busy_overhead_s,
+        model.pace,
+        1e3 * model.server.overhead_s,
+        1e3 * model.server.busy_overhead_s,
         predicted_p50,
         measured_p50,
         predicted_p99,
@@ -165,12 +196,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if one.layout.streams == 1
     }
     triton = Triton(options.url, options.model)
-    extra = {layout: added(triton, times, options.seconds / 2) for layout, times in found.items()}
     outcomes = []
     print("processes threads batch load arrivals  images/s  p50 (predicted)  p99 (predicted)")  # noqa: T201
     for point in POINTS:
-        layout = (point.processes, point.threads)
-        one = check(triton, found[layout], extra[layout], point, options.seconds, options.seed)
+        times = found[point.processes, point.threads]
+        one = check(triton, times, point, options.seconds, options.seed)
         outcomes.append(one)
         print(_row(one), flush=True)  # noqa: T201
     if options.out:
@@ -195,7 +225,7 @@ def _row(one: Outcome) -> str:
     return (
         f"{point.processes:9} {point.threads:7} {point.max_batch:5} {point.load:4.0%} "
         f"{point.arrivals:8} {one.rate:9.1f}  {'  '.join(words)}  "
-        f"server {one.overhead_ms:.2f} ms, busy {one.busy_overhead_ms:.2f} ms, "
+        f"pace {one.pace:.3f}, overhead {one.overhead_ms:.2f}, busy {one.busy_overhead_ms:.2f}, "
         f"late {one.late_ms:.2f} ms"
     )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.capacity_check import Point, added, check
+from benchmarks.capacity_check import Limits, Point, check, served
 from benchmarks.triton_load import Triton
 from exporter.capacity.service_times import ServiceTimes
 from exporter.errors import InputError
@@ -45,13 +45,26 @@ def test_every_request_is_sent_when_it_is_due_and_answered(triton: Triton) -> No
 
 @pytest.mark.parametrize("largest", [1, 4])
 def test_an_operating_point_is_measured_and_predicted(triton: Triton, largest: int) -> None:
-    extra = added(triton, TIMES, seconds=1.0)
-    assert extra.overhead_s > 0
-    assert extra.busy_overhead_s > 0
-    outcome = check(triton, TIMES, extra, Point(2, 1, largest, load=0.2), seconds=0.5, seed=0)
-    assert outcome.requests == round(0.5 * outcome.rate) > 0
+    outcome = check(triton, TIMES, Point(2, 1, largest, load=0.2), seconds=1, seed=0)
+    assert outcome.requests == round(outcome.rate) > 0
+    assert outcome.pace == 1
+    assert outcome.overhead_ms > 0
+    assert outcome.busy_overhead_ms > 0
     assert 0 < outcome.measured_p50_ms <= outcome.measured_p99_ms
     assert 0 < outcome.predicted_p50_ms <= outcome.predicted_p99_ms
+
+
+def test_what_the_server_takes_is_what_its_limit_lacks() -> None:
+    model = served(TIMES, Limits(alone_s=3e-4, most_per_s=8e3), Point(2, 1, 1, 0.5), 0.0)
+    assert model.server.overhead_s == pytest.approx(2e-4)
+    assert model.times.images_per_s(1, model.server.busy_overhead_s) == pytest.approx(8e3)
+
+
+def test_a_server_beyond_the_engines_limit_is_on_a_faster_machine() -> None:
+    model = served(TIMES, Limits(alone_s=5e-5, most_per_s=40e3), Point(2, 1, 1, 0.5), 0.0)
+    assert model.pace == 0.5
+    assert model.server.busy_overhead_s == 0
+    assert model.times.images_per_s(1) == pytest.approx(40e3)
 
 
 def test_what_the_server_refuses_is_said(triton: Triton) -> None:

@@ -13,6 +13,9 @@ caller, and the most answers a second to many, which is the limit that loads are
 differences to the engine's own are `--overhead-ms` and `--busy-overhead-ms`; where the server
 answers more than the engine did when it was measured, the machine is faster now, and its calls are
 taken to be so.
+
+Where two instances fill both cores, Triton and the callers take turns with them, a slice of the
+scheduler at each step of a request. Beside one instance they have a core for themselves.
 """
 
 from __future__ import annotations
@@ -35,7 +38,9 @@ from exporter.capacity.arrivals import Arrivals, Floats, bursts, poisson
 from exporter.capacity.batcher import Server, simulate
 from exporter.capacity.service_times import ServiceTimes, service_times
 from exporter.disk.writing import write_whole
+from exporter.errors import InputError
 from exporter.host import describe_host
+from exporter.measure.throughput import Layout
 
 CALLERS: Final = 16
 """Who ask the server again and again, for the most that it answers: two of the largest batches."""
@@ -61,10 +66,12 @@ class Point:
 
 
 POINTS: Final = (
-    Point(1, 2, 1, 0.2),
-    Point(1, 2, 1, 0.7),
-    Point(1, 2, 8, 0.6),
-    Point(1, 2, 8, 0.95),
+    Point(1, 1, 1, 0.2),
+    Point(1, 1, 1, 0.7),
+    Point(1, 1, 8, 0.6),
+    Point(1, 1, 8, 0.95),
+    Point(1, 1, 1, 0.5, "bursts"),
+    Point(1, 1, 1, 1.1),
     Point(2, 1, 1, 0.5),
     Point(2, 1, 1, 0.85),
     Point(2, 1, 1, 0.5, "bursts"),
@@ -111,6 +118,21 @@ class Outcome:
     measured_p99_ms: float
     late_ms: float
     """The 99th percentile of how late requests left: the load generator's own fault."""
+
+
+def single_threaded(measured: Sequence[ServiceTimes]) -> dict[int, ServiceTimes]:
+    """By the number of instances: two of a thread each, and one of them beside an idle core.
+
+    Raises:
+        InputError: two processes of one thread were not measured: it was on other than two cores.
+    """
+    both = next((one for one in measured if one.layout == Layout(2, 1, 1)), None)
+    if both is None:
+        raise InputError(
+            "the points are for two instances of a thread each; measure with "
+            "`exporter benchmark --throughput --cores 2`"
+        )
+    return {1: ServiceTimes(Layout(1, 1, 1), both.alone, both.alone), 2: both}
 
 
 def limits(triton: Triton, point: Point, delay_s: float, seconds: float) -> Limits:
@@ -182,6 +204,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("model")
     parser.add_argument("--engine")
     parser.add_argument("--seconds", type=float, default=60, help="of each operating point")
+    parser.add_argument(
+        "--instances",
+        type=int,
+        nargs="+",
+        choices=(1, 2),
+        default=(1, 2),
+        help="Points with so many",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args(arguments)
@@ -190,17 +220,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(f"{options.build}: run `exporter benchmark --throughput` on it first")
     points = manifest.throughput.points
     engine = options.engine or max(points, key=lambda one: one.images_per_s).engine
-    found = {
-        (one.layout.processes, one.layout.threads): one
-        for one in service_times(point for point in points if point.engine == engine)
-        if one.layout.streams == 1
-    }
+    found = single_threaded(service_times(point for point in points if point.engine == engine))
     triton = Triton(options.url, options.model)
     outcomes = []
     print("processes threads batch load arrivals  images/s  p50 (predicted)  p99 (predicted)")  # noqa: T201
-    for point in POINTS:
-        times = found[point.processes, point.threads]
-        one = check(triton, times, point, options.seconds, options.seed)
+    for point in (one for one in POINTS if one.processes in options.instances):
+        one = check(triton, found[point.processes], point, options.seconds, options.seed)
         outcomes.append(one)
         print(_row(one), flush=True)  # noqa: T201
     if options.out:

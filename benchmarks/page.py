@@ -46,7 +46,8 @@ def page(folder: Path) -> str:
 def _suite(path: Path, found: Mapping[str, Any]) -> Iterator[str]:
     host, conditions = found["host"], found["conditions"]
     flags = [flag for flag in _FLAGS if flag in host["cpu_flags"]]
-    yield f"## {host['gpu'] or host['cpu']}, {found['date']}\n"
+    models = ", ".join(dict.fromkeys(row["model"] for row in found["engines"]))
+    yield f"## {host['gpu'] or host['cpu']}, {found['date']}: {models}\n"
     yield (
         f"{host['cpu']} ({', '.join(flags)}), {conditions['threads']} threads, "
         f"{conditions['rounds']} rounds; PyTorch {found['versions']['torch']}, ONNX Runtime "

@@ -6,10 +6,10 @@ import http.client
 import json
 import queue
 import statistics
-import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any, Final
@@ -166,19 +166,8 @@ class Triton:
 
 
 def _together(works: list[Callable[[], None]]) -> None:
-    """Each in a thread of its own; the first failure is raised once all have ended."""
-    failures: list[Exception] = []
-
-    def guarded(work: Callable[[], None]) -> None:
-        try:
-            work()
-        except Exception as error:  # raised again by the thread that waits
-            failures.append(error)
-
-    threads = [threading.Thread(target=guarded, args=(work,), daemon=True) for work in works]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
+    """Each in a thread of its own; a failure is raised once all have ended."""
+    with ThreadPoolExecutor(len(works)) as pool:
+        running = [pool.submit(work) for work in works]
+    for one in running:
+        one.result()

@@ -11,11 +11,12 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from exporter.artifact import Precision
-from exporter.passes.blocks import GraphFacts, ResidualBlock, Shortcut
+from exporter.passes.blocks import GraphFacts
 from exporter.prove.certificate import Receipt
 from exporter.prove.receipt import make_receipt
 from exporter.targets import Array
 from exporter.targets.ort.cpu import OrtCpu
+from tests.prove.kernel_lists import facts as facts_of
 
 CONVS = 6  # stem, two in each block, one projection
 BLOCKS = ("layer1.0", "layer2.0")
@@ -162,18 +163,7 @@ class Network:
 
 
 def facts() -> GraphFacts:
-    blocks = [
-        ResidualBlock(
-            name=name,
-            add=f"{name}.add",
-            shortcut=Shortcut.IDENTITY,
-            input="",
-            output=f"{name}.relu_1",
-            nodes=(),
-        )
-        for name in BLOCKS
-    ]
-    return GraphFacts(convs=CONVS, batchnorms_folded=CONVS, blocks=tuple(blocks))
+    return facts_of(*BLOCKS, convs=CONVS)
 
 
 def receipt(engine: Path, precision: Precision, kept: tuple[str, ...] = ()) -> Receipt:

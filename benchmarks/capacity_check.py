@@ -1,6 +1,6 @@
 """What `exporter capacity` predicts beside what a Triton server on this machine does.
 
-    python -m benchmarks.capacity_check BUILD URL MODEL [--engine ID] [--seconds 60] [--out FILE]
+    python -m benchmarks.capacity_check BUILD URL MODEL [--engine ID] [--seconds 30] [--rounds 5]
 
 BUILD was measured with `exporter benchmark --throughput`; URL is a server with model control mode
 `explicit` that has MODEL, packed from that build with `--format triton`. Each operating point loads
@@ -8,11 +8,16 @@ the model with its own instances and batching (the repository API takes a config
 single images at the times of an open load whether or not earlier ones are answered, and simulates
 the very same times.
 
-What a service's owner would measure of the server is measured first at each point: an answer to one
-caller, and the most answers a second to many, which is the limit that loads are parts of. Their
+What a service's owner would measure of the server is measured right before each load: an answer to
+one caller, and the most answers a second to many, which is the limit that loads are parts of. Their
 differences to the engine's own are `--overhead-ms` and `--busy-overhead-ms`; where the server
 answers more than the engine did when it was measured, the machine is faster now, and its calls are
 taken to be so.
+
+Every point is measured in each round, with arrivals of its own; what counts is the median of the
+rounds, of p50 and p99 and of the ratio of what was predicted to what was measured. A machine that
+stands still for the fifth of a second, as those of a shared host do, moves the p99 of half a minute
+to three times itself, and one round's is not the median's.
 
 Where two instances fill both cores, Triton and the callers take turns with them, a slice of the
 scheduler at each step of a request. Beside one instance they have a core for themselves.
@@ -22,7 +27,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+import statistics
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -102,9 +108,10 @@ class Model:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A point, predicted and measured."""
+    """A point in a round, predicted and measured."""
 
     point: Point
+    round: int
     most_per_s: float
     rate: float
     requests: int
@@ -118,6 +125,20 @@ class Outcome:
     measured_p99_ms: float
     late_ms: float
     """The 99th percentile of how late requests left: the load generator's own fault."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A point over its rounds: medians of the waits, and of a round's predicted to its measured."""
+
+    point: Point
+    rate: float
+    predicted_p50_ms: float
+    measured_p50_ms: float
+    p50_ratio: float
+    predicted_p99_ms: float
+    measured_p99_ms: float
+    p99_ratio: float
 
 
 def single_threaded(measured: Sequence[ServiceTimes]) -> dict[int, ServiceTimes]:
@@ -162,20 +183,23 @@ def served(times: ServiceTimes, found: Limits, point: Point, delay_s: float) -> 
     return Model(paced, pace, server)
 
 
-def check(triton: Triton, times: ServiceTimes, point: Point, seconds: float, seed: int) -> Outcome:
-    """Measures a point, and predicts it."""
+def check(
+    triton: Triton, times: ServiceTimes, point: Point, seconds: float, number: int
+) -> Outcome:
+    """Measures a point in the round of this number, the seed of its arrivals, and predicts it."""
     delay_s = float(np.median(times.alone[1])) if point.max_batch > 1 else 0.0
     found = limits(triton, point, delay_s, seconds / 2)
     rate = point.load * found.most_per_s
-    come = _COME[point.arrivals](rate, round(rate * seconds), np.random.default_rng(seed))
+    come = _COME[point.arrivals](rate, round(rate * seconds), np.random.default_rng(number))
     waits, late = triton.send(come)
     model = served(times, found, point, delay_s)
-    random = np.random.default_rng(seed + 1)
+    random = np.random.default_rng([number, 1])
     predicted = simulate(come, model.server, model.times, random).waits_s
     predicted_p50, predicted_p99 = settled_ms(predicted)
     measured_p50, measured_p99 = settled_ms(waits)
     return Outcome(
         point,
+        number,
         found.most_per_s,
         rate,
         len(come),
@@ -187,6 +211,24 @@ def check(triton: Triton, times: ServiceTimes, point: Point, seconds: float, see
         predicted_p99,
         measured_p99,
         1e3 * float(np.percentile(late, 99)),
+    )
+
+
+def summary(rounds: Sequence[Outcome]) -> Summary:
+    """A point's medians."""
+
+    def median(of: Callable[[Outcome], float]) -> float:
+        return statistics.median(map(of, rounds))
+
+    return Summary(
+        point=rounds[0].point,
+        rate=median(lambda one: one.rate),
+        predicted_p50_ms=median(lambda one: one.predicted_p50_ms),
+        measured_p50_ms=median(lambda one: one.measured_p50_ms),
+        p50_ratio=median(lambda one: one.predicted_p50_ms / one.measured_p50_ms),
+        predicted_p99_ms=median(lambda one: one.predicted_p99_ms),
+        measured_p99_ms=median(lambda one: one.measured_p99_ms),
+        p99_ratio=median(lambda one: one.predicted_p99_ms / one.measured_p99_ms),
     )
 
 
@@ -203,7 +245,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("url")
     parser.add_argument("model")
     parser.add_argument("--engine")
-    parser.add_argument("--seconds", type=float, default=60, help="of each operating point")
+    parser.add_argument("--seconds", type=float, default=30, help="of each load")
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
         "--instances",
         type=int,
@@ -212,7 +255,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         default=(1, 2),
         help="Points with so many",
     )
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args(arguments)
     manifest = manifests.read(find_build(options.build))
@@ -223,11 +265,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     found = single_threaded(service_times(point for point in points if point.engine == engine))
     triton = Triton(options.url, options.model)
     outcomes = []
-    print("processes threads batch load arrivals  images/s  p50 (predicted)  p99 (predicted)")  # noqa: T201
-    for point in (one for one in POINTS if one.processes in options.instances):
-        one = check(triton, found[point.processes], point, options.seconds, options.seed)
-        outcomes.append(one)
-        print(_row(one), flush=True)  # noqa: T201
+    asked = [point for point in POINTS if point.processes in options.instances]
+    for number in range(options.rounds):
+        for point in asked:
+            one = check(triton, found[point.processes], point, options.seconds, number)
+            outcomes.append(one)
+            print(_row(one), flush=True)  # noqa: T201
+    summaries = [summary([one for one in outcomes if one.point == point]) for point in asked]
+    print("\n".join(["medians", *map(_summary_row, summaries)]))  # noqa: T201
     if options.out:
         raw = {
             "kind": "capacity-check",
@@ -235,23 +280,39 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "engine": engine,
             "seconds": options.seconds,
             "host": plain(describe_host()),
-            "points": [asdict(one) for one in outcomes],
+            "points": [asdict(one) for one in summaries],
+            "rounds": [asdict(one) for one in outcomes],
         }
         write_whole(options.out, json.dumps(raw, indent=1) + "\n")
 
 
+def _words(point: Point) -> str:
+    return (
+        f"{point.processes} x {point.threads} thread, batch {point.max_batch}, "
+        f"{point.load:4.0%} {point.arrivals:8}"
+    )
+
+
 def _row(one: Outcome) -> str:
-    point = one.point
     pairs = (
         (one.measured_p50_ms, one.predicted_p50_ms),
         (one.measured_p99_ms, one.predicted_p99_ms),
     )
-    words = [f"{seen:6.1f} ({said:6.1f}, {said / seen - 1:+.0%})" for seen, said in pairs]
+    waits = [f"{seen:6.1f} (predicted {said:6.1f}, {said / seen - 1:+.0%})" for seen, said in pairs]
     return (
-        f"{point.processes:9} {point.threads:7} {point.max_batch:5} {point.load:4.0%} "
-        f"{point.arrivals:8} {one.rate:9.1f}  {'  '.join(words)}  "
+        f"{one.round} {_words(one.point)} {one.rate:6.1f}/s  p50 {waits[0]}  p99 {waits[1]}  "
         f"pace {one.pace:.3f}, overhead {one.overhead_ms:.2f}, busy {one.busy_overhead_ms:.2f}, "
         f"late {one.late_ms:.2f} ms"
+    )
+
+
+def _summary_row(one: Summary) -> str:
+    return (
+        f"{_words(one.point)} {one.rate:6.1f}/s  "
+        f"p50 {one.measured_p50_ms:6.1f} (predicted {one.predicted_p50_ms:6.1f}, "
+        f"{one.p50_ratio - 1:+.0%})  "
+        f"p99 {one.measured_p99_ms:6.1f} (predicted {one.predicted_p99_ms:6.1f}, "
+        f"{one.p99_ratio - 1:+.0%})"
     )
 
 

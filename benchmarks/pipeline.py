@@ -38,7 +38,7 @@ from benchmarks.jpegs import make_jpegs
 from benchmarks.machine import snapshot
 from exporter import host
 from exporter.artifact import ModelSpec, Preprocessing
-from exporter.cluster.here import run_here
+from exporter.cluster.here import answers
 from exporter.cluster.job import BATCH, Job
 from exporter.commands.evaluate import EvaluateJob
 from exporter.commands.gated_engines import opened_subject
@@ -72,7 +72,7 @@ class DecodeJob:
     spec: ModelSpec
 
     @contextmanager
-    def opened(self) -> Iterator[Callable[[tuple[Encoded, ...]], int]]:
+    def opened(self, workers: int) -> Iterator[Callable[[tuple[Encoded, ...]], int]]:  # noqa: ARG002
         """Nothing is loaded."""
         yield self._decode
 
@@ -95,9 +95,9 @@ class EngineJob:
     batch: Any
 
     @contextmanager
-    def opened(self) -> Iterator[Callable[[tuple[Encoded, ...]], int]]:
+    def opened(self, workers: int) -> Iterator[Callable[[tuple[Encoded, ...]], int]]:
         """The engine on one thread, and the reference."""
-        with opened_subject(self.build, (self.engine,), 1) as subject:
+        with opened_subject(self.build, (self.engine,), 1, workers) as subject:
             asked = list(subject.engines.values())
             asked += [subject.answers_of_reference] if self.with_reference else []
 
@@ -107,24 +107,10 @@ class EngineJob:
             yield answer
 
 
-class Kept:
-    """A job whose workers are opened once, for many runs."""
-
-    def __init__(self, job: Job[Any], workers: int, stack: ExitStack) -> None:
-        self._idle = [stack.enter_context(job.opened()) for _ in range(workers)]
-
-    @contextmanager
-    def opened(self) -> Iterator[Callable[[tuple[Encoded, ...]], Any]]:
-        """One of those that are open."""
-        worker = self._idle.pop()
-        yield worker
-        self._idle.append(worker)
-
-
-def timed(job: Job[Any], source: Source, workers: int) -> float:
+def timed(work: Callable[[tuple[Encoded, ...]], Any], source: Source, workers: int) -> float:
     """Seconds that it takes for all pictures."""
     start = time.perf_counter()
-    for _ in run_here(job, list(enumerate(source.parts)), workers, lambda _count: None):
+    for _ in answers(work, list(enumerate(source.parts)), workers, lambda _count: None):
         pass
     return time.perf_counter() - start
 
@@ -184,18 +170,16 @@ def measure(build: Path, engine: str, paths: Sequence[Path], rounds: int, seed: 
     module = define(spec.source, "random", progress=Silent()).module
     batch = np.stack([read_picture(path, contract, spec) for path in paths[:BATCH]])
     with ExitStack() as stack:
-        kept = {
-            name: Kept(job, workers, stack)
-            for name, job in (
-                ("decode", DecodeJob(contract, spec)),
-                ("engine", EngineJob(build, engine, False, batch)),
-                ("evaluate", EvaluateJob(build, (engine,), 1, False, None)),
-                ("engines", EngineJob(build, engine, True, batch)),
-                ("paired", EvaluateJob(build, (engine,), 1, True, None)),
-            )
-        }
+        jobs: tuple[tuple[str, Job[Any]], ...] = (
+            ("decode", DecodeJob(contract, spec)),
+            ("engine", EngineJob(build, engine, False, batch)),
+            ("evaluate", EvaluateJob(build, (engine,), 1, False, None)),
+            ("engines", EngineJob(build, engine, True, batch)),
+            ("paired", EvaluateJob(build, (engine,), 1, True, None)),
+        )
         ways: dict[str, Callable[[], float]] = {
-            name: partial(timed, job, source, workers) for name, job in kept.items()
+            name: partial(timed, stack.enter_context(job.opened(workers)), source, workers)
+            for name, job in jobs
         }
         pictures = Pictures(paths, contract, spec)
         ways["dataloader"] = partial(dataloader, module, pictures, workers)

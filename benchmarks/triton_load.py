@@ -11,7 +11,6 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from functools import partial
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -76,18 +75,29 @@ class Triton:
         return statistics.median(taken[_ALONE // 4 :])
 
     def most_per_s(self, callers: int, seconds: float) -> float:
-        """Answers a second to so many callers, each of whom asks again once it is answered."""
-        answered = [0] * callers
-        end = time.perf_counter() + _SETTLE_S + seconds
+        """Answers a second to so many callers, each of whom asks again once it is answered.
 
-        def work(number: int) -> None:
+        The slope of a line through the moments of the answers: those of a batch come together, and
+        to count them between two moments would be a whole batch wrong.
+        """
+        answered: list[float] = []
+        begin = time.perf_counter() + _SETTLE_S
+        end = begin + seconds
+
+        def work() -> None:
             with self._connected() as connection:
-                while (now := time.perf_counter()) < end:
+                while time.perf_counter() < end:
                     self._ask(connection)
-                    answered[number] += end - seconds <= now
+                    answered.append(time.perf_counter())
 
-        _together([partial(work, number) for number in range(callers)])
-        return sum(answered) / seconds
+        _together([work] * callers)
+        moments = np.array(sorted(one for one in answered if begin <= one < end))
+        if len(moments) < 2:
+            raise InputError(
+                f"{self._model} gave {len(moments)} answers in {seconds:g} s: too few to tell a "
+                "rate; measure longer"
+            )
+        return float(np.polyfit(moments - begin, np.arange(len(moments)), 1)[0])
 
     def send(self, times: Floats) -> tuple[Floats, Floats]:
         """Sends a request at each time, whether or not earlier ones are answered.

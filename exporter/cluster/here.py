@@ -1,16 +1,15 @@
 """On this machine: threads that decode and compute, each with an engine of its own.
 
-One thread reads ahead, as far as there is work in hand. Pillow and the runtimes let go of Python's
-lock, so whatever is to be done next, decoding or computing, all cores do it.
+Those of a GPU share one, which is loaded once. One thread reads ahead, as far as there is work in
+hand. Pillow and the runtimes let go of Python's lock, so whatever is to be done next, decoding or
+computing, all cores do it.
 """
 
 from __future__ import annotations
 
-import queue
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
 from typing import Final, TypeVar
 
 from exporter.cluster.job import BATCH, Job
@@ -27,36 +26,36 @@ def run_here(
     job: Job[R], parts: Sequence[tuple[int, Part]], workers: int, advance: Advance
 ) -> Iterator[tuple[int, list[R]]]:
     """What the job answers to each numbered part's batches, in order."""
-    answers: list[R] = []
+    with job.opened(workers) as work:
+        yield from answers(work, parts, workers, advance)
+
+
+def answers(
+    work: Callable[[tuple[Encoded, ...]], R],
+    parts: Sequence[tuple[int, Part]],
+    workers: int,
+    advance: Advance,
+) -> Iterator[tuple[int, list[R]]]:
+    """The same of a job that is open for so many workers."""
+    of_part: list[R] = []
     number: int | None = None
-    for at, count, answer in _answers(job, parts, workers):
+    for at, count, answer in _each(work, parts, workers):
         if number is not None and at != number:
-            yield number, answers
-            answers = []
+            yield number, of_part
+            of_part = []
         number = at
-        answers.append(answer)
+        of_part.append(answer)
         advance(count)
     if number is not None:
-        yield number, answers
+        yield number, of_part
 
 
-def _answers(
-    job: Job[R], parts: Sequence[tuple[int, Part]], workers: int
+def _each(
+    work: Callable[[tuple[Encoded, ...]], R], parts: Sequence[tuple[int, Part]], workers: int
 ) -> Iterator[tuple[int, int, R]]:
     """(part, pictures, answer) of each batch, in order."""
-    idle: queue.SimpleQueue[Callable[[tuple[Encoded, ...]], R]] = queue.SimpleQueue()
-
-    def work(batch: tuple[Encoded, ...]) -> R:
-        worker = idle.get()
+    with ThreadPoolExecutor(workers) as pool:
         try:
-            return worker(batch)
-        finally:
-            idle.put(worker)
-
-    with ExitStack() as stack, ThreadPoolExecutor(workers) as pool:
-        try:
-            for worker in pool.map(lambda _: stack.enter_context(job.opened()), range(workers)):
-                idle.put(worker)
             in_hand: deque[tuple[int, int, Future[R]]] = deque()
             for number, part in parts:
                 for batch in batches(part, BATCH):

@@ -18,8 +18,8 @@ sums of floats depend on both."""
 class Job(Protocol[R_co]):
     """It travels to other processes as it is."""
 
-    def opened(self) -> AbstractContextManager[Callable[[tuple[Encoded, ...]], R_co]]:
-        """What answers a batch of pictures, as long as it is open; for one thread at a time.
+    def opened(self, workers: int) -> AbstractContextManager[Callable[[tuple[Encoded, ...]], R_co]]:
+        """What answers a batch of pictures, as long as it is open; for so many threads at a time.
 
         Raises:
             exporter.errors.ExporterError: an engine does not load, or does not prove itself.
@@ -32,5 +32,9 @@ class PlacedJob(Job[R_co], Protocol[R_co]):
 
     @property
     def on_gpu(self) -> bool:
-        """Whether what it opens computes on a GPU: it has one for itself then."""
+        """Whether what it opens computes on a GPU.
+
+        It has one for itself then and is loaded once: its threads decode side by side and ask it
+        in turn.
+        """
         ...

@@ -41,6 +41,19 @@ class Share:
         return min(room, int(node.gpus) // self.gpus) if self.gpus else room
 
 
+def share_of(nodes: Sequence[RayNode], threads: int, *, on_gpu: bool) -> Share:
+    """A worker's share, whose batches are of so many threads: their cores.
+
+    An engine of a GPU has that and its part of its node's cores, which decode for it: as many
+    everywhere, so what the least of the nodes with a GPU has for each.
+    """
+    if not on_gpu:
+        return Share(threads)
+    parts = [int(node.cpus // node.gpus) for node in nodes if node.gpus >= 1]
+    enough = [cores // threads * threads for cores in parts if cores >= threads]
+    return Share(min(enough, default=threads), gpus=1)
+
+
 def living_nodes(ray: Any) -> tuple[RayNode, ...]:
     """Every node of the cluster that is there and has cores to give."""
     found = []

@@ -12,10 +12,11 @@ from contextlib import ExitStack
 from typing import Any, Final, Protocol, TypeVar
 
 from exporter.cluster.connection import connected
-from exporter.cluster.job import BATCH, PlacedJob
-from exporter.cluster.nodes import Share, living_nodes, slots_of
+from exporter.cluster.here import answers
+from exporter.cluster.job import PlacedJob
+from exporter.cluster.nodes import living_nodes, share_of, slots_of
 from exporter.errors import ExporterError, UsageError
-from exporter.images.sources.source import Part, batches
+from exporter.images.sources.source import Part
 from exporter.progress import Advance
 from exporter.runtime.errors import reason_of
 
@@ -31,7 +32,7 @@ class Wanted(Protocol):
 
     @property
     def threads(self) -> int:
-        """Cores of an actor."""
+        """Cores of a batch: of an actor, which has several batches in hand on a GPU alone."""
         ...
 
     @property
@@ -46,15 +47,16 @@ class Actor:
     An error of ours is an answer: what is raised, Ray would wrap.
     """
 
-    def __init__(self, job: PlacedJob[Any]) -> None:
+    def __init__(self, job: PlacedJob[Any], workers: int) -> None:
         self._job = job
+        self._workers = workers
         self._stack = ExitStack()
         self._work: Any = None
 
     def ready(self) -> ExporterError | None:
         """Loads the engine; why it does not load here, and which machine that is."""
         try:
-            self._work = self._stack.enter_context(self._job.opened())
+            self._work = self._stack.enter_context(self._job.opened(self._workers))
         except ExporterError as error:
             error.args = (f"{platform.node()}: {error}",)
             return error
@@ -62,14 +64,12 @@ class Actor:
 
     def answer(self, part: Part) -> tuple[int, list[Any]] | ExporterError:
         """How many pictures the part has, and what the job answers to each batch."""
-        count, answers = 0, []
+        counts: list[int] = []
         try:
-            for batch in batches(part, BATCH):
-                answers.append(self._work(batch))
-                count += len(batch)
+            found = list(answers(self._work, [(0, part)], self._workers, counts.append))
         except ExporterError as error:
             return error
-        return count, answers
+        return sum(counts), found[0][1] if found else []
 
 
 def run_on(
@@ -102,12 +102,14 @@ def _shared_out(
     kept = ray.put(job)
     # No restarts: what was lost is given to whoever is free, and told.
     # Of several GPUs an actor sees its own alone: Ray sets CUDA_VISIBLE_DEVICES.
-    share = Share(wanted.threads, int(job.on_gpu))
-    slots = slots_of(living_nodes(ray), share, wanted.workers)
+    nodes = living_nodes(ray)
+    share = share_of(nodes, wanted.threads, on_gpu=job.on_gpu)
+    slots = slots_of(nodes, share, wanted.workers)
     make = ray.remote(
         max_restarts=0, max_task_retries=0, num_cpus=share.cores, num_gpus=share.gpus
     )(Actor)
-    actors = {make.remote(kept) for _ in range(min(len(parts), slots))}
+    workers = share.cores // wanted.threads
+    actors = {make.remote(kept, workers) for _ in range(min(len(parts), slots))}
     waiting = list(reversed(parts))
     # An actor gets a part once it is ready: it may wait for room on the cluster for ever.
     asked: dict[Any, tuple[Any, tuple[int, Part] | None]] = {

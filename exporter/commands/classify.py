@@ -9,24 +9,25 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 
 from exporter.builds.codec import json_text
 from exporter.builds.dataset_request import ClassifyRequest
 from exporter.builds.option import narrowed, refuse_unusable
+from exporter.cluster.in_turn import made_in_turn
 from exporter.commands.calls import ClassifyCall, shown, takes
 from exporter.commands.dataset import answered, pictures_of
 from exporter.disk.writing import whole_file, write_whole
 from exporter.errors import InputError, MissingDependencyError, UsageError, install_command
 from exporter.images.sources.source import Encoded, Source, Unread
 from exporter.progress import Progress
-from exporter.runtime import Engine, load
+from exporter.runtime import Engine, Prediction, load
 from exporter.runtime.bundle_files import BundleFiles
 from exporter.runtime.description import EngineEntry
 from exporter.runtime.errors import ServingError
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     import os
 
     from rich.console import Console
+
+Images: TypeAlias = np.ndarray[Any, Any]
+Predict: TypeAlias = Callable[[Images], list[list[Prediction]]]
 
 SHARD: Final = 64
 """Parts of one file: 4,096 pictures, where they are files of their own."""
@@ -89,17 +93,25 @@ class ClassifyJob:
     on_gpu: bool
 
     @contextmanager
-    def opened(self) -> Iterator[Callable[[tuple[Encoded, ...]], list[Row]]]:
-        """The engine."""
-        try:
-            engine = load(self.bundle, engine=self.engine, threads=self.threads)
-        except ServingError as error:
-            raise InputError(str(error)) from None
-        with engine:
-            yield lambda batch: self._rows(engine, batch)
+    def opened(self, workers: int) -> Iterator[Callable[[tuple[Encoded, ...]], list[Row]]]:
+        """The engine: once for each worker, on a GPU for all."""
+        with ExitStack() as stack:
+            loaded: list[Engine] = []
 
-    def _rows(self, engine: Engine, batch: Sequence[Encoded]) -> list[Row]:
-        images: list[np.ndarray[Any, Any]] = []
+            def make() -> Predict:
+                engine = load(self.bundle, engine=self.engine, threads=self.threads)
+                loaded.append(stack.enter_context(engine))
+                return lambda images: engine.predict(images, max(2, self.top))
+
+            try:
+                predict = made_in_turn(make, 1 if self.on_gpu else workers)
+            except ServingError as error:
+                raise InputError(str(error)) from None
+            like = loaded[0]
+            yield lambda batch: self._rows(like, predict, batch)
+
+    def _rows(self, engine: Engine, predict: Predict, batch: Sequence[Encoded]) -> list[Row]:
+        images: list[Images] = []
         errors: list[str | None] = []
         for one in batch:
             try:
@@ -111,7 +123,7 @@ class ClassifyJob:
                 errors.append(None)
             except ServingError as error:
                 errors.append(str(error).strip())
-        found = iter(engine.predict(np.stack(images), max(2, self.top)) if images else [])
+        found = iter(predict(np.stack(images)) if images else [])
         rows = []
         for one, reason in zip(batch, errors, strict=True):
             if reason is not None:

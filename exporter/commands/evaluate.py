@@ -105,14 +105,14 @@ class EvaluateJob:
     on_gpu: bool = False
 
     @contextmanager
-    def opened(self) -> Iterator[Callable[[tuple[Encoded, ...]], Tally]]:
+    def opened(self, workers: int) -> Iterator[Callable[[tuple[Encoded, ...]], Tally]]:
         """The engines, the reference proved.
 
         Raises:
             UsageError: one of them does not run here, or the reference is another: a sum with what
                 other machines answer would be of neither.
         """
-        with opened_subject(self.build, self.engines, self.threads) as subject:
+        with opened_subject(self.build, self.engines, self.threads, workers) as subject:
             self._check(subject)
             engines = {name: subject.engines[name] for name in self.engines}
             asked = replace(subject, engines=engines)

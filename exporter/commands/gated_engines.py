@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from exporter.artifact import ModelSpec, Precision, Skipped
 from exporter.builds import manifest as manifests
 from exporter.builds.folder import BuildFolder, find_build, sha256_of
 from exporter.builds.records import EngineRecord, Manifest
+from exporter.cluster.in_turn import made_in_turn
 from exporter.errors import (
     BuildError,
     ExporterError,
@@ -34,7 +36,7 @@ from exporter.prove.reference import BATCH, Reference, as_written, read_goldens,
 from exporter.runtime import Engine, ServingError, load
 from exporter.runtime.bundle_files import SUMS, BundleFiles
 from exporter.runtime.description import LABELS, MANIFEST
-from exporter.targets import get_target, why_not_here
+from exporter.targets import MachineKind, device_of, get_target, why_not_here
 
 if TYPE_CHECKING:
     from exporter.prove.distance import Array, Floats
@@ -75,8 +77,12 @@ def _closed(_: Array) -> Floats:
 
 
 @contextmanager
-def opened_subject(given: Path, wanted: Sequence[str], threads: int | None) -> Iterator[Subject]:
+def opened_subject(
+    given: Path, wanted: Sequence[str], threads: int | None, workers: int = 1
+) -> Iterator[Subject]:
     """The build or the bundle, its engines loaded for as long as it is asked.
+
+    Each is loaded for so many threads that ask at a time; those of a GPU once.
 
     Raises:
         UsageError: an engine that is not there, or a network without scores of classes.
@@ -86,12 +92,14 @@ def opened_subject(given: Path, wanted: Sequence[str], threads: int | None) -> I
     threads = threads or host.usable_threads()
     with ExitStack() as stack:
         if given.is_file() or (given / SUMS).is_file():
-            yield _bundle(given, wanted, threads, stack)
+            yield _bundle(given, wanted, threads, workers, stack)
         else:
-            yield _build(find_build(given), wanted, threads, stack)
+            yield _build(find_build(given), wanted, threads, workers, stack)
 
 
-def _build(folder: Path, wanted: Sequence[str], threads: int, stack: ExitStack) -> Subject:
+def _build(
+    folder: Path, wanted: Sequence[str], threads: int, workers: int, stack: ExitStack
+) -> Subject:
     manifest = manifests.read(folder)
     model = manifest.model
     place = _scores(model)
@@ -99,7 +107,8 @@ def _build(folder: Path, wanted: Sequence[str], threads: int, stack: ExitStack) 
     files = BuildFolder(folder, model.name)
     goldens = read_goldens(files.golden, model)
     _, columns, golden_scores = list(goldens.each())[place]
-    reference = _graph(files.portable_path(Precision.FP32), manifest, goldens, threads)
+    graph = partial(_graph, files.portable_path(Precision.FP32), manifest, goldens, threads)
+    reference = made_in_turn(graph, workers)
     count = golden_scores.outputs.shape[1]
     named = class_names(model.weights.classes) if model.weights.classes else ()
     engines: dict[str, Scores] = {}
@@ -115,12 +124,11 @@ def _build(folder: Path, wanted: Sequence[str], threads: int, stack: ExitStack) 
             not_here[engine.id] = reason
             continue
         _check_files(folder, engine)
+        rows = partial(_rows, folder, engine, goldens, threads, stack)
         try:
-            session = get_target(engine.target).open(folder / engine.path, threads)
+            engines[engine.id] = scores(made_in_turn(rows, _loads(engine, workers)))
         except BuildError as error:
             broken[engine.id] = str(error)
-            continue
-        engines[engine.id] = scores(rows_from(stack.enter_context(session), goldens))
     return Subject(
         manifest=manifest,
         folder=folder,
@@ -133,6 +141,13 @@ def _build(folder: Path, wanted: Sequence[str], threads: int, stack: ExitStack) 
         broken=broken,
         batch=goldens.fixed_batch or BATCH,
     )
+
+
+def _rows(
+    folder: Path, engine: EngineRecord, goldens: Reference, threads: int, stack: ExitStack
+) -> Callable[[Array], Array]:
+    session = get_target(engine.target).open(folder / engine.path, threads)
+    return rows_from(stack.enter_context(session), goldens)
 
 
 def _graph(
@@ -162,7 +177,9 @@ def _graph(
     return run
 
 
-def _bundle(given: Path, wanted: Sequence[str], threads: int, stack: ExitStack) -> Subject:
+def _bundle(
+    given: Path, wanted: Sequence[str], threads: int, workers: int, stack: ExitStack
+) -> Subject:
     try:
         files = BundleFiles(given)
         classes = tuple(files.read(LABELS).decode("utf-8").splitlines())
@@ -184,6 +201,14 @@ def _bundle(given: Path, wanted: Sequence[str], threads: int, stack: ExitStack) 
             f"{given} holds no FP32 engine that runs here, and the others have nothing to be "
             "compared with; pack one with them, or gate the build"
         )
+
+    def served(engine: EngineRecord) -> Scores:
+        def answers() -> Scores:
+            loaded = load(given, engine=engine.id, threads=threads)
+            return _served(stack.enter_context(loaded), name)
+
+        return made_in_turn(answers, _loads(engine, workers))
+
     others = [one for one in manifest.engines if one is not float32]
     for engine in _named(others, wanted):
         reason = _why_not(engine)
@@ -191,13 +216,11 @@ def _bundle(given: Path, wanted: Sequence[str], threads: int, stack: ExitStack) 
             not_here[engine.id] = reason
             continue
         try:
-            loaded = stack.enter_context(load(given, engine=engine.id, threads=threads))
+            engines[engine.id] = served(engine)
         except ServingError as error:
             broken[engine.id] = str(error)
-            continue
-        engines[engine.id] = _served(loaded, name)
     try:
-        reference = stack.enter_context(load(given, engine=float32.id, threads=threads))
+        reference = served(float32)
     except ServingError as error:
         raise NotReproducedError(f"the reference {float32.id} does not load: {error}") from None
     own = float32.parity
@@ -207,7 +230,7 @@ def _bundle(given: Path, wanted: Sequence[str], threads: int, stack: ExitStack) 
         classes=classes,
         reference=f"{float32.id} of the bundle",
         near_tie=0.0 if isinstance(own, Skipped) else 2 * own.max_abs,
-        answers_of_reference=_served(reference, name),
+        answers_of_reference=reference,
         engines=engines,
         not_here=not_here,
         broken=broken,
@@ -226,6 +249,11 @@ def _served(engine: Engine, output: str) -> Scores:
         return np.asarray(scores, np.float64)
 
     return run
+
+
+def _loads(engine: EngineRecord, workers: int) -> int:
+    """How often it is loaded for so many threads: a GPU is asked by one at a time."""
+    return 1 if device_of(engine.target) is MachineKind.GPU else workers
 
 
 def _scores(model: ModelSpec) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.jpegs import make_jpegs
-from benchmarks.pipeline import DecodeJob, Kept, summary, timed
+from benchmarks.pipeline import DecodeJob, summary, timed
 from exporter.artifact import Interpolation, Preprocessing
 from exporter.images.sources.opening import open_source
 from exporter.models.sources import define
@@ -42,7 +41,5 @@ def test_pictures_are_made_once_and_decoded(tmp_path: Path) -> None:
     spec = define("resnet20-digits", "auto", progress=Silent()).spec
     assert isinstance(spec.preprocessing, Preprocessing)
     contract = replace(spec.preprocessing, resize=32, interpolation=Interpolation.BILINEAR)
-    with ExitStack() as stack:
-        job = Kept(DecodeJob(contract, spec), 1, stack)
-        assert timed(job, open_source(str(tmp_path / "a")), 1) > 0
-        assert timed(job, open_source(str(tmp_path / "a")), 1) > 0
+    with DecodeJob(contract, spec).opened(1) as work:
+        assert timed(work, open_source(str(tmp_path / "a")), 1) > 0

@@ -32,25 +32,29 @@ from tests.packed import copy_of, digits_bundle, edit_manifest, edited_build, on
 pytestmark = pytest.mark.ray
 
 
+Place = tuple[str, str | None, int]
+"""The node, the GPUs that a process sees, and the batches that it works on side by side."""
+
+
 @dataclass(frozen=True)
 class Where:
-    """Answers the node and the GPUs that a process sees, once so many of them are at work."""
+    """Answers where a process is, once so many of them are at work."""
 
     on_gpu: bool
     at_work: Path
     together: int
 
     @contextmanager
-    def opened(self) -> Iterator[Callable[[tuple[Encoded, ...]], tuple[str, str | None]]]:
+    def opened(self, workers: int) -> Iterator[Callable[[tuple[Encoded, ...]], Place]]:
         import ray
 
         here = ray.get_runtime_context().get_node_id()
 
-        def answer(_: tuple[Encoded, ...]) -> tuple[str, str | None]:
+        def answer(_: tuple[Encoded, ...]) -> Place:
             (self.at_work / str(os.getpid())).touch()
             while len(list(self.at_work.iterdir())) < self.together:
                 time.sleep(0.05)
-            return here, os.environ.get("CUDA_VISIBLE_DEVICES")
+            return here, os.environ.get("CUDA_VISIBLE_DEVICES"), workers
 
         yield answer
 
@@ -77,9 +81,7 @@ def with_gpus(cluster: Any) -> str:
     return str(added.node_id)
 
 
-def where(
-    cluster: Any, job: Where, wanted: Wanted | None = None
-) -> set[tuple[str, str | None]]:  # fmt: skip
+def where(cluster: Any, job: Where, wanted: Wanted | None = None) -> set[Place]:
     parts: list[tuple[int, Part]] = [(number, Counting(8)) for number in range(6)]
     found = run_on(cluster.address, job, parts, wanted or Wanted(), lambda _: None, print)
     answers = [one for _, some in found for one in some]
@@ -104,18 +106,25 @@ def test_without_a_gpu_an_engine_of_one_is_refused(cluster: Any, tmp_path: Path)
         evaluate(asked, Silent())
 
 
-def test_each_worker_has_a_gpu_of_its_own(cluster: Any, with_gpus: str, tmp_path: Path) -> None:
-    both = {(with_gpus, "0"), (with_gpus, "1")}
-    assert where(cluster, Where(True, tmp_path, 2)) == both
-    assert len(where(cluster, Where(True, tmp_path, 2), Wanted(workers=1))) == 1
+def test_each_worker_has_a_gpu_of_its_own_and_its_part_of_the_cores(
+    cluster: Any, with_gpus: str, tmp_path: Path
+) -> None:
+    for threads, workers in ((1, 2), (2, 1)):
+        at_work = tmp_path / str(threads)
+        at_work.mkdir()
+        both = {(with_gpus, "0", workers), (with_gpus, "1", workers)}
+        assert where(cluster, Where(True, at_work, 2), Wanted(threads)) == both
+    assert len(where(cluster, Where(True, tmp_path, 1), Wanted(workers=1))) == 1
 
 
 def test_what_needs_none_has_the_cores_of_all(
     cluster: Any, with_gpus: str, tmp_path: Path
 ) -> None:  # fmt: skip
-    nodes = {node for node, _ in where(cluster, Where(False, tmp_path, 5))}
+    places = where(cluster, Where(False, tmp_path, 5))
+    nodes = {node for node, _, _ in places}
     assert len(nodes) == 2
     assert with_gpus in nodes
+    assert {workers for _, _, workers in places} == {1}
 
 
 @pytest.mark.skipif(host.describe_host().gpu is not None, reason="the engine may run here")

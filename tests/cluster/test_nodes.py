@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.cluster.nodes import RayNode, Share, slots_of
+from exporter.cluster.nodes import RayNode, Share, share_of, slots_of
 from exporter.errors import UsageError
 
 
@@ -29,6 +29,24 @@ NODES = (node(8), node(16, gpus=4), node(3, gpus=2))
 )
 def test_each_node_has_room_for_so_many(share: Share, most: int | None, slots: int) -> None:
     assert slots_of(NODES, share, most) == slots
+
+
+@pytest.mark.parametrize(
+    ("nodes", "threads", "on_gpu", "share"),
+    [
+        (NODES, 2, False, Share(2)),
+        (NODES, 1, True, Share(1, gpus=1)),  # of 3 cores each of 2 GPUs has one
+        (NODES, 2, True, Share(4, gpus=1)),  # where a GPU has one core, this cannot be
+        (NODES, 3, True, Share(3, gpus=1)),
+        (NODES, 8, True, Share(8, gpus=1)),  # `slots_of` says that there is no room
+        ([node(8)], 1, True, Share(1, gpus=1)),
+        ([node(64, gpus=8), node(128, gpus=8)], 1, True, Share(8, gpus=1)),
+    ],
+)
+def test_on_a_gpu_a_worker_has_its_part_of_the_nodes_cores(
+    nodes: list[RayNode], threads: int, on_gpu: bool, share: Share
+) -> None:
+    assert share_of(nodes, threads, on_gpu=on_gpu) == share
 
 
 @pytest.mark.parametrize(

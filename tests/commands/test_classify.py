@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ import exporter
 from exporter.builds.dataset_request import ClassifyRequest
 from exporter.cli import main
 from exporter.commands import classify as classifying
-from exporter.commands.classify import Classification, label
+from exporter.commands.classify import Classification, ClassifyJob, label
 from exporter.errors import InputError, UsageError
 from exporter.images.sources import files
+from exporter.images.sources.source import Encoded
 from exporter.progress import Silent
-from tests.images.sources.stores import folder, parquet, rotated_jpeg, write
+from tests.images.sources.stores import folder, parquet, png, rotated_jpeg, write
 from tests.packed import digits_bundle
 
 
@@ -60,6 +62,26 @@ def test_a_row_a_picture_as_the_engine_predicts(tmp_path: Path) -> None:
     ]
     assert [row["top_labels"] for row in kept] == [[one.label for one in best] for best in expected]
     assert pq.read_table(tmp_path / "out.parquet").num_rows == 40
+
+
+@pytest.mark.parametrize(("on_gpu", "loads"), [(False, 3), (True, 1)])
+def test_workers_have_an_engine_each_but_share_a_gpus(
+    monkeypatch: pytest.MonkeyPatch, on_gpu: bool, loads: int
+) -> None:
+    """That of a GPU is one of a CPU here: this is about who loads it and how often."""
+    loaded: list[exporter.runtime.Engine] = []
+
+    def load(*given: Any, **options: Any) -> exporter.runtime.Engine:
+        loaded.append(exporter.load(*given, **options))
+        return loaded[-1]
+
+    monkeypatch.setattr(classifying, "load", load)
+    batch = tuple(Encoded(str(n), png(n)) for n in range(8))
+    job = ClassifyJob(digits_bundle(), "ort-cpu.int8", 1, 1, on_gpu)
+    with job.opened(3) as work, ThreadPoolExecutor(3) as pool:
+        first, *others = pool.map(work, [batch] * 12)
+    assert len(loaded) == loads
+    assert all(other == first for other in others)
 
 
 @pytest.mark.usefixtures("small_files")

@@ -66,17 +66,17 @@ def test_a_machine_that_would_ask_something_else_is_refused(tmp_path: Path) -> N
     with opened_subject(digits_build(), INT8, 1) as subject:
         reference = subject.reference
     job = EvaluateJob(digits_build(), INT8, 1, True, None, reference)
-    with job.opened():
+    with job.opened(1):
         pass
     other = replace(job, reference="ort-cuda.fp32 of the bundle")
     with pytest.raises(UsageError, match=r"the reference, ort-cuda.fp32 .* \(here it is the flo"):
-        other.opened().__enter__()
+        other.opened(1).__enter__()
     nowhere = functools.partial(on_a_gpu, target="ort-cuda:none")
     lacking = replace(job, build=edited_build(tmp_path, nowhere))
     with pytest.raises(
         UsageError, match=r"asked here: ort-cpu.int8 \(target ort-cuda .*give an --engine"
     ):
-        lacking.opened().__enter__()
+        lacking.opened(1).__enter__()
 
 
 def test_a_bundle_is_asked_against_its_float_engine(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.capacity_check import Limits, Point, check, served
+from benchmarks.capacity_check import Limits, Outcome, Point, check, served, summary
 from benchmarks.triton_load import Triton
 from exporter.capacity.service_times import ServiceTimes
 from exporter.errors import InputError
@@ -45,7 +45,7 @@ def test_every_request_is_sent_when_it_is_due_and_answered(triton: Triton) -> No
 
 @pytest.mark.parametrize("largest", [1, 4])
 def test_an_operating_point_is_measured_and_predicted(triton: Triton, largest: int) -> None:
-    outcome = check(triton, TIMES, Point(2, 1, largest, load=0.2), seconds=1, seed=0)
+    outcome = check(triton, TIMES, Point(2, 1, largest, load=0.2), seconds=1, number=0)
     assert outcome.requests == round(outcome.rate) > 0
     assert outcome.pace == 1
     assert outcome.overhead_ms > 0
@@ -65,6 +65,21 @@ def test_a_server_beyond_the_engines_limit_is_on_a_faster_machine() -> None:
     assert model.pace == 0.5
     assert model.server.busy_overhead_s == pytest.approx(0, abs=1e-12)
     assert model.times.images_per_s(1) == pytest.approx(40e3)
+
+
+def test_of_several_rounds_the_medians_count() -> None:
+    def outcome(number: int, predicted_ms: float, measured_ms: float) -> Outcome:
+        return Outcome(
+            Point(1, 1, 1, 0.5), number, most_per_s=40, rate=20, requests=600, pace=1,
+            overhead_ms=0, busy_overhead_ms=0, predicted_p50_ms=predicted_ms,
+            measured_p50_ms=measured_ms, predicted_p99_ms=2 * predicted_ms,
+            measured_p99_ms=3 * measured_ms, late_ms=0,
+        )  # fmt: skip
+
+    found = summary([outcome(0, 30, 20), outcome(1, 20, 25), outcome(2, 44, 40)])
+    assert (found.predicted_p50_ms, found.measured_p50_ms) == (30, 25)
+    assert found.p50_ratio == 1.1  # of the last round, not of the medians
+    assert found.p99_ratio == pytest.approx(1.1 * 2 / 3)
 
 
 def test_what_the_server_refuses_is_said(triton: Triton) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Final
 
 from exporter.errors import MissingDependencyError, UsageError, install_command
@@ -25,9 +25,12 @@ GcsClient(address=sys.argv[1])
 """In a process that can be ended: Ray tries for minutes, whatever it is told."""
 
 
-@contextmanager
+@contextlib.contextmanager
 def connected(address: str) -> Iterator[Any]:
     """Ray, connected to the cluster.
+
+    Meanwhile standard output is standard error: Ray prints the errors of its nodes there, between
+    what a command answers.
 
     Raises:
         MissingDependencyError: Ray is not installed.
@@ -45,10 +48,11 @@ def connected(address: str) -> Iterator[Any]:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except Exception as error:  # Ray's, gRPC's and the system's own
         raise UsageError(f"--on {address}: {reason_of(error, 300)}") from None
-    try:
-        yield ray
-    finally:
-        ray.shutdown()
+    with contextlib.redirect_stdout(sys.stderr):
+        try:
+            yield ray
+        finally:
+            ray.shutdown()  # ends the thread that prints them
 
 
 def _check_answers(address: str) -> None:

@@ -202,7 +202,7 @@ def _plan(manifest: Manifest, engine: str, words: str, demand: Demand, found: Fo
         cost_a_million=None if hourly is None else 1e6 * hourly / (_HOURS * demand.rate),
         curve=curve(machine, demand),
         alternatives=found.alternatives,
-        assumptions=_assumptions(demand, words),
+        assumptions=_assumptions(demand, words, None if cores < host.threads else cores),
     )
 
 
@@ -223,7 +223,12 @@ def _limit(found: Found, demand: Demand) -> str:
     )
 
 
-def _assumptions(demand: Demand, words: str) -> tuple[str, ...]:
+def _assumptions(demand: Demand, words: str, all_cores: int | None) -> tuple[str, ...]:
+    """What the plan takes for true; `all_cores` where the engine has every core of its machine."""
+    waits = () if all_cores is None else (
+        f"the server's own work waits for no core, though the engine has all {all_cores} "
+        "(`exporter benchmark --throughput --cores` measures it on fewer)",
+    )  # fmt: skip
     return (
         "every machine is like the one that was measured, and does nothing else",
         f"{words}; each goes to any machine with the same chance",
@@ -233,6 +238,7 @@ def _assumptions(demand: Demand, words: str) -> tuple[str, ...]:
         f"the server adds {demand.overhead_ms:g} ms to an answer (--overhead-ms) and takes "
         f"{demand.busy_overhead_ms:g} ms of busy cores for each request (--busy-overhead-ms); the "
         "network adds nothing",
+        *waits,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -55,6 +56,15 @@ def test_a_plan_says_how_many_how_and_what_it_costs(tmp_path: Path) -> None:
     assert [one.rate for one in plan.curve] == sorted(one.rate for one in plan.curve)
     assert planned(build, engine="openvino.int8").engine == "openvino.int8"
     assert any("does nothing else" in line for line in plan.assumptions)
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_a_server_without_a_core_of_its_own_is_told_of(tmp_path: Path, threads: int) -> None:
+    """What was measured on two cores, of two or of three."""
+    manifest = under_load()
+    manifest = replace(manifest, host=replace(manifest.host, threads=threads))
+    told = planned(written(tmp_path / "b", manifest)).assumptions
+    assert any("though the engine has all 2" in line for line in told) == (threads == 2)
 
 
 def test_what_breaks_first_is_named(tmp_path: Path) -> None:

@@ -37,8 +37,9 @@ PART = 16
 COMMAND = f"""
 import sys
 from exporter.cli import main
+from exporter.commands import classify
 from exporter.images.sources import files
-files.PART = {PART}
+files.PART = classify.SHARD = {PART}
 main()
 """
 
@@ -90,11 +91,14 @@ def evaluated(data: str, on: str | None = None, progress: Silent | None = None) 
     return evaluate(request, progress or Silent()).to_json()
 
 
-def started(data: str, on: str) -> subprocess.Popen[str]:
-    """The same by the command, in parts as small."""
-    options = ["--data", data, "--on", on, "--skip-unreadable", "--json"]
+def started(data: str, on: str, out: Path | None = None) -> subprocess.Popen[str]:
+    """The command, in parts as small: `evaluate`, or `classify` to a folder."""
+    what = ["evaluate", digits_build()]
+    if out is not None:
+        what = ["classify", digits_bundle(), "--out", out]
+    given = [*map(str, what), "--data", data, "--on", on, "--skip-unreadable", "--json"]
     return subprocess.Popen(
-        [sys.executable, "-c", COMMAND, "evaluate", str(digits_build()), *options],
+        [sys.executable, "-c", COMMAND, *given],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -105,6 +109,10 @@ def started(data: str, on: str) -> subprocess.Popen[str]:
 def rows(out: Path) -> list[dict[str, Any]]:
     found = [row for file in out.glob("*.parquet") for row in pq.read_table(file).to_pylist()]
     return sorted(found, key=lambda row: row["path"])
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    return {one.name: one.read_bytes() for one in out.iterdir()}
 
 
 def test_the_same_counts_as_here(nodes: Nodes, data: str) -> None:
@@ -119,10 +127,8 @@ def test_the_same_predictions_as_here_byte_for_byte(
     for out, on in (("here", None), ("there", nodes.address)):
         label(ClassifyRequest(digits_bundle(), data=data, out=tmp_path / out, on=on), Silent())
     assert rows(tmp_path / "there") == rows(tmp_path / "here")
-    names = sorted(one.name for one in (tmp_path / "here").iterdir())
-    assert len(names) == 13
-    for name in names:
-        assert (tmp_path / "there" / name).read_bytes() == (tmp_path / "here" / name).read_bytes()
+    assert len(contents(tmp_path / "here")) == 13
+    assert contents(tmp_path / "there") == contents(tmp_path / "here")
 
 
 def test_a_machine_on_which_ray_starts_slowly_finds_the_cluster(
@@ -137,8 +143,13 @@ def test_a_machine_on_which_ray_starts_slowly_finds_the_cluster(
 
 
 @pytest.mark.timeout(1800)
-def test_nodes_that_are_killed_cost_time_and_nothing_else(nodes: Nodes, data: str) -> None:
+def test_nodes_that_are_killed_cost_time_and_nothing_else(
+    nodes: Nodes, data: str, tmp_path: Path
+) -> None:
+    """Of `evaluate` and `classify` in turn."""
     here, again = evaluated(data), 0
+    labelled = tmp_path / "here"
+    label(ClassifyRequest(digits_bundle(), data=data, out=labelled), Silent())
     start = time.monotonic()
     there, _ = started(data, nodes.address).communicate()
     lasts_s = time.monotonic() - start
@@ -147,7 +158,8 @@ def test_nodes_that_are_killed_cost_time_and_nothing_else(nodes: Nodes, data: st
         nodes.fill_up()
         # The first half is Ray's, which starts the program and its workers.
         moment_s = random.Random(run).uniform(lasts_s / 2, lasts_s)
-        process = started(data, nodes.address)
+        out = tmp_path / str(run) if run % 2 else None
+        process = started(data, nodes.address, out)
         time.sleep(moment_s)
         nodes.kill_one()
         there, said = process.communicate()
@@ -155,5 +167,8 @@ def test_nodes_that_are_killed_cost_time_and_nothing_else(nodes: Nodes, data: st
         print(f"run {run}: killed after {moment_s:.1f} of {lasts_s:.1f} s; {redone}")  # noqa: T201
         again += bool(redone)
         assert process.returncode == 0, said
-        assert there.strip() == here, f"run {run}"
+        if out is None:
+            assert there.strip() == here, f"run {run}"
+        else:
+            assert contents(out) == contents(labelled), f"run {run}"
     assert again, "no part was lost in any run"

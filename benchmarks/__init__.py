@@ -2,6 +2,8 @@
 
     python -m benchmarks run --quick        # `make bench-quick`
 
+Each command is the function `command` of the module that measures; `__main__` says which.
+
 Data goes one way: `suite` (what is measured, as a table) -> `artifacts` (the files, built once) ->
 `sampling` (one interleaved run, processes of their own) -> `record` (raw samples, kept) ->
 `analysis` (ratios and intervals, from the raw file alone) -> `tables` and `plots`.

@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.command_line import finish
+from benchmarks.command_line import finish_alone
 from exporter.graph.files import serialize
 from exporter.graph.optimize import optimize
 from exporter.graph.to_onnx import export
@@ -72,12 +72,5 @@ def run(
     )
 
 
-def main() -> None:
-    """The command; the package's errors become one line and an exit code."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(run)
-    finish(app)
-
-
 if __name__ == "__main__":
-    main()
+    finish_alone(run)

@@ -10,21 +10,48 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
+import typer
+
+from benchmarks import roofline
 from benchmarks.groups import groups_of
 from benchmarks.kernels import KERNELS, write_graph
+from benchmarks.options import RESULTS, Out, Rounds, Seed, Threads, show_progress
 from benchmarks.peers import has_bf16
 from benchmarks.record import Event, Recorder, described
-from benchmarks.roofline import points
 from benchmarks.sampling import Conditions, Contender, sample
-from benchmarks.statistics import Rounds
+from benchmarks.settings import free_path, header, settings_of
+from benchmarks.statistics import Rounds as Sampled
 from benchmarks.suite import Role
 from exporter.artifact import Skipped
 from exporter.measure.statistics import percentiles_ms
 from exporter.progress import Progress
 
 GROUP: Final = "ceilings"
+
+
+def command(
+    model: Annotated[str, typer.Option(help="Whose layers are drawn under the roof.")] = "resnet50",
+    rounds: Rounds = 10,
+    threads: Threads = None,
+    seed: Seed = 0,
+    out: Out = RESULTS,
+) -> Path:
+    """What this machine can do at most, and each layer of MODEL under that roof.
+
+    For each arithmetic the best of several libraries' kernels counts. The layers are timed by ONNX
+    Runtime's own profiler.
+
+    Example: python -m benchmarks ceilings --model resnet18 --threads 1
+    """
+    settings = settings_of(threads, seed)
+    raw = free_path(out, GROUP, settings)
+    conditions = Conditions(settings.threads, rounds, seed)
+    with Recorder(raw, header(GROUP, rounds, 1, settings)) as recorder:
+        measure(conditions, recorder, settings.cache, show_progress())
+        roofline.record(model, settings.threads, seed, settings.cache, recorder, show_progress())
+    return raw
 
 
 def measure(conditions: Conditions, recorder: Recorder, cache: Path, progress: Progress) -> None:
@@ -57,7 +84,7 @@ def analyse(events: Sequence[Event]) -> dict[str, Any]:
         "ceilings": of(group.rounds, group.engines),
         "layers": [
             {key: event[key] for key in ("model", "name", "precision")}
-            | {"layers": points(event["layers"])}
+            | {"layers": roofline.points(event["layers"])}
             for event in events
             if event["event"] == "layers"
         ],
@@ -79,7 +106,7 @@ def of_gpu(found: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def of(rounds: Mapping[str, Rounds], engines: Mapping[str, Event]) -> dict[str, Any]:
+def of(rounds: Mapping[str, Sampled], engines: Mapping[str, Event]) -> dict[str, Any]:
     """Precision -> {gops, kernel, kernels: {name: gops}}; "copy": gigabytes a second instead."""
     found: dict[str, dict[str, float]] = {}
     for name, event in engines.items():

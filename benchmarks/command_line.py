@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import typer
 
@@ -31,6 +31,13 @@ def finish(
         _say_error(str(error))
         code = error.exit_code
     sys.exit(code or 0)
+
+
+def finish_alone(command: Callable[..., None], *, hint: str = "") -> None:
+    """Runs the only command of a module, and exits."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(command)
+    finish(app, hint=hint)
 
 
 def _say_error(text: str) -> None:

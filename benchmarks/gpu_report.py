@@ -35,8 +35,9 @@ from typing import Annotated, Final
 
 import typer
 
-from benchmarks.command_line import finish
+from benchmarks.command_line import finish_alone
 from benchmarks.gpu_summary import TRTEXEC_LOG, summarize
+from benchmarks.options import sizes, words
 from exporter import host
 from exporter.artifact import Skipped
 from exporter.builds import manifest as manifests
@@ -132,11 +133,11 @@ def run(
     request = Request(
         device=device,
         model=model,
-        targets=_words(target) or targets_of(device),
-        batches=_sizes(batches),
+        targets=words(target) or targets_of(device),
+        batches=sizes(batches),
         rounds=rounds,
-        tests=_words(tests),
-        peers=_words(peers),
+        tests=words(tests),
+        peers=words(peers),
     )
     outcomes = report(request, out, minutes * 60, Terminal(make_console(stderr=True)))
     archive = pack(out)
@@ -346,18 +347,5 @@ def _list(values: Sequence[object]) -> str:
     return ",".join(map(str, values))
 
 
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in text.split(",") if word.strip())
-
-
-def _sizes(text: str) -> tuple[int, ...]:
-    words = _words(text)
-    if not words or not all(word.isdigit() and int(word) > 0 for word in words):
-        raise InputError(f"{text!r}: give positive numbers, as in 1,8,32")
-    return tuple(dict.fromkeys(map(int, words)))
-
-
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(run)
-    finish(app, hint="(python -m benchmarks.gpu_report --help)")
+    finish_alone(run, hint="(python -m benchmarks.gpu_report --help)")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from benchmarks.command_line import finish
+from benchmarks.command_line import finish_alone
 from benchmarks.int8_data import draws_of
 from benchmarks.int8_recipes import OURS, RECIPES, STATIC, Draw, Quantized, Recipe
 from benchmarks.int8_verdict import goals_of, table_of
@@ -195,12 +195,5 @@ def write(path: Path, result: dict[str, Any]) -> None:
     write_whole(path, json.dumps(result, indent=1, allow_nan=False) + "\n")
 
 
-def main() -> None:
-    """The command; the package's errors become one line and an exit code."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(run)
-    finish(app)
-
-
 if __name__ == "__main__":
-    main()
+    finish_alone(run)

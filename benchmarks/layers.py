@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
+import typer
+
+from benchmarks.options import RESULTS, Out, Rounds, Seed, Threads, show_progress
 from benchmarks.record import Event, Recorder, described
-from benchmarks.running import Settings, header
+from benchmarks.settings import Settings, free_path, header, settings_of
 from exporter.artifact import Engine, Precision, Skipped
 from exporter.builds import manifest as manifests
 from exporter.builds.folder import BuildFolder
@@ -25,6 +28,25 @@ from exporter.targets import get_target
 
 KIND: Final = "layers"
 _FACTS: Final = ("name", "macs", "bytes", "microseconds")
+
+
+def command(
+    builds: Annotated[
+        list[Path], typer.Argument(help="Builds with INT8 engines.", metavar="BUILD...")
+    ],
+    rounds: Rounds = 10,
+    threads: Threads = None,
+    seed: Seed = 0,
+    out: Out = RESULTS,
+) -> Path:
+    """Each layer of the builds' INT8 engines against this machine's ceilings, in both runtimes.
+
+    Example: python -m benchmarks layers build/resnet18 build/resnet50
+    """
+    settings = settings_of(threads, seed)
+    raw = free_path(out, KIND, settings)
+    measure(builds, rounds, settings, raw, show_progress())
+    return raw
 
 
 def measure(

@@ -19,17 +19,20 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import attrs
 import numpy as np
+import typer
 
+from benchmarks.options import RESULTS, Out, Seed, Threads, show_progress, words
 from benchmarks.planted import rescaled
 from benchmarks.record import Event, Recorder, described
-from benchmarks.running import Settings, header
+from benchmarks.settings import Settings, free_path, header, settings_of
 from exporter import pipeline
 from exporter.artifact import Precision
 from exporter.builds.asked_budget import asked_budget
+from exporter.builds.given_preprocessing import with_file_read
 from exporter.builds.request import DEFAULT_MODEL, ExportRequest
 from exporter.images.samples import open_data
 from exporter.lowerings import LoweredGraph, calibrate_ranges, key_of, make_lowerings
@@ -48,6 +51,43 @@ KIND: Final = "mixed_search"
 RIVALS: Final = 5
 DUELS: Final = 5
 """How often each rival is timed against the search's choice."""
+
+
+def command(
+    model: Annotated[str, typer.Argument(help="What is exported.")] = DEFAULT_MODEL,
+    weights: Annotated[
+        str, typer.Option(help="As of an export; auto: of the digits those that INT8 hurts.")
+    ] = "auto",
+    data: Annotated[Path | None, typer.Option(help="As of an export.")] = None,
+    preprocessing: Annotated[Path | None, typer.Option(help="As of an export.")] = None,
+    targets: Annotated[str, typer.Option(help="Targets that have mixed engines.")] = "ort-cpu",
+    max_drop: Annotated[str | None, typer.Option(help="As of an export.")] = None,
+    min_sqnr: Annotated[float | None, typer.Option(help="As of an export.")] = None,
+    draws: Annotated[int, typer.Option(min=0, help="Random sets to compare with.")] = 200,
+    threads: Threads = None,
+    seed: Seed = 0,
+    out: Out = RESULTS,
+) -> Path:
+    """What a search for mixed precision finds, against random sets under the same budget.
+
+    Example: python -m benchmarks mixed-search --max-drop 1%
+    """
+    settings = settings_of(threads, seed)
+    request = ExportRequest(
+        model,
+        weights=weights,
+        data=data,
+        preprocessing=preprocessing,
+        targets=words(targets),
+        precisions=(Precision.MIXED,),
+        max_drop=max_drop,
+        min_sqnr=min_sqnr,
+        threads=settings.threads,
+        seed=seed,
+    )
+    raw = free_path(out, KIND, settings)
+    measure(with_file_read(request), draws, settings, raw, show_progress())
+    return raw
 
 
 def measure(

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
-from benchmarks.running import Settings
 from exporter.errors import InputError
-from exporter.host import usable_threads
+from exporter.progress import Progress, Terminal, make_console
 
+RESULTS: Final = Path("benchmarks/results")
 Out = Annotated[
     Path, typer.Option(help="Folder of results: NAME.json, and raw/NAME.jsonl with all samples.")
 ]
@@ -36,19 +34,9 @@ Cores = Annotated[
 ]
 
 
-def settings_of(threads: int | None, seed: int) -> Settings:
-    """What is common to all runs, with the command that is being run."""
-    given = ["python", "-m", "benchmarks", *sys.argv[1:]]
-    return Settings(threads or usable_threads(), seed, command=shlex.join(given))
-
-
-def free_path(folder: Path, name: str, settings: Settings) -> Path:
-    """A name that no earlier run has: raw samples are kept, never overwritten."""
-    stem = f"{name}-{settings.date}"
-    numbers = (stem if number == 1 else f"{stem}-{number}" for number in range(1, 10_000))
-    return next(
-        folder / f"{word}.jsonl" for word in numbers if not (folder / f"{word}.jsonl").exists()
-    )
+def show_progress() -> Progress:
+    """On the terminal's standard error."""
+    return Terminal(make_console(stderr=True))
 
 
 def words(text: str) -> tuple[str, ...]:
@@ -60,9 +48,9 @@ def sizes(text: str) -> tuple[int, ...]:
     """Positive numbers between commas, each once.
 
     Raises:
-        InputError: something else is there.
+        InputError: something else is there, or nothing.
     """
     given = words(text)
-    if not all(word.isdigit() and int(word) > 0 for word in given):
+    if not given or not all(word.isdigit() and int(word) > 0 for word in given):
         raise InputError(f"{text!r}: give positive numbers, as in 1,8,32")
     return tuple(dict.fromkeys(map(int, given)))

@@ -9,10 +9,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
+import typer
+from rich.markup import escape
+
+from benchmarks.layer_page import with_tables
+from benchmarks.options import RESULTS
+from benchmarks.results import wide_console
 from benchmarks.suite import Role
 from exporter.commands.compare import BENCHMARK
+from exporter.disk.writing import write_whole
 
 _HEAD: Final = """\
 # Results
@@ -32,6 +39,20 @@ _COLUMNS: Final = (
 )  # fmt: skip
 _FLAGS: Final = ("avx2", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16")
 """What decides how fast INT8 and BF16 are."""
+
+
+def command(
+    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("docs/results.md"),
+    performance: Annotated[
+        Path, typer.Option(help="The page whose tables of layers to write.")
+    ] = Path("docs/performance.md"),
+) -> None:
+    """Write the page of all kept results and the tables of layers; nothing is measured."""
+    write_whole(out, page(RESULTS))
+    text = performance.read_text(encoding="utf-8")
+    write_whole(performance, with_tables(text, RESULTS))
+    for path in (out, performance):
+        wide_console().print(escape(str(path)), soft_wrap=True)
 
 
 def page(folder: Path) -> str:

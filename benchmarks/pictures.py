@@ -13,21 +13,23 @@ in one interleaved run, and each of ours is compared with the fastest of
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
+import typer
 from rich.markup import escape
 from rich.table import Table
 
 from benchmarks import artifacts
-from benchmarks.artifacts import CALIBRATION, Artifacts
+from benchmarks.artifacts import CACHE, CALIBRATION, Artifacts
 from benchmarks.groups import Group, groups_of
 from benchmarks.jpegs import make_jpegs
+from benchmarks.options import RESULTS, Cache, Lives, Out, Rounds, Seed, Threads, show_progress
 from benchmarks.picture_pipelines import Decode, Normalise, Runtime
 from benchmarks.record import Event, Recorder, described
-from benchmarks.running import Settings, header
 from benchmarks.sampling import Conditions, Contender, sample
+from benchmarks.settings import Settings, free_path, header, settings_of
 from benchmarks.statistics import median_ms, speedup, versus_best
 from benchmarks.suite import Role
 from benchmarks.tables import headline, missing_and_busy
@@ -91,6 +93,31 @@ PEERS: Final = (
     *_ways("onnxruntime-quantized", "int8", "ort-quantized", Runtime.ONNXRUNTIME),
     *_ways("openvino-nncf", "int8", "nncf", Runtime.OPENVINO, "default"),
 )  # fmt: skip
+
+
+def command(
+    model: Annotated[str, typer.Argument(help="With random weights; it resizes pictures.")] = (
+        "resnet50"
+    ),
+    side: Annotated[
+        int, typer.Option(min=64, max=8000, help="Longer side of the JPEGs; ImageNet's are 500.")
+    ] = 500,
+    rounds: Rounds = 30,
+    lives: Lives = 2,
+    threads: Threads = None,
+    seed: Seed = 0,
+    cache: Cache = CACHE,
+    out: Out = RESULTS,
+) -> Path:
+    """From JPEG bytes to labels and from uint8 images to logits, against the peers' pipelines.
+
+    Example: python -m benchmarks pictures --threads 2
+    """
+    settings = replace(settings_of(threads, seed), cache=cache)
+    raw = free_path(out, KIND, settings)
+    conditions = Conditions(settings.threads, rounds, seed, lives)
+    measure(model, side, conditions, settings, raw, show_progress())
+    return raw
 
 
 def measure(

@@ -10,7 +10,6 @@ graph with it where ModelOpt is not. Weights are random: a placement depends on 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Final
@@ -19,7 +18,7 @@ import onnx
 import typer
 
 from benchmarks import modelopt
-from benchmarks.command_line import finish
+from benchmarks.command_line import finish_alone
 from exporter.artifact import Dialect, Precision
 from exporter.disk.writing import write_whole
 from exporter.graph.files import serialize
@@ -38,8 +37,6 @@ QDQ: Final = frozenset({"QuantizeLinear", "DequantizeLinear"})
 
 Placement = dict[str, list[str]]
 """Which inputs are dequantized ("0,1") -> the nodes of which that is so; none: not in it."""
-
-app = typer.Typer(add_completion=False)
 
 
 def placement_of(model: onnx.ModelProto) -> Placement:
@@ -78,7 +75,6 @@ def modelopts(graph: bytes, samples: Samples, progress: Progress) -> onnx.ModelP
         return onnx.load(modelopt.quantize(given, samples, made, progress))
 
 
-@app.command()
 def record(
     out: Annotated[Path, typer.Option(help="The list to write.")] = REFERENCE,
     image_size: Annotated[int, typer.Option(min=32, help="Side of the input.")] = 224,
@@ -95,4 +91,4 @@ def record(
 
 
 if __name__ == "__main__":
-    finish(app, sys.argv[1:])
+    finish_alone(record)

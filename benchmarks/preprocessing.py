@@ -21,11 +21,11 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from benchmarks.command_line import finish
+from benchmarks.command_line import finish_alone
 from benchmarks.groups import Group, groups_of
 from benchmarks.record import Recorder, read_events
-from benchmarks.running import Settings, header
 from benchmarks.sampling import Conditions, Contender, sample
+from benchmarks.settings import Settings, header
 from benchmarks.statistics import speedup
 from benchmarks.suite import Role
 from exporter.errors import InputError
@@ -148,6 +148,4 @@ def compare(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(compare)
-    finish(app)
+    finish_alone(compare)

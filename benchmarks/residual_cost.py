@@ -16,14 +16,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
+from benchmarks.contenders import contenders, prepare
 from benchmarks.groups import Group, groups_of
+from benchmarks.options import (
+    RESULTS,
+    ImageSize,
+    Lives,
+    Out,
+    Rounds,
+    Seed,
+    Threads,
+    show_progress,
+)
 from benchmarks.record import Event, Recorder, described
-from benchmarks.running import Settings, contenders, header, prepare
 from benchmarks.sampling import Conditions, Contender, sample
+from benchmarks.settings import Settings, free_path, header, settings_of
 from benchmarks.statistics import speedup
 from benchmarks.suite import BASELINE, FULL, choose
 from exporter.progress import Progress
@@ -43,6 +55,29 @@ OVERHEADS: Final[Mapping[str, tuple[str, str]]] = {
     "residual_path": ("resnet34", "plain34"),
 }
 """Name -> (the network with, the network without)."""
+
+
+def command(
+    image_size: ImageSize = None,
+    rounds: Rounds = 30,
+    lives: Lives = 2,
+    threads: Threads = None,
+    seed: Seed = 0,
+    out: Out = RESULTS,
+) -> Path:
+    """What the residual sums cost: resnet34 against plain34, engine by engine.
+
+    The projections' convolutions are counted apart, by a third network that has them and none of
+    the identity sums. In a fused engine those sums should cost next to nothing.
+
+    Example: python -m benchmarks residual --rounds 60
+    """
+    settings = settings_of(threads, seed)
+    raw = free_path(out, KIND, settings)
+    conditions = Conditions(settings.threads, rounds, seed, lives)
+    with Recorder(raw, header(KIND, rounds, lives, settings)) as recorder:
+        measure(conditions, settings, recorder, image_size, show_progress())
+    return raw
 
 
 def measure(
@@ -67,11 +102,6 @@ def measure(
         "group", group=f"{KIND} b1", kind=KIND, batch=1, threads=settings.threads, macs=macs
     )
     sample(KIND, everyone, (1,), conditions, recorder, progress)
-
-
-def start(conditions: Conditions, settings: Settings) -> dict[str, Any]:
-    """The header of the raw file."""
-    return header(KIND, conditions.rounds, conditions.lives, settings)
 
 
 def analyse(events: Sequence[Event]) -> dict[str, Any]:

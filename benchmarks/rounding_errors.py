@@ -20,7 +20,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from benchmarks.command_line import finish
+from benchmarks.command_line import finish_alone
 from benchmarks.int8_accuracy import compare, without_softmax, write
 from benchmarks.int8_data import draws_of
 from benchmarks.int8_recipes import BF16, ON_OPENVINO, OURS, RECIPES, bf16
@@ -139,12 +139,5 @@ def run(
         write(out, {**described, **conditions, "networks": found})
 
 
-def main() -> None:
-    """The command; the package's errors become one line and an exit code."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(run)
-    finish(app)
-
-
 if __name__ == "__main__":
-    main()
+    finish_alone(run)

@@ -3,83 +3,107 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
-from importlib import metadata
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import typer
 
-from benchmarks import artifacts, ceilings, machine
-from benchmarks.analysis import AGAIN_SUFFIX
-from benchmarks.artifacts import Artifacts
+from benchmarks import ceilings
+from benchmarks.artifacts import CACHE, Artifacts
+from benchmarks.contenders import contenders, prepare
 from benchmarks.gpu_peers import require_gpu
+from benchmarks.options import (
+    LIVES_HELP,
+    RESULTS,
+    ROUNDS_HELP,
+    Cache,
+    ImageSize,
+    Out,
+    Seed,
+    Threads,
+    show_progress,
+    sizes,
+    words,
+)
 from benchmarks.record import Recorder
-from benchmarks.sampling import AGREE_SAMPLES, Conditions, Contender, sample
-from benchmarks.suite import AGAIN, Entry, Role, Suite
-from exporter import host
+from benchmarks.results import write_result
+from benchmarks.sampling import AGREE_SAMPLES, Conditions, sample
+from benchmarks.settings import Settings, free_path, header, settings_of
+from benchmarks.suite import FULL, ON_GPU, QUICK, Suite, choose
 from exporter.artifact import Skipped
 from exporter.builds.codec import plain
+from exporter.errors import unused_option
 from exporter.measure.gpu_ceilings import measure_gpu_ceilings
 from exporter.measure.nvml import GpuWatch, open_gpu
 from exporter.progress import Progress
-from exporter.report.flat import HOST_KEYS
-from exporter.runtime.machine import first_cores
-from exporter.targets import MachineKind, target_class
+from exporter.targets import MachineKind
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What a run may be asked for beyond its suite."""
+def command(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Two models, batch 1, without the slow peers.")
+    ] = False,
+    device: Annotated[
+        MachineKind, typer.Option(help="Whose engines, peers, baseline and ceilings.")
+    ] = MachineKind.CPU,
+    models: Annotated[
+        str, typer.Option(help="Models instead of the suite's: resnet50,resnet101.")
+    ] = "",
+    peers: Annotated[
+        str,
+        typer.Option(
+            help="Only these engines of the table, eager always among them: "
+            "onnxruntime,ours/ort-cpu.fp32."
+        ),
+    ] = "",
+    batches: Annotated[str, typer.Option(help="Batch sizes instead of the suite's: 1,8.")] = "",
+    image_size: ImageSize = None,
+    rounds: Annotated[int | None, typer.Option(min=5, help=ROUNDS_HELP)] = None,
+    lives: Annotated[int | None, typer.Option(min=1, help=LIVES_HELP)] = None,
+    threads: Threads = None,
+    seed: Seed = 0,
+    repeat_when_busy: Annotated[
+        int, typer.Option(min=0, help="Runs to add while a run finds the machine busy.")
+    ] = 0,
+    cache: Cache = CACHE,
+    out: Out = RESULTS,
+) -> None:
+    """Measure the suite: one table a model, every ratio with its 95 % interval.
 
-    threads: int
-    seed: int = 0
-    cache: Path = artifacts.CACHE
-    command: str = ""
-    """How to do it again, for the reader."""
-    date: str = field(default_factory=lambda: datetime.now(UTC).date().isoformat())
-    """When it began: a run over midnight has one date, in its file's name and inside."""
+    Every engine lives in a process of its own; rounds are interleaved in a seeded random order.
+    The baseline and one of our engines run twice: where these A/A pairs differ by more than 2 %,
+    or others used the machine, the result is marked.
 
+    Example: python -m benchmarks run --quick --models resnet50 --rounds 60
+    """
+    suite = QUICK if quick else FULL
+    if device is MachineKind.GPU:
+        if quick:
+            raise unused_option("--quick", "the CPU's suite, and the GPU's is asked for")
+        suite = ON_GPU
+    suite = replace(
+        suite,
+        models=words(models) or suite.models,
+        batches=sizes(batches) if batches else suite.batches,
+        entries=choose(suite.entries, words(peers)),
+        rounds=rounds or suite.rounds,
+        lives=lives or suite.lives,
+        image_size=image_size,
+    )
+    progress = show_progress()
 
-def header(suite: str, rounds: int, lives: int, settings: Settings) -> dict[str, Any]:
-    """The header of a raw file: what was asked for and where."""
-    described = asdict(host.describe_host())
-    versions = described.pop("versions")
-    meter = machine.find_meter()
-    return {
-        "suite": suite,
-        "date": settings.date,
-        "command": settings.command,
-        "host": {key: described[key] for key in HOST_KEYS},
-        "versions": versions | _peer_versions(),
-        "threads": settings.threads,
-        "cpus": first_cores(settings.threads),
-        "rounds": rounds,
-        "lives": lives,
-        "seed": settings.seed,
-        "machine": machine.snapshot(),
-        "energy": {"missing": meter.skipped} if isinstance(meter, Skipped) else "RAPL",
-    }
+    def measure() -> dict[str, Any]:
+        settings = replace(settings_of(threads, seed), cache=cache)
+        raw = free_path(out, suite.name, settings)
+        run(suite, settings, raw, progress)
+        return write_result(raw, out)
 
-
-def _peer_versions() -> dict[str, str]:
-    """Of the libraries that only peers need, as far as they are installed."""
-    found = {}
-    for name in (
-        "nncf",
-        "torchao",
-        "ncnn",
-        "executorch",
-        "ai-edge-litert",
-        "ai-edge-quantizer",
-        "zentorch",
-    ):
-        with suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
+    found = until_quiet(measure, repeat_when_busy, progress)
+    if found["failures"]:
+        raise typer.Exit(1)
 
 
 def run(suite: Suite, settings: Settings, raw: Path, progress: Progress) -> None:
@@ -132,18 +156,6 @@ def until_quiet(
     return found
 
 
-def prepare(suite: Suite, model: str, settings: Settings, progress: Progress) -> Artifacts:
-    """The files of one model."""
-    return artifacts.build(
-        model,
-        [entry.artifact for entry in suite.entries],
-        image_size=suite.image_size,
-        seed=settings.seed,
-        cache=settings.cache,
-        progress=progress,
-    )
-
-
 def describe_group(
     recorder: Recorder, model: str, files: Artifacts, batch: int, conditions: Conditions
 ) -> None:
@@ -160,35 +172,3 @@ def describe_group(
         input=files.spec.image_shape,
         weights_sha256=files.spec.weights.sha256,
     )
-
-
-def contenders(
-    entries: Sequence[Entry], files: Artifacts, *, again: Sequence[str] = AGAIN
-) -> list[Contender]:
-    """Everyone in the table's order, the baseline first, then those of `again` a second time."""
-    found = [_contender(entry, files) for entry in entries]
-    return found + [
-        replace(one, name=f"{one.name}{AGAIN_SUFFIX}", role=Role.AGAIN)
-        for one in found
-        if one.name in again and not isinstance(one.job, Skipped)
-    ]
-
-
-def _contender(entry: Entry, files: Artifacts) -> Contender:
-    path = files.files[entry.artifact]
-    facts = {
-        "bytes": files.bytes(entry.artifact),
-        "broken": entry.artifact in files.broken,
-    }
-    if isinstance(path, Skipped):
-        return Contender(entry.name, entry.role, entry.precision, path, facts)
-    job = {
-        "kind": entry.kind,
-        "path": str(path),
-        "shape": files.spec.image_shape,
-        "dtype": files.spec.input.dtype,
-        **entry.options,
-    }
-    if entry.kind == "engine":
-        job["cuda_graph"] = target_class(str(entry.options["target"])).cuda_graph
-    return Contender(entry.name, entry.role, entry.precision, job, facts)

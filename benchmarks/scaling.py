@@ -15,17 +15,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from pathlib import Path
+from typing import Annotated, Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import typer
 
+from benchmarks.contenders import contenders, prepare
 from benchmarks.groups import groups_of
+from benchmarks.options import RESULTS, Lives, Out, Rounds, Seed, Threads, show_progress, words
 from benchmarks.record import Event, Recorder, described
-from benchmarks.running import Settings, contenders, header, prepare
 from benchmarks.sampling import Conditions, sample
+from benchmarks.settings import Settings, free_path, header, settings_of
 from benchmarks.statistics import median_ms
 from benchmarks.suite import BASELINE, FULL, choose
+from exporter.errors import unknown_name
 from exporter.progress import Progress
 
 KIND: Final = "scaling"
@@ -61,6 +66,33 @@ def points(axis: str, model: str, threads: int) -> tuple[Point, ...]:
 
 
 AXES: Final = ("batch", "image-size", "depth", "threads")
+
+
+def command(
+    axes: Annotated[
+        str, typer.Option(help="Which of batch,image-size,depth,threads; all by default.")
+    ] = "",
+    model: Annotated[str, typer.Option(help="The model of every axis but depth.")] = "resnet50",
+    rounds: Rounds = 10,
+    lives: Lives = 1,
+    threads: Threads = None,
+    seed: Seed = 0,
+    out: Out = RESULTS,
+) -> Path:
+    """How time grows with batch, image size, depth and threads: a line, and where it bends.
+
+    Example: python -m benchmarks scaling --axes batch --model resnet18
+    """
+    chosen = words(axes) or AXES
+    for axis in chosen:
+        if axis not in AXES:
+            raise unknown_name("axis", axis, AXES)
+    settings = settings_of(threads, seed)
+    raw = free_path(out, KIND, settings)
+    conditions = Conditions(settings.threads, rounds, seed, lives)
+    with Recorder(raw, header(KIND, rounds, lives, settings)) as recorder:
+        measure(chosen, model, conditions, settings, recorder, show_progress())
+    return raw
 
 
 def measure(
@@ -100,11 +132,6 @@ def measure(
             few = replace(conditions, threads=threads)
             everyone = contenders(suite.entries, files, again=())
             sample(name, everyone, point.batches, few, recorder, progress)
-
-
-def start(conditions: Conditions, settings: Settings) -> dict[str, Any]:
-    """The header of the raw file."""
-    return header(KIND, conditions.rounds, conditions.lives, settings)
 
 
 def analyse(events: Sequence[Event]) -> dict[str, Any]:

@@ -26,8 +26,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from benchmarks.options import RESULTS, BuildFolder, Cores, Out, Rounds, Seed, show_progress
 from benchmarks.record import Event, Recorder, described
-from benchmarks.running import Settings, header
+from benchmarks.settings import Settings, free_path, header, settings_of
 from benchmarks.throughput import served
 from exporter.commands.throughput import packed
 from exporter.measure.callers import Window
@@ -59,6 +60,19 @@ class Case:
     def name(self) -> str:
         shape = f"{self.processes} x {self.threads}{', shared' if self.shared else ''}"
         return f"{shape}, beside an idle one of {self.idle_threads}" if self.idle_threads else shape
+
+
+def command(
+    build: BuildFolder, rounds: Rounds = 30, cores: Cores = None, seed: Seed = 0, out: Out = RESULTS
+) -> Path:
+    """What two and four processes at once lose against their fair share of the cores.
+
+    Example: python -m benchmarks sharing build/resnet50
+    """
+    settings = settings_of(cores, seed)
+    raw = free_path(out, KIND, settings)
+    measure(build, rounds, settings, raw, show_progress())
+    return raw
 
 
 def cases(cores: int) -> tuple[Case, ...]:

@@ -10,8 +10,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.options import RESULTS, BuildFolder, Cores, Out, Rounds, Seed, show_progress
 from benchmarks.record import Event, Recorder, described
-from benchmarks.running import Settings, header
+from benchmarks.settings import Settings, free_path, header, settings_of
 from exporter.builds import manifest as manifests
 from exporter.builds.codec import plain
 from exporter.builds.records import Manifest
@@ -22,6 +23,19 @@ from exporter.measure.throughput import BATCHES, Layout, Throughput, with_best
 from exporter.progress import Progress
 
 KIND: Final = "throughput"
+
+
+def command(
+    build: BuildFolder, rounds: Rounds = 30, cores: Cores = None, seed: Seed = 0, out: Out = RESULTS
+) -> Path:
+    """What `exporter benchmark --throughput` measures, with every round kept.
+
+    Example: python -m benchmarks throughput build/resnet50
+    """
+    settings = settings_of(cores, seed)
+    raw = free_path(out, KIND, settings)
+    measure(build, rounds, settings, raw, show_progress())
+    return raw
 
 
 def served(build: Path) -> tuple[Manifest, tuple[str, ...]]:

@@ -16,7 +16,7 @@ from benchmarks import artifacts, results, running
 from benchmarks.__main__ import main
 from benchmarks.peers import has_bf16
 from benchmarks.record import read_events
-from benchmarks.running import Settings
+from benchmarks.settings import Settings
 from benchmarks.suite import BASELINE, CPU_ENTRIES, ENTRIES, FULL, QUICK, Suite, choose
 from exporter.artifact import Skipped
 from exporter.commands import compare
@@ -146,11 +146,13 @@ def test_a_result_is_computed_again_from_the_raw_file_and_compared_with_itself(
     raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        main(["analyse", str(raw), "--out", str(tmp_path)])
+        main(["analyse", str(raw), "--out", str(tmp_path / "new")])
     assert ended.value.code == 0
-    path = tmp_path / "small.json"
+    path = tmp_path / "new" / "small.json"
     assert json.loads(path.read_text()) == results.of(read_events(raw))
-    assert (tmp_path / "small-speedup-resnet20-digits.svg").read_text().startswith("<?xml")
+    assert (path.parent / "small-speedup-resnet20-digits.svg").read_text().startswith("<?xml")
+    results.with_result(lambda: raw)()
+    assert (raw.parents[1] / "small.json").read_bytes() == path.read_bytes()
     assert "resnet20-digits, batch 1" in capsys.readouterr().out
     loaded = compare.load(path)
     same = compare.compare(loaded, loaded, max_slowdown=0.0)

@@ -7,32 +7,31 @@ PyTorch exports the same built-in network only once.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _measured_briefly() -> Iterator[None]:
-    try:
-        from exporter.measure import ceilings, interleaved, profile
-    except ModuleNotFoundError:  # an environment of its own, in which nothing is measured
-        yield
-        return
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ceilings, "KERNEL_S", 1e-3)
-        patch.setattr(interleaved, "SUSTAINED_S", 0.05)
-        patch.setattr(profile, "BUDGET_S", 0.05)
-        yield
+def _measure_briefly(patch: pytest.MonkeyPatch) -> None:
+    from exporter.measure import ceilings, interleaved, profile
+
+    patch.setattr(ceilings, "KERNEL_S", 1e-3)
+    patch.setattr(interleaved, "SUSTAINED_S", 0.05)
+    patch.setattr(profile, "BUDGET_S", 0.05)
+
+
+def _export_once(patch: pytest.MonkeyPatch) -> None:
+    from exporter.graph import to_onnx
+    from tests.exported_once import exported_once
+
+    patch.setattr(to_onnx, "_torch_export", exported_once(to_onnx._torch_export))
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _exported_once() -> Iterator[None]:
-    try:
-        from exporter.graph import to_onnx
-        from tests.exported_once import exported_once
-    except ModuleNotFoundError:  # an environment of its own, in which nothing is exported
-        yield
-        return
+def _quick() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(to_onnx, "_torch_export", exported_once(to_onnx._torch_export))
+        for change in (_measure_briefly, _export_once):
+            # An environment of its own lacks what measures or exports, and needs neither.
+            with suppress(ModuleNotFoundError):
+                change(patch)
         yield

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +49,13 @@ def command(*arguments: str | Path, first: str = "") -> list[str]:
     return [sys.executable, *start, *map(str, arguments)]
 
 
-def run_cli(*arguments: str | Path, cwd: Path, first: str = "") -> subprocess.CompletedProcess[str]:
+def run(words: Sequence[str], cwd: Path, *paths: Path) -> subprocess.CompletedProcess[str]:
+    """A process in a folder that imports from this checkout, and from the paths after it."""
+    found = os.pathsep.join(map(str, (ROOT, *paths)))
     return subprocess.run(
-        command(*arguments, first=first),
+        words,
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default"},
+        env={**os.environ, "PYTHONPATH": found, "PYTHONWARNINGS": "default"},
         capture_output=True,
         text=True,
         timeout=250,
@@ -79,11 +82,6 @@ def check_refused(
     assert len(errors) == 1, err
     assert message in errors[0]
     assert "Traceback" not in err
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "out"
 
 
 @pytest.mark.parametrize(
@@ -267,7 +265,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     # A write past this size fails, as on a full disk.
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))"
     arguments = ("export", "--target", "ort-cpu", "--no-measure", "--out", tmp_path / "out")
-    done = run_cli(*arguments, cwd=tmp_path, first=limit)
+    done = run(command(*arguments, first=limit), tmp_path)
     assert done.returncode in (1, 2), done.stderr
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1, done.stderr
@@ -281,15 +279,7 @@ def test_both_onnxruntimes_at_once_are_refused(tmp_path: Path) -> None:
     (fake / "METADATA").write_text(
         "Metadata-Version: 2.1\nName: onnxruntime-gpu\nVersion: 1.27.0\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-m", "exporter", "export", "--out", "out"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    done = run(command("export", "--out", "out"), tmp_path, tmp_path)
     assert done.returncode == 2
     assert "onnxruntime and onnxruntime-gpu are both installed" in done.stderr
     assert "pip uninstall" in done.stderr
@@ -307,18 +297,8 @@ def test_paths_are_printed_as_they_are(capsys: pytest.CaptureFixture[str], tmp_p
 
 
 def test_a_good_run_prints_nothing_of_third_parties(tmp_path: Path) -> None:
-    arguments = (
-        "export",
-        "--target",
-        "ort-cpu",
-        "--precision",
-        "fp32",
-        "--rounds",
-        "5",
-        "--out",
-        "o",
-    )
-    done = run_cli(*arguments, cwd=tmp_path)
+    export = "export --target ort-cpu --precision fp32 --rounds 5 --out o"
+    done = run(command(*export.split()), tmp_path)
     assert done.returncode == 0, done.stderr
     assert "ort-cpu.fp32" in done.stdout
     last = "next: open o/report.html; exporter pack o"
@@ -332,15 +312,7 @@ def test_a_good_run_prints_nothing_of_third_parties(tmp_path: Path) -> None:
     ]
     assert strangers == []
     commands = ("explain o", "report o", "models", "compare o o", "validate o --quiet")
-    done = subprocess.run(
-        [sys.executable, "-c", COMMANDS, *commands],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default"},
-        capture_output=True,
-        text=True,
-        timeout=250,
-        check=False,
-    )
+    done = run([sys.executable, "-c", COMMANDS, *commands], tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     *printed, after = done.stdout.split("END\n")

@@ -24,10 +24,10 @@ from exporter.images.samples import open_data
 from exporter.models.sources import define
 from exporter.passes.blocks import GraphFacts, find_residual_blocks
 from exporter.progress import Silent
-from exporter.prove.receipt import make_receipt
 from exporter.quantize.calibrate import calibrate
 from exporter.targets import Array, BuildOptions, Target, UnreadableKernels, get_target
 from exporter.targets.ort.session import OrtSession, open_graph
+from tests.targets.tensorrt.plans import receipt_of
 
 pytestmark = [
     pytest.mark.gpu,
@@ -96,19 +96,11 @@ def test_engine(
     record_property("gpu", host.describe_host().gpu)
     record_property("requires", result.requires)
     try:
-        kernels, source = target.kernels(result.files[0])
+        receipt = receipt_of(target, result.files[0], precision, facts)
     except UnreadableKernels as reason:
         record_property("receipt", f"unverified: {reason}")
         assert target.expected(precision) is Verdict.UNVERIFIED
     else:
-        receipt = make_receipt(
-            kernels,
-            source,
-            graph_facts=facts,
-            precision=precision,
-            dialect=target.dialect(precision),
-            expected=target.expected(precision),
-        )
         record_property("receipt", f"{receipt.verdict}: {receipt.reason}")
         order = (Verdict.UNVERIFIED, Verdict.PARTIAL, Verdict.FUSED)
         assert order.index(receipt.verdict) >= order.index(receipt.expected), receipt.reason

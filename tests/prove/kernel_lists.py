@@ -75,12 +75,13 @@ def judge(
     dialect: Dialect = Dialect.FLOAT,
     *,
     kept: tuple[str, ...] = (),
+    blocks: tuple[str, ...] = ("layer1.1", "layer1.10"),
     convs: int = 5,
 ) -> Receipt:
     return make_receipt(
         kernels,
         "a list",
-        graph_facts=facts("layer1.1", "layer1.10", convs=convs),
+        graph_facts=facts(*blocks, convs=convs),
         precision=precision,
         dialect=dialect,
         expected=Verdict.FUSED,

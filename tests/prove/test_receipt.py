@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from exporter.artifact import Dialect, ElementType, Kernel, Operation, Precision, Verdict
-from exporter.prove.receipt import make_receipt, unverified_receipt
+from exporter.artifact import ElementType, Kernel, Operation, Precision, Verdict
+from exporter.prove.receipt import unverified_receipt
 from tests.prove.kernel_lists import facts, fused, judge, kernel, swap
 
 
@@ -36,14 +36,7 @@ def test_a_block_inside_another_block_has_its_own_kernels() -> None:
         kernel("conv add relu", "stage.0.conv", "t0", "t1"),
         kernel("conv add", "stage.last", "t1 x", "y"),
     ]
-    found = make_receipt(
-        kernels,
-        "a list",
-        graph_facts=facts("stage", "stage.0", convs=3),
-        precision=Precision.FP32,
-        dialect=Dialect.FLOAT,
-        expected=Verdict.FUSED,
-    )
+    found = judge(kernels, blocks=("stage", "stage.0"), convs=3)
     assert [len(block.kernels) for block in found.blocks] == [2, 1]
     assert found.verdict is Verdict.FUSED
 
@@ -210,25 +203,11 @@ def test_a_plain_network_is_fused_with_zero_of_zero() -> None:
         kernel("conv relu", "conv2", "t0", "t1"),
         kernel("gemm", "fc", "t1", "y"),
     ]
-    found = make_receipt(
-        kernels,
-        "a list",
-        graph_facts=facts(convs=2),
-        precision=Precision.FP32,
-        dialect=Dialect.FLOAT,
-        expected=Verdict.FUSED,
-    )
+    found = judge(kernels, blocks=(), convs=2)
     assert found.verdict is Verdict.FUSED
     assert (found.residual_adds, found.residual_adds_fused, found.blocks) == (0, 0, ())
     last_relu = [kernels[0], kernel("conv", "conv2", "t0", "u"), kernel("relu", "relu", "u", "t1")]
-    found = make_receipt(
-        [*last_relu, kernels[2]],
-        "a list",
-        graph_facts=facts(convs=2),
-        precision=Precision.FP32,
-        dialect=Dialect.FLOAT,
-        expected=Verdict.FUSED,
-    )
+    found = judge([*last_relu, kernels[2]], blocks=(), convs=2)
     assert found.float_ops == 1
 
 

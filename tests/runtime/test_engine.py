@@ -19,6 +19,7 @@ from exporter.runtime.loading import open_engine
 from exporter.runtime.threads import Threads
 from tests.graphs import Array, graph, random
 from tests.packed import digits_bundle
+from tests.runtime.crowd import wrong_answers
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -222,24 +223,7 @@ def test_a_closed_engine_says_so(images: Array) -> None:
 @pytest.mark.parametrize("name", ["ort-cpu.fp32", "ort-cpu.int8"])
 def test_sixteen_threads_at_once_get_their_own_answers(name: str, images: Array) -> None:
     with load(digits_bundle(), engine=name, threads=2) as engine:
-        expected = engine(images)
-        wrong: list[str] = []
-        start = threading.Barrier(16)
-
-        def ask(seed: int) -> None:
-            order = np.random.default_rng(seed)
-            start.wait()
-            for _ in range(25):
-                chosen = order.integers(0, len(images), order.integers(1, 5))
-                if np.abs(engine(images[chosen]) - expected[chosen]).max() > 1e-4:
-                    wrong.append(f"thread {seed}: {chosen}")
-
-        threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(16)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert wrong == []
+        assert wrong_answers(engine, images, engine(images), calls=25) == []
 
 
 def test_closing_while_others_call_ends_cleanly(images: Array) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from exporter.progress import Silent
 from exporter.runtime import InputError, load
 from tests.graphs import Array
 from tests.packed import digits_build
+from tests.runtime.crowd import wrong_answers
 
 BATCH = 4
 
@@ -68,25 +68,11 @@ def goldens_of(bundle: Path, engine: str) -> tuple[Array, Array]:
 @pytest.mark.parametrize("name", ["openvino.fp32", "openvino.int8"])
 def test_openvino_serves_any_batch_from_sixteen_threads(openvino_bundle: Path, name: str) -> None:
     images, expected = goldens_of(openvino_bundle, name)
-    wrong: list[str] = []
     with load(openvino_bundle, engine=name, threads=2) as engine:
         for count in (0, 1, 7, 33, 70):
             answers = engine(np.resize(images, (count, *images.shape[1:])))
             assert np.abs(answers - np.resize(expected, (count, 10))).max(initial=0) < 1e-4
-
-        def ask(seed: int) -> None:
-            order = np.random.default_rng(seed)
-            for _ in range(10):
-                chosen = order.integers(0, len(images), order.integers(1, 5))
-                if np.abs(engine(images[chosen]) - expected[chosen]).max() > 1e-4:
-                    wrong.append(f"thread {seed}: {chosen}")
-
-        threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(16)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert wrong == []
+        assert wrong_answers(engine, images, expected, calls=10) == []
 
 
 def test_an_openvino_answer_outlives_the_next_call(openvino_bundle: Path) -> None:

@@ -17,7 +17,7 @@ from exporter.progress import Silent
 from exporter.prove.certificate import Receipt
 from exporter.prove.receipt import make_receipt
 from exporter.quantize.calibrate import calibrate
-from exporter.targets import BuildOptions, get_target
+from exporter.targets import BuildOptions, Target, get_target
 from exporter.targets.tensorrt.arithmetic import DIALECTS
 
 
@@ -59,14 +59,23 @@ def build(
 def receipt(
     plan: Path, precision: Precision, facts: GraphFacts, target: str = "tensorrt-rtx:sm89"
 ) -> Receipt:
-    rtx = get_target(target)
-    kernels, source = rtx.kernels(plan)
-    assert "ahead-of-time" in source
+    found = receipt_of(get_target(target), plan, precision, facts)
+    assert "ahead-of-time" in found.source
+    return found
+
+
+def receipt_of(target: Target, engine: Path, precision: Precision, facts: GraphFacts) -> Receipt:
+    """What is read back from an engine's file.
+
+    Raises:
+        UnreadableKernels: it tells nothing.
+    """
+    kernels, source = target.kernels(engine)
     return make_receipt(
         kernels,
         source,
         graph_facts=facts,
         precision=precision,
-        dialect=rtx.dialect(precision),
-        expected=rtx.expected(precision),
+        dialect=target.dialect(precision),
+        expected=target.expected(precision),
     )

@@ -2,7 +2,7 @@
 # `make help` shows the targets, and the variables from the lines that follow.
 #: MODEL        what to compile, or whose build is meant: resnet50, timm:NAME, module:factory, x.onnx
 #: WEIGHTS      auto, random, a torchvision name, or a .pth, .pt or .safetensors file
-#: PRECISION    fp32,fp16,bf16,int8
+#: PRECISION    fp32,fp16,bf16,mixed,int8,fp8
 #: TARGET       ort-cpu,openvino,tensorrt-rtx,... (make doctor lists them)
 #: DATA         images to calibrate and to evaluate on, or to gate on: a folder, an .npz or an .npy
 #: OUT          the build's folder, where it is not build/MODEL; where `make classify` writes

@@ -5,7 +5,8 @@
 
 Judged by logits: where the model ends in a softmax, everything is compared before it (on a trained
 network a few images carry most of the error of the probabilities). `--draws` repeats everything on
-other calibration images: differences of a tenth between draws are noise. Needs the extra `bench`.
+other calibration images: differences of a tenth between draws are noise, and flips, which are few,
+take ten draws or more. Needs the extra `bench`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from benchmarks.command_line import finish_alone
 from benchmarks.int8_data import draws_of
 from benchmarks.int8_recipes import OURS, RECIPES, STATIC, Draw, Quantized, Recipe
 from benchmarks.int8_verdict import goals_of, table_of
-from benchmarks.logit_errors import Answers, Floats, ratio_of, stack
+from benchmarks.logit_errors import Answers, Floats, more_flips, ratio_of, stack
 from exporter import host
 from exporter.artifact import Model
 from exporter.disk.writing import write_whole
@@ -150,13 +151,14 @@ def run(
         latency = latency_of(model, files, threads, progress)
     own = answers[OURS].squared()
     ratios = {name: ratio_of(own, answer.squared(), seed) for name, answer in answers.items()}
+    flips = {name: more_flips(answers[OURS], answer, seed) for name, answer in answers.items()}
     goals = goals_of(ratios, latency, trained=model.spec.weights.trained)
     console = make_console(pipe_width=160)
     title = (
         f"{model.spec.name}: INT8 logits against float32, {draws} draws of {calibration_samples} "
         f"images to calibrate, {evaluation.count} others to evaluate"
     )
-    console.print(table_of(answers, ratios, title))
+    console.print(table_of(answers, ratios, flips, title))
     for goal in goals:
         verdict = "met   " if goal.met else "MISSED"
         console.print(f"{verdict}  {goal.text}: {goal.found}", markup=False)
@@ -180,7 +182,9 @@ def run(
             "threads": threads,
             "seed": seed,
             "recipes": {
-                n: a.figures() | {"ours_over_it": asdict(ratios[n])} for n, a in answers.items()
+                name: answer.figures()
+                | {"ours_over_it": asdict(ratios[name]), "ours_flips_more": asdict(flips[name])}
+                for name, answer in answers.items()
             },
             "latency": asdict(latency),
             "goals": [asdict(goal) for goal in goals],

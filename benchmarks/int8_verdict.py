@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.int8_recipes import FLOAT_HEAD, NNCF, OURS, STATIC
-from benchmarks.logit_errors import Answers, Ratio
+from benchmarks.logit_errors import Answers, MoreFlips, Ratio
 from exporter.commands.compare_engine import SAME
 from exporter.measure.timing import Latency
 
@@ -60,17 +60,25 @@ def goals_of(ratios: Mapping[str, Ratio], latency: Latency, *, trained: bool) ->
     return goals
 
 
-def table_of(answers: Mapping[str, Answers], ratios: Mapping[str, Ratio], title: str) -> Table:
+def table_of(
+    answers: Mapping[str, Answers],
+    ratios: Mapping[str, Ratio],
+    flips: Mapping[str, MoreFlips],
+    title: str,
+) -> Table:
     """One row a recipe."""
     table = Table(title=escape(title))
     for heading in ("", "rms", "ours / it (95 %)", "SQNR dB", "rel_l2", "probability"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("top-1 agreement", "flips a draw", "top-1"):
+    for heading in ("top-1 agreement", "flips a draw", "ours - it (95 %)", "top-1"):
         table.add_column(heading)
     for name, answer in answers.items():
         found = answer.figures()
-        ratio = ratios[name]
+        ratio, more = ratios[name], flips[name]
         own = "" if name == OURS else "{:.3f} ({:.3f} to {:.3f})".format(ratio.value, *ratio.ci95)
+        extra = (
+            "" if name == OURS else "{:+.1f} ({:+.1f} to {:+.1f})".format(more.value, *more.ci95)
+        )
         table.add_row(
             escape(name),
             f"{found['rms']:.4f}",
@@ -80,6 +88,7 @@ def table_of(answers: Mapping[str, Answers], ratios: Mapping[str, Ratio], title:
             f"{found['probability_error']:.5f}",
             f"{found['top1_agreement']:.4f}",
             " ".join(map(str, found["flips_by_draw"])),
+            extra,
             "-" if found["top1"] is None else f"{found['top1']:.4f}",
         )
     return table

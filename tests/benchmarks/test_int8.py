@@ -7,9 +7,9 @@ import pytest
 
 from benchmarks.int8_accuracy import without_softmax
 from benchmarks.int8_data import draws_of
-from benchmarks.int8_recipes import FLOAT_HEAD, NNCF, STATIC
-from benchmarks.int8_verdict import goals_of
-from benchmarks.logit_errors import Answers, Ratio, ratio_of
+from benchmarks.int8_recipes import FLOAT_HEAD, NNCF, OURS, STATIC
+from benchmarks.int8_verdict import goals_of, table_of
+from benchmarks.logit_errors import Answers, MoreFlips, Ratio, more_flips, ratio_of
 from exporter.errors import InputError
 from exporter.measure.timing import Latency, Speedup
 from tests.graphs import graph, operators, random, run
@@ -37,6 +37,38 @@ def test_a_ratio_is_paired_over_images() -> None:
     assert ratio.by_draw == pytest.approx((0.5, 0.5))
     low, high = ratio_of(errors[:, ::-1], errors, seed=0).ci95
     assert low < 0.9 < 1.1 < high
+
+
+def flipping(*flipped: range) -> Answers:
+    """Answers to 100 images of which each draw flips these."""
+    expected = np.tile([1.0, 0.0], (100, 1))
+    logits = np.stack([expected] * len(flipped))
+    for draw, images in enumerate(flipped):
+        logits[draw, images] = [0.0, 1.0]
+    return Answers(logits, expected, None)
+
+
+def test_flips_are_compared_on_the_same_images() -> None:
+    many, few = range(70), range(20)
+    found = more_flips(flipping(many, many), flipping(few, few), seed=0)
+    assert found.value == 50
+    assert 35 < found.ci95[0] < 45 < 55 < found.ci95[1] < 65
+    assert more_flips(flipping(many, many), flipping(many, many), seed=0) == MoreFlips(0, (0, 0))
+
+
+def test_more_flips_with_one_draw_may_be_that_draws() -> None:
+    low, high = more_flips(flipping(range(60), *[range(0)] * 3), flipping(*[range(0)] * 4), 0).ci95
+    assert low == 0 < 15 < high
+
+
+def test_the_table_says_how_many_more_answers_ours_flips() -> None:
+    answers = {OURS: flipping(range(3)), STATIC: flipping(range(1))}
+    ratio = Ratio(1.0, (1.0, 1.0), ())
+    flips = {OURS: MoreFlips(0, (0, 0)), STATIC: MoreFlips(2, (-0.5, 6))}
+    table = table_of(answers, dict.fromkeys(answers, ratio), flips, "INT8")
+    columns = {str(column.header): list(column.cells) for column in table.columns}
+    assert columns["flips a draw"] == ["3", "1"]
+    assert columns["ours - it (95 %)"] == ["", "+2.0 (-0.5 to +6.0)"]
 
 
 def test_draws_share_no_image_and_say_when_there_are_too_few() -> None:

@@ -293,14 +293,16 @@ def _words(point: Point) -> str:
     )
 
 
+def _wait(name: str, measured_ms: float, predicted_ms: float, ratio: float) -> str:
+    return f"{name} {measured_ms:6.1f} (predicted {predicted_ms:6.1f}, {ratio - 1:+.0%})"
+
+
 def _row(one: Outcome) -> str:
-    pairs = (
-        (one.measured_p50_ms, one.predicted_p50_ms),
-        (one.measured_p99_ms, one.predicted_p99_ms),
-    )
-    waits = [f"{seen:6.1f} (predicted {said:6.1f}, {said / seen - 1:+.0%})" for seen, said in pairs]
+    p50, p99 = one.measured_p50_ms, one.measured_p99_ms
     return (
-        f"{one.round} {_words(one.point)} {one.rate:6.1f}/s  p50 {waits[0]}  p99 {waits[1]}  "
+        f"{one.round} {_words(one.point)} {one.rate:6.1f}/s  "
+        f"{_wait('p50', p50, one.predicted_p50_ms, one.predicted_p50_ms / p50)}  "
+        f"{_wait('p99', p99, one.predicted_p99_ms, one.predicted_p99_ms / p99)}  "
         f"pace {one.pace:.3f}, overhead {one.overhead_ms:.2f}, busy {one.busy_overhead_ms:.2f}, "
         f"late {one.late_ms:.2f} ms"
     )
@@ -309,10 +311,8 @@ def _row(one: Outcome) -> str:
 def _summary_row(one: Summary) -> str:
     return (
         f"{_words(one.point)} {one.rate:6.1f}/s  "
-        f"p50 {one.measured_p50_ms:6.1f} (predicted {one.predicted_p50_ms:6.1f}, "
-        f"{one.p50_ratio - 1:+.0%})  "
-        f"p99 {one.measured_p99_ms:6.1f} (predicted {one.predicted_p99_ms:6.1f}, "
-        f"{one.p99_ratio - 1:+.0%})"
+        f"{_wait('p50', one.measured_p50_ms, one.predicted_p50_ms, one.p50_ratio)}  "
+        f"{_wait('p99', one.measured_p99_ms, one.predicted_p99_ms, one.p99_ratio)}"
     )
 
 

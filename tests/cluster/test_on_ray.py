@@ -153,7 +153,9 @@ def test_nodes_that_are_killed_cost_time_and_nothing_else(
     lasts = []
     for out in (None, tmp_path / "whole"):
         start = time.monotonic()
-        started(data, nodes.address, out).communicate()
+        process = started(data, nodes.address, out)
+        _, said = process.communicate()
+        assert process.returncode == 0, said
         lasts.append(time.monotonic() - start)
     for run in range(FIRST, FIRST + RUNS):
         nodes.fill_up()

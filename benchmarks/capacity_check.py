@@ -25,16 +25,17 @@ scheduler at each step of a request. Beside one instance they have a core for th
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import numpy as np
+import typer
 
+from benchmarks.command_line import finish_alone
 from benchmarks.triton_load import Triton
 from exporter.artifact import Skipped
 from exporter.builds import manifest as manifests
@@ -44,7 +45,7 @@ from exporter.capacity.arrivals import Arrivals, Floats, bursts, poisson
 from exporter.capacity.batcher import Server, simulate
 from exporter.capacity.service_times import ServiceTimes, service_times
 from exporter.disk.writing import write_whole
-from exporter.errors import InputError
+from exporter.errors import InputError, unknown_name
 from exporter.host import describe_host
 from exporter.measure.throughput import Layout
 
@@ -238,52 +239,51 @@ def settled_ms(waits_s: Floats) -> tuple[float, float]:
     return 1e3 * float(p50), 1e3 * float(p99)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("build", type=Path)
-    parser.add_argument("url")
-    parser.add_argument("model")
-    parser.add_argument("--engine")
-    parser.add_argument("--seconds", type=float, default=30, help="of each load")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument(
-        "--instances",
-        type=int,
-        nargs="+",
-        choices=(1, 2),
-        default=(1, 2),
-        help="Points with so many",
-    )
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args(arguments)
-    manifest = manifests.read(find_build(options.build))
+def command(
+    build: Annotated[Path, typer.Argument(help="Measured with `benchmark --throughput`.")],
+    url: Annotated[str, typer.Argument(help="The server's: http://127.0.0.1:8000.")],
+    model: Annotated[str, typer.Argument(help="Its name on the server.")],
+    engine: Annotated[
+        str | None, typer.Option(help="Which engine the server has; the one with most images/s.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=1, help="Of each load.")] = 30,
+    rounds: Annotated[int, typer.Option(min=1, help="Each measures every point.")] = 5,
+    instances: Annotated[
+        int | None, typer.Option(min=1, max=2, help="Only the points with so many.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Writes a JSON of all rounds there.")] = None,
+) -> None:
+    """Lay what `exporter capacity` predicts beside what a Triton server here does."""
+    manifest = manifests.read(find_build(build))
     if isinstance(manifest.throughput, Skipped):
-        raise SystemExit(f"{options.build}: run `exporter benchmark --throughput` on it first")
+        raise InputError(f"{build}: run `exporter benchmark --throughput` on it first")
     points = manifest.throughput.points
-    engine = options.engine or max(points, key=lambda one: one.images_per_s).engine
+    engine = engine or max(points, key=lambda one: one.images_per_s).engine
+    known = list(dict.fromkeys(point.engine for point in points))
+    if engine not in known:
+        raise unknown_name("engine", engine, known)
     found = single_threaded(service_times(point for point in points if point.engine == engine))
-    triton = Triton(options.url, options.model)
+    triton = Triton(url, model)
     outcomes = []
-    asked = [point for point in POINTS if point.processes in options.instances]
-    for number in range(options.rounds):
+    asked = [point for point in POINTS if instances in (None, point.processes)]
+    for number in range(rounds):
         for point in asked:
-            one = check(triton, found[point.processes], point, options.seconds, number)
+            one = check(triton, found[point.processes], point, seconds, number)
             outcomes.append(one)
             print(_row(one), flush=True)  # noqa: T201
     summaries = [summary([one for one in outcomes if one.point == point]) for point in asked]
     print("\n".join(["medians", *map(_summary_row, summaries)]))  # noqa: T201
-    if options.out:
+    if out:
         raw = {
             "kind": "capacity-check",
             "model": manifest.model.name,
             "engine": engine,
-            "seconds": options.seconds,
+            "seconds": seconds,
             "host": plain(describe_host()),
             "points": [asdict(one) for one in summaries],
             "rounds": [asdict(one) for one in outcomes],
         }
-        write_whole(options.out, json.dumps(raw, indent=1) + "\n")
+        write_whole(out, json.dumps(raw, indent=1) + "\n")
 
 
 def _words(point: Point) -> str:
@@ -317,4 +317,4 @@ def _summary_row(one: Summary) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    finish_alone(command)
